@@ -1,0 +1,57 @@
+# make help lists what there is to do. Everything is written below this folder, in what git ignores.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# awscli pins botocore, so it has an environment of its own.
+AWSCLI := awscli==1.46.3
+CONSTRAINTS := constraints/airflow-3.x.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.PHONY: help demo test lint format matrix bench constraints clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+demo: .venv/.installed ## Run the example DAG on a local DataZone: no AWS account, about half a minute
+	@$(BIN)/python scripts/demo.py
+
+test: .venv/.installed .venvs/awscli/.installed ## Run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.installed ## Write the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# pyenv's python3.N answers only for the versions that are switched on: the usual one first, then all.
+matrix: .venv/.installed .venvs/awscli/.installed ## Run the tests on every supported Airflow and Python
+	PYENV_VERSION="$$(command -v pyenv > /dev/null && { pyenv version-name; pyenv versions --bare; } | paste -sd: )" \
+		$(BIN)/nox
+
+bench: .venv/.installed ## Measure, beside a peer
+	$(BIN)/python benchmarks/import_time.py
+
+constraints: ## Resolve the dependencies of every supported Airflow anew (needs uv, Python 3.10 and 3.11)
+	constraints/update.sh
+
+clean: ## Remove everything that was built
+	rm -rf .venv .venvs .nox .demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/.installed: pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or later is needed: make PYTHON=/path/of/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Building .venv with $$($(PYTHON) --version): takes a few minutes the first time"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[testing]' --group dev
+	@touch $@
+
+.venvs/awscli/.installed: Makefile
+	@$(PYTHON) -m venv --clear .venvs/awscli
+	@.venvs/awscli/bin/python -m pip install --quiet '$(AWSCLI)'
+	@touch $@

@@ -1,0 +1,36 @@
+"""The failures that a retry policy, a callback or an ``except`` can name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+if TYPE_CHECKING:
+    from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+
+
+class MalformedResponseError(Exception):
+    """DataZone, or something between it and us, answered with what is no answer; asking again may help."""
+
+
+class MetadataGenerationRunFailedError(AirflowFailException):
+    """
+    The run that a task waited for did not succeed; waiting again would not change that.
+
+    :param message: Run, domain, status and every type that failed with its reason.
+    :param run: The run, with its typeStats.
+    """
+
+    # A default, since unpickling an exception passes its message alone.
+    def __init__(self, message: str, run: MetadataGenerationRun | None = None) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class RequestRefusedError(AirflowFailException):
+    """DataZone refused a request of a task for a reason that a retry cannot change."""
+
+
+class InvalidInputError(AirflowFailException, ValueError):
+    """A task was given something that cannot work, so that no request was sent."""

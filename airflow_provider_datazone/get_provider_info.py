@@ -1,0 +1,70 @@
+"""What Airflow reads of this provider when it starts; therefore it imports nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Not `datazone`: that connection type belongs to another product's provider. No underscore: Airflow 3.0
+# warns about one at every look-up.
+CONNECTION_TYPE = "awsdatazone"
+
+# Fields of the connection's form beside login, password and extra; all of them are stored in the extra.
+CONNECTION_FIELDS = {
+    "domain_identifier": ("Domain", "DataZone domain, e.g. dzd-1234abcd5678ef"),
+    "owning_project_identifier": ("Owning project", "DataZone project that owns the assets"),
+    "region_name": ("AWS Region", "e.g. us-east-1"),
+    "role_arn": ("Role to assume", "arn:aws:iam::123456789012:role/airflow; leave empty to assume none"),
+    "endpoint_url": ("Endpoint URL", "leave empty for the Region's own endpoint"),
+}
+
+UI_FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["host", "schema", "port"],
+    "relabeling": {"login": "AWS Access Key ID", "password": "AWS Secret Access Key"},
+    "placeholders": {
+        "login": "leave empty to use the credentials of the machine",
+        "password": "leave empty to use the credentials of the machine",
+        **{name: placeholder for name, (_, placeholder) in CONNECTION_FIELDS.items()},
+    },
+}
+
+_INTEGRATION = "Amazon DataZone"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """
+    Describe the provider.
+
+    :return: As ``provider_info.schema.json`` of each supported Airflow has it; versions that do not know
+        a key leave it.
+    """
+    package = "airflow_provider_datazone"
+    return {
+        "package-name": "airflow-provider-amazon-datazone",
+        "name": "Amazon DataZone",
+        "description": "Metadata generation runs of `Amazon DataZone <https://aws.amazon.com/datazone/>`__.",
+        "integrations": [
+            {
+                "integration-name": _INTEGRATION,
+                "external-doc-url": "https://docs.aws.amazon.com/datazone/",
+                "tags": ["aws"],
+            }
+        ],
+        "hooks": [{"integration-name": _INTEGRATION, "python-modules": [f"{package}.hooks.datazone"]}],
+        "operators": [
+            {"integration-name": _INTEGRATION, "python-modules": [f"{package}.operators.datazone"]}
+        ],
+        "sensors": [{"integration-name": _INTEGRATION, "python-modules": [f"{package}.sensors.datazone"]}],
+        "connection-types": [
+            {
+                "connection-type": CONNECTION_TYPE,
+                "hook-class-name": f"{package}.hooks.datazone.DataZoneHook",
+                "hook-name": _INTEGRATION,
+                # Read from Airflow 3.2 on; before, the hook's own methods give the same.
+                "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
+                "conn-fields": {
+                    name: {"label": label, "description": placeholder, "schema": {"type": ["string", "null"]}}
+                    for name, (label, placeholder) in CONNECTION_FIELDS.items()
+                },
+            }
+        ],
+    }

@@ -1,0 +1,602 @@
+"""The hook for Amazon DataZone: the only place that talks to boto3."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError as BotoConnectionError,
+    HTTPClientError,
+    NoRegionError,
+    ParamValidationError,
+    SSLError,
+)
+from botocore.parsers import ResponseParserError
+
+from airflow_provider_datazone.exceptions import MalformedResponseError
+from airflow_provider_datazone.get_provider_info import (
+    CONNECTION_FIELDS,
+    CONNECTION_TYPE,
+    UI_FIELD_BEHAVIOUR,
+)
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, one_line
+
+# What DataZone declares, and what the layers in front of it answer in the same cases.
+_TRANSIENT_CODES = frozenset(
+    {
+        "ThrottlingException",
+        "Throttling",
+        "TooManyRequestsException",
+        "RequestTimeout",
+        "InternalServerException",
+    }
+)
+_PERMANENT_CODES = frozenset(
+    {"ValidationException", "ResourceNotFoundException", "AccessDeniedException", "UnauthorizedException"}
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether an error passes by itself: throttling, a service's fault, a lost connection, a time-out."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return _code(error) in _TRANSIENT_CODES or status == 429 or status >= 500
+    if isinstance(error, SSLError):
+        # A broken handshake passes; a certificate that is not trusted stays so.
+        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
+    return isinstance(
+        error, (BotoConnectionError, HTTPClientError, ResponseParserError, MalformedResponseError)
+    )
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Whether an error stays however often a task is retried: wrong input, or no permission."""
+    if isinstance(error, ClientError):
+        return _code(error) in _PERMANENT_CODES
+    return isinstance(error, ParamValidationError)
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+class DataZoneHook(AwsBaseHook):
+    """
+    Interact with Amazon DataZone, above all with its metadata generation runs.
+
+    Provide thick wrapper around :external+boto3:py:class:`boto3.client("datazone") <DataZone.Client>`;
+    :attr:`conn` is that client, for whatever has no method here. Errors of the service are botocore's
+    own (:class:`botocore.exceptions.ClientError`), their message completed with what they were about.
+
+    :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. It must exist, except
+        for ``aws_default``: where that is not defined, and for ``None``, boto3's own credential chain
+        is used. Default ``aws_default``.
+    :param region_name: AWS Region; default from the connection.
+    :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
+        connection.
+    :param config: Configuration of the botocore client; default from the connection.
+
+    .. seealso::
+        - :external+boto3:py:class:`DataZone.Client`
+        - https://docs.aws.amazon.com/datazone/latest/APIReference/Welcome.html
+    """
+
+    conn_type = CONNECTION_TYPE
+    hook_name = "Amazon DataZone"
+
+    def __init__(
+        self,
+        aws_conn_id: str | None = "aws_default",
+        *,
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        config: Config | dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            aws_conn_id=aws_conn_id,
+            region_name=region_name,
+            verify=verify,
+            config=config,
+            client_type="datazone",
+        )
+        self._last_status: dict[str, str] = {}
+
+    # ----------------------------------------------------------------- runs
+
+    def get_metadata_generation_run(
+        self, run_identifier: str, *, domain_identifier: str | None = None, run_type: str | None = None
+    ) -> MetadataGenerationRun:
+        """
+        Read a metadata generation run, with its typeStats.
+
+        :param run_identifier: The run.
+        :param domain_identifier: The domain; default from the connection.
+        :param run_type: Answer for this type alone; by default for all of the run's types.
+        :raises ValueError: No domain is known.
+        :raises botocore.exceptions.ClientError: DataZone refused, e.g. ``ResourceNotFoundException``.
+        :raises MalformedResponseError: The answer was no run.
+
+        .. seealso::
+            https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetMetadataGenerationRun.html
+        """
+        about = f"run {run_identifier!r}"
+        response = self._call(
+            "get_metadata_generation_run",
+            about,
+            domainIdentifier=self.resolve_domain_identifier(domain_identifier),
+            identifier=run_identifier,
+            type=run_type,
+        )
+        return self._parse_run(response, about)
+
+    def start_metadata_generation_run(
+        self,
+        asset_identifier: str,
+        *,
+        types: Sequence[str],
+        owning_project_identifier: str | None = None,
+        asset_revision: str | None = None,
+        client_token: str | None = None,
+        domain_identifier: str | None = None,
+    ) -> MetadataGenerationRun:
+        """
+        Start a metadata generation run. Each one counts against the account's monthly quota.
+
+        :param asset_identifier: The asset to generate metadata for.
+        :param types: What to generate; see :data:`~airflow_provider_datazone.metadata_generation.RUN_TYPES`.
+        :param owning_project_identifier: The project that owns the asset; default from the connection.
+        :param asset_revision: The asset's revision; by default the service takes the latest.
+        :param client_token: 1 to 128 printable ASCII characters. The same token starts one run, however
+            often it is sent; by default every call has its own, and starts a run of its own.
+        :param domain_identifier: The domain; default from the connection.
+        :return: The run as Start answers it, without target and typeStats.
+        :raises ValueError: No domain or owning project is known.
+        :raises botocore.exceptions.ClientError: DataZone refused.
+        :raises MalformedResponseError: The answer was no run.
+
+        .. seealso::
+            https://docs.aws.amazon.com/datazone/latest/APIReference/API_StartMetadataGenerationRun.html
+        """
+        about = f"asset {asset_identifier!r}"
+        target = {"type": "ASSET", "identifier": asset_identifier}
+        if asset_revision is not None:
+            target["revision"] = asset_revision
+        response = self._call(
+            "start_metadata_generation_run",
+            about,
+            domainIdentifier=self.resolve_domain_identifier(domain_identifier),
+            target=target,
+            types=list(types),
+            owningProjectIdentifier=self.resolve_owning_project_identifier(owning_project_identifier),
+            clientToken=client_token,
+        )
+        return self._parse_run(response, about)
+
+    def list_metadata_generation_runs(
+        self,
+        *,
+        domain_identifier: str | None = None,
+        status: str | None = None,
+        run_type: str | None = None,
+        asset_identifier: str | None = None,
+        page_size: int = 50,
+    ) -> Iterator[MetadataGenerationRun]:
+        """
+        List metadata generation runs, lazily: a page is asked for when it is needed.
+
+        :param domain_identifier: The domain; default from the connection.
+        :param status: Only runs of this status.
+        :param run_type: Only runs of this type.
+        :param asset_identifier: Only runs for this asset.
+        :param page_size: Runs a request, 1 to 50. Default 50.
+        :return: The runs, without typeStats, in the service's order.
+        :raises ValueError: No domain is known.
+        :raises botocore.exceptions.ClientError: DataZone refused.
+        :raises MalformedResponseError: An item was no run.
+
+        .. seealso::
+            https://docs.aws.amazon.com/datazone/latest/APIReference/API_ListMetadataGenerationRuns.html
+        """
+        # Resolved before the iterator is handed out, so that the error comes from the call itself.
+        domain = self.resolve_domain_identifier(domain_identifier)
+        filters = {"status": status, "type": run_type, "targetIdentifier": asset_identifier}
+        return self._iterate_runs(
+            domainIdentifier=domain,
+            PaginationConfig={"PageSize": page_size},
+            **{name: value for name, value in filters.items() if value is not None},
+        )
+
+    def _iterate_runs(self, **request: Any) -> Iterator[MetadataGenerationRun]:
+        about = "listing metadata generation runs"
+        with self._explain_errors(about, request["domainIdentifier"]):
+            for page in self.conn.get_paginator("list_metadata_generation_runs").paginate(**request):
+                for item in page.get("items", []):
+                    yield self._parse_run(item, about)
+
+    def cancel_metadata_generation_run(
+        self, run_identifier: str, *, domain_identifier: str | None = None
+    ) -> None:
+        """
+        Cancel a metadata generation run.
+
+        :param run_identifier: The run.
+        :param domain_identifier: The domain; default from the connection.
+        :raises ValueError: No domain is known.
+        :raises botocore.exceptions.ClientError: DataZone refused: ``ValidationException`` or
+            ``ConflictException`` where the run has already ended.
+
+        .. seealso::
+            https://docs.aws.amazon.com/datazone/latest/APIReference/API_CancelMetadataGenerationRun.html
+        """
+        self._call(
+            "cancel_metadata_generation_run",
+            f"run {run_identifier!r}",
+            domainIdentifier=self.resolve_domain_identifier(domain_identifier),
+            identifier=run_identifier,
+        )
+
+    def wait_for_metadata_generation_run(
+        self,
+        run_identifier: str,
+        *,
+        domain_identifier: str | None = None,
+        run_type: str | None = None,
+        poll_interval: float = 30,
+        timeout: float | None = None,
+    ) -> MetadataGenerationRun:
+        """
+        Wait until a metadata generation run has ended, however it ended.
+
+        Throttling, faults of the service and lost connections are logged and waited out.
+
+        :param run_identifier: The run.
+        :param domain_identifier: The domain; default from the connection.
+        :param run_type: As for :meth:`get_metadata_generation_run`.
+        :param poll_interval: Seconds between two looks. Default 30.
+        :param timeout: Seconds to wait in all; by default without end.
+        :return: The terminal run.
+        :raises TimeoutError: The run had not ended after ``timeout`` seconds. It goes on.
+        :raises ValueError: No domain is known.
+        :raises botocore.exceptions.ClientError: DataZone refused.
+        """
+        domain = self.resolve_domain_identifier(domain_identifier)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            run = self.poll_metadata_generation_run(
+                run_identifier, domain_identifier=domain, run_type=run_type
+            )
+            if run is not None and run.is_terminal:
+                return run
+            pause = poll_interval
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    status = self._last_status.get(run_identifier, "not known")
+                    raise TimeoutError(
+                        f"Metadata generation run {run_identifier!r} in domain {domain!r} has not ended "
+                        f"after {timeout} s; its status is {status}. The run goes on."
+                    )
+                pause = min(pause, left)
+            time.sleep(pause)
+
+    def poll_metadata_generation_run(
+        self, run_identifier: str, *, domain_identifier: str | None = None, run_type: str | None = None
+    ) -> MetadataGenerationRun | None:
+        """
+        Take one look at a run that is being waited for: a change is logged, passing trouble too.
+
+        :param run_identifier: The run.
+        :param domain_identifier: The domain; default from the connection.
+        :param run_type: As for :meth:`get_metadata_generation_run`.
+        :return: The run, or ``None`` where DataZone could not be asked just now.
+        :raises ValueError: No domain is known.
+        :raises botocore.exceptions.ClientError: DataZone refused.
+        """
+        try:
+            run = self.get_metadata_generation_run(
+                run_identifier, domain_identifier=domain_identifier, run_type=run_type
+            )
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            self.log.warning("Could not read the run just now, will try again: %s", error)
+            return None
+        if run.status == self._last_status.get(run.id):
+            self.log.debug("Metadata generation run %s is still %s.", run.id, run.status)
+        elif run.is_active or run.is_terminal:
+            self.log.info("Metadata generation run %s is %s.", run.id, run.status)
+        else:
+            self.log.warning(
+                "Metadata generation run %s has the status %r, which this version does not know; waiting on.",
+                run.id,
+                run.status,
+            )
+        self._last_status[run.id] = run.status
+        return run
+
+    # ---------------------------------------------------------- predictions
+
+    def accept_predictions(
+        self,
+        asset_identifier: str,
+        *,
+        domain_identifier: str | None = None,
+        revision: str | None = None,
+        rule: str | None = None,
+        threshold: float | None = None,
+        choices: Sequence[dict[str, Any]] | None = None,
+        client_token: str | None = None,
+    ) -> str:
+        """
+        Accept what was generated for an asset; this makes a new revision of the asset.
+
+        :param asset_identifier: The asset.
+        :param domain_identifier: The domain; default from the connection.
+        :param revision: The asset's revision; by default the latest.
+        :param rule: ``ALL`` or ``NONE``.
+        :param threshold: With ``rule``: the confidence from which a prediction is accepted, 0 to 1.
+        :param choices: AWS's ``acceptChoices``:
+            ``{"predictionTarget": str, "predictionChoice"?: int, "editedValue"?: str}``.
+        :param client_token: The same token accepts once, however often it is sent.
+        :return: The asset's new revision.
+        :raises ValueError: Neither rule nor choices are given, or no domain is known.
+        :raises botocore.exceptions.ClientError: DataZone refused.
+
+        .. seealso::
+            https://docs.aws.amazon.com/datazone/latest/APIReference/API_AcceptPredictions.html
+        """
+        response = self._answer_predictions(
+            "accept", asset_identifier, domain_identifier, revision, rule, threshold, choices, client_token
+        )
+        return _revision(response, "revision")
+
+    def reject_predictions(
+        self,
+        asset_identifier: str,
+        *,
+        domain_identifier: str | None = None,
+        revision: str | None = None,
+        rule: str | None = None,
+        threshold: float | None = None,
+        choices: Sequence[dict[str, Any]] | None = None,
+        client_token: str | None = None,
+    ) -> str:
+        """
+        Reject what was generated for an asset.
+
+        :param asset_identifier: The asset.
+        :param domain_identifier: The domain; default from the connection.
+        :param revision: The asset's revision; by default the latest.
+        :param rule: ``ALL`` or ``NONE``.
+        :param threshold: With ``rule``: the confidence that the rule goes by, 0 to 1.
+        :param choices: AWS's ``rejectChoices``:
+            ``{"predictionTarget": str, "predictionChoices"?: list[int]}``.
+        :param client_token: The same token rejects once, however often it is sent.
+        :return: The asset's revision.
+        :raises ValueError: Neither rule nor choices are given, or no domain is known.
+        :raises botocore.exceptions.ClientError: DataZone refused.
+
+        .. seealso::
+            https://docs.aws.amazon.com/datazone/latest/APIReference/API_RejectPredictions.html
+        """
+        response = self._answer_predictions(
+            "reject", asset_identifier, domain_identifier, revision, rule, threshold, choices, client_token
+        )
+        return _revision(response, "assetRevision")
+
+    def _answer_predictions(
+        self,
+        answer: str,
+        asset_identifier: str,
+        domain_identifier: str | None,
+        revision: str | None,
+        rule: str | None,
+        threshold: float | None,
+        choices: Sequence[dict[str, Any]] | None,
+        client_token: str | None,
+    ) -> dict[str, Any]:
+        if rule is None and choices is None:
+            raise ValueError(
+                f"Nothing says which predictions for asset {asset_identifier!r} to {answer}: "
+                "pass rule ('ALL' or 'NONE', with a threshold or without) or choices."
+            )
+        if threshold is not None and rule is None:
+            raise ValueError("threshold goes with a rule: pass rule='ALL' beside it.")
+        request: dict[str, Any] = {f"{answer}Choices": list(choices) if choices is not None else None}
+        if rule is not None:
+            request[f"{answer}Rule"] = {"rule": rule}
+            if threshold is not None:
+                request[f"{answer}Rule"]["threshold"] = threshold
+        return self._call(
+            f"{answer}_predictions",
+            f"asset {asset_identifier!r}",
+            domainIdentifier=self.resolve_domain_identifier(domain_identifier),
+            identifier=asset_identifier,
+            revision=revision,
+            clientToken=client_token,
+            **request,
+        )
+
+    # ----------------------------------------------------------- connection
+
+    def resolve_domain_identifier(self, domain_identifier: str | None = None) -> str:
+        """
+        Return the domain to work in: the argument, else the connection's.
+
+        :param domain_identifier: What the caller passed.
+        :raises ValueError: Neither names one.
+        """
+        return self._resolve("domain_identifier", domain_identifier)
+
+    def resolve_owning_project_identifier(self, owning_project_identifier: str | None = None) -> str:
+        """
+        Return the project that owns the assets: the argument, else the connection's.
+
+        :param owning_project_identifier: What the caller passed.
+        :raises ValueError: Neither names one.
+        """
+        return self._resolve("owning_project_identifier", owning_project_identifier)
+
+    def _resolve(self, name: str, argument: str | None) -> str:
+        value = argument or self._connection_default(name)
+        if value:
+            return value
+        key = f"{name!r}"
+        if self.conn_config.conn_type != CONNECTION_TYPE:
+            key += " under 'service_config.datazone'"
+        raise ValueError(
+            f"No {name.replace('_', ' ')} is known: pass {name}, or set {key} in the extra of the connection "
+            f"(aws_conn_id={self.aws_conn_id!r})."
+        )
+
+    def _connection_default(self, name: str) -> str | None:
+        places: list[dict[str, str]] = [self.service_config]
+        if self.conn_config.conn_type == CONNECTION_TYPE:
+            places.insert(0, self.conn_config.extra_config)
+        return next((place[name] for place in places if place.get(name)), None)
+
+    @cached_property
+    def conn_config(self) -> AwsConnectionWrapper:
+        """
+        The Airflow connection, as the Amazon provider wraps it (cached).
+
+        :raises AirflowNotFoundException: A connection was named that does not exist.
+        :raises ValueError: Its extra is not a JSON object.
+        """
+        connection = self._find_connection()
+        if connection is not None and connection.conn_type == CONNECTION_TYPE:
+            # The same thing as an `aws` connection, which the wrapper warns about under another name.
+            # A field of the form that was left empty is stored empty, and must not hide a default.
+            extra = {
+                key: value for key, value in self._read_extra(connection).items() if value not in ("", None)
+            }
+            connection = AwsConnectionWrapper.from_connection_metadata(
+                conn_id=connection.conn_id, login=connection.login, password=connection.password, extra=extra
+            )
+            connection.conn_type = CONNECTION_TYPE
+        return AwsConnectionWrapper(
+            conn=connection, region_name=self._region_name, botocore_config=self._config, verify=self._verify
+        )
+
+    def _find_connection(self) -> Any:
+        if not self.aws_conn_id:
+            return None
+        try:
+            connection = self.get_connection(self.aws_conn_id)
+        except (AirflowNotFoundException, ImportError) as error:
+            # Airflow 3.0 raises ImportError where no task is running, after looking in the environment.
+            # The Amazon provider goes on with whatever credentials the machine has, also when a
+            # connection was named: a task under a wrong identity. Only the default may be absent.
+            if isinstance(error, ImportError) and "SUPERVISOR_COMMS" not in str(error):
+                raise
+            if self.aws_conn_id != self.default_conn_name:
+                raise AirflowNotFoundException(
+                    f"The connection {self.aws_conn_id!r} is not defined. Define it, or pass "
+                    "aws_conn_id=None to use the credentials that boto3 finds by itself."
+                ) from error
+            self.log.info("No connection %r is defined: using boto3's own credentials.", self.aws_conn_id)
+            return None
+        self._read_extra(connection)
+        return connection
+
+    def _read_extra(self, connection: Any) -> dict[str, Any]:
+        """Read the extra; Airflow takes one that is no JSON for empty, and its role or keys for none."""
+        try:
+            extra = json.loads(connection.extra) if connection.extra else {}
+            if isinstance(extra, dict):
+                return extra
+            problem = f"it is a {type(extra).__name__}"
+        except json.JSONDecodeError as error:
+            problem = str(error)
+        raise ValueError(f"The extra of connection {self.aws_conn_id!r} must be a JSON object: {problem}")
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the connection's own fields; from 3.2 on, Airflow reads them in provider info."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from wtforms import StringField
+
+        return {
+            name: StringField(label, description=description, widget=BS3TextFieldWidget())
+            for name, (label, description) in CONNECTION_FIELDS.items()
+        }
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the form shows Airflow's own fields; asked for before Airflow 3.2, as above."""
+        return {key.replace("-", "_"): value for key, value in UI_FIELD_BEHAVIOUR.items()}
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Test the connection: read its domain where it names one, else ask STS who we are.
+
+        .. seealso::
+            https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetDomain.html
+        """
+        try:
+            domain_identifier = self._connection_default("domain_identifier")
+            if not domain_identifier:
+                passed, message = super().test_connection()
+                return passed, one_line(_without_signature(message))
+            domain = self._call("get_domain", "the test of the connection", identifier=domain_identifier)
+        except Exception as error:
+            return False, one_line(str(error))
+        return True, one_line(
+            f"Domain {domain.get('name')!r} ({domain_identifier}) is {domain.get('status')}."
+        )
+
+    # ------------------------------------------------------------- requests
+
+    def _call(self, operation: str, about: str, /, **request: Any) -> dict[str, Any]:
+        """Send a request, without the members that are ``None``."""
+        with self._explain_errors(about, request.get("domainIdentifier") or request["identifier"]):
+            response: dict[str, Any] = getattr(self.conn, operation)(
+                **{name: value for name, value in request.items() if value is not None}
+            )
+        return response
+
+    @contextmanager
+    def _explain_errors(self, about: str, domain: str) -> Iterator[None]:
+        """Complete an error with what it was about."""
+        try:
+            yield
+        except NoRegionError:
+            raise ValueError(
+                f"No AWS Region: pass region_name, or set 'region_name' in the extra of connection "
+                f"{self.aws_conn_id!r}."
+            ) from None
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
+            # In place, so that `except client.exceptions.ResourceNotFoundException` still holds.
+            message = one_line(_without_signature(str(error)))
+            place = f"Region {self.conn_region_name!r}, connection {self.aws_conn_id!r}"
+            error.args = (f"{message} ({about}, domain {domain!r}, {place})",)
+            raise
+
+    def _parse_run(self, response: dict[str, Any], about: str) -> MetadataGenerationRun:
+        try:
+            return MetadataGenerationRun.from_response(response)
+        except ValueError as error:
+            # botocore takes a body that is no JSON for an empty answer.
+            raise MalformedResponseError(f"DataZone answered with {error} ({about})") from error
+
+
+def _revision(response: dict[str, Any], member: str) -> str:
+    if not response.get(member):
+        raise MalformedResponseError(f"DataZone answered without {member}.")
+    return str(response[member])
+
+
+def _without_signature(message: str) -> str:
+    """Cut what AWS adds to a rejected signature: the signed headers, the session token among them."""
+    return message.split("The Canonical String", 1)[0].rstrip()

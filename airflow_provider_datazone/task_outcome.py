@@ -1,0 +1,67 @@
+"""How a task of this provider ends: what it leaves in XCom, and the error it fails with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow_provider_datazone.exceptions import (
+    InvalidInputError,
+    MetadataGenerationRunFailedError,
+    RequestRefusedError,
+)
+from airflow_provider_datazone.hooks.datazone import is_permanent
+from airflow_provider_datazone.metadata_generation import judge
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+
+XCOM_TYPE_STATS = "type_stats"
+XCOM_RUN = "run"
+
+
+def push_run(context: Context, run: MetadataGenerationRun) -> None:
+    """
+    Push the typeStats (key ``type_stats``) and the whole run (key ``run``) to XCom.
+
+    Done before the run is judged, so that the tasks downstream have them after a failure too.
+    """
+    context["ti"].xcom_push(key=XCOM_TYPE_STATS, value=run.type_stats)
+    context["ti"].xcom_push(key=XCOM_RUN, value=run.to_dict())
+
+
+def require_success(run: MetadataGenerationRun, *, allow_partial_success: bool, log: logging.Logger) -> None:
+    """
+    Let the task go on, or fail it for good: waiting again for a run that has ended changes nothing.
+
+    :raises MetadataGenerationRunFailedError: The run did not succeed.
+    """
+    verdict = judge(run, allow_partial_success=allow_partial_success)
+    if not verdict.succeeded:
+        raise MetadataGenerationRunFailedError(verdict.message, run)
+    log.log(logging.INFO if run.status == "SUCCEEDED" else logging.WARNING, verdict.message)
+
+
+@contextmanager
+def no_pointless_retry() -> Iterator[None]:
+    """
+    Fail a task without retries where a retry would meet the same error.
+
+    To be entered outside of whatever turns failures into skips: ``soft_fail`` is for runs, and must
+    not hide a typing error or a missing permission.
+
+    :raises RequestRefusedError: DataZone, or botocore on its behalf, refused for good.
+    :raises InvalidInputError: The task was given what cannot work.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
+    except Exception as error:
+        if is_permanent(error):
+            raise RequestRefusedError(str(error)) from error
+        raise

@@ -1,0 +1,21 @@
+"""A local Amazon DataZone for tests: moto with DataZone in it, within the process or over HTTP.
+
+It needs nothing of Airflow.
+"""
+
+from __future__ import annotations
+
+try:
+    import flask  # noqa: F401
+    import flask_cors  # noqa: F401
+    import moto  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"No module named {error.name!r}: install airflow-provider-amazon-datazone[testing]", name=error.name
+    ) from None
+
+from .local import AssetIdentifiers, DataZoneControls, mock_datazone
+from .scenario import Request
+from .server import DataZoneServer
+
+__all__ = ["AssetIdentifiers", "DataZoneControls", "DataZoneServer", "Request", "mock_datazone"]

@@ -1,0 +1,758 @@
+"""DataZoneBackend class with methods for the supported APIs."""
+
+# As in moto, what is named after AWS is explained by AWS.
+# ruff: noqa: D101, D102
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from moto.core.base_backend import BackendDict, BaseBackend
+from moto.core.common_models import BaseModel
+from moto.core.utils import utcnow
+from moto.moto_api import state_manager
+from moto.moto_api._internal import mock_random
+from moto.moto_api._internal.managed_state_model import ManagedState
+
+from .exceptions import (
+    AccessDeniedException,
+    ConflictException,
+    ResourceNotFoundException,
+    ValidationException,
+)
+from .scenario import ACTIVE_STATUSES, TERMINAL_STATUSES, RunOutcome, scenario
+
+RUN_STATE_MODEL = "datazone::metadata-generation-run"
+# A documented error speaks of asset types that are not supported, the list itself is not in the model.
+SUPPORTED_ASSET_TYPES = (
+    "amazon.datazone.GlueTableAssetType",
+    "amazon.datazone.RedshiftTableAssetType",
+    "amazon.datazone.RedshiftViewAssetType",
+)
+SUGGESTION_FORM = ("SuggestionForm", "amazon.datazone.SuggestionFormType")
+DETAILS_FORM = ("AssetCommonDetailsForm", "amazon.datazone.AssetCommonDetailsFormType")
+COLUMNS_FORM = ("ColumnBusinessMetadataForm", "amazon.datazone.ColumnBusinessMetadataFormType")
+UNKNOWN_RUN = "Requested prediction cannot be found in domain"
+UNKNOWN_ASSET = "The given Asset doesn't exist. Try creating Asset before accessing it."
+
+#: Held while a request is answered: a Get moves a run on, and moto's server has many threads.
+lock = threading.RLock()
+#: The clock of runs whose phases have a length in seconds; tests may put in their own.
+clock: Callable[[], float] = time.monotonic
+
+Numbered = TypeVar("Numbered", bound="NumberedModel")
+
+
+def _new_id() -> str:
+    return str(mock_random.get_random_string(length=14, lower_case=True))
+
+
+class NumberedModel(BaseModel):
+    """Something that is listed page by page, oldest first."""
+
+    number: int
+
+
+def _page(
+    items: Iterable[Numbered], max_results: int, next_token: str | None
+) -> tuple[list[Numbered], str | None]:
+    # Not moto's paginator: its token names the first item of the next page and is an error once that item is
+    # filtered out, as a run is that leaves the status asked for between two pages.
+    after = -1
+    if next_token is not None:
+        try:
+            after = int(base64.urlsafe_b64decode(next_token).decode())
+        except (binascii.Error, ValueError):
+            raise ValidationException("Invalid nextToken") from None
+    page = list(islice((item for item in items if item.number > after), max_results + 1))
+    if len(page) <= max_results:
+        return page, None
+    page.pop()
+    return page, base64.urlsafe_b64encode(str(page[-1].number).encode()).decode()
+
+
+class Project(BaseModel):
+    def __init__(self, domain: Domain, name: str, description: str | None, created_by: str):
+        self.id = _new_id()
+        self.domain = domain
+        self.name = name
+        self.description = description
+        self.created_by = created_by
+        self.created_at = utcnow()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "domainId": self.domain.id,
+            "id": self.id,
+            "name": self.name,
+            "description": self.description,
+            "projectStatus": "ACTIVE",
+            "createdBy": self.created_by,
+            "createdAt": self.created_at,
+            "lastUpdatedAt": self.created_at,
+            "domainUnitId": self.domain.root_domain_unit_id,
+        }
+
+
+class Asset(BaseModel):
+    def __init__(
+        self,
+        domain: Domain,
+        project: Project,
+        type_identifier: str,
+        type_revision: str | None,
+        external_identifier: str | None,
+        created_by: str,
+    ):
+        self.id = _new_id()
+        self.domain = domain
+        self.project = project
+        self.type_identifier = type_identifier
+        self.type_revision = type_revision or "1"
+        self.external_identifier = external_identifier
+        self.created_by = created_by
+        self.revisions: list[dict[str, Any]] = []
+        self.runs: list[MetadataGenerationRun] = []
+        self.listing: dict[str, Any] | None = None
+        # By field path, the best suggestion first.
+        self.predictions: dict[str, list[dict[str, Any]]] = {}
+
+    @property
+    def latest_revision(self) -> str:
+        return str(len(self.revisions))
+
+    def add_revision(
+        self,
+        name: str,
+        description: str | None,
+        glossary_terms: list[str] | None,
+        forms: list[dict[str, Any]],
+    ) -> None:
+        self.revisions.append(
+            {
+                "name": name,
+                "description": description,
+                "glossaryTerms": glossary_terms or None,
+                "formsOutput": forms,
+                "createdAt": utcnow(),
+                "revision": str(len(self.revisions) + 1),
+            }
+        )
+
+    def check_revision(self, revision: str | None) -> None:
+        if revision is not None and revision not in {r["revision"] for r in self.revisions}:
+            raise ResourceNotFoundException(UNKNOWN_ASSET)
+
+    def to_dict(self, revision: str | None = None) -> dict[str, Any]:
+        self.check_revision(revision)
+        result = {
+            "id": self.id,
+            "typeIdentifier": self.type_identifier,
+            "typeRevision": self.type_revision,
+            "externalIdentifier": self.external_identifier,
+            "createdBy": self.created_by,
+            "firstRevisionCreatedAt": self.revisions[0]["createdAt"],
+            "firstRevisionCreatedBy": self.created_by,
+            "owningProjectId": self.project.id,
+            "domainId": self.domain.id,
+            **self.revisions[int(revision or self.latest_revision) - 1],
+            "readOnlyFormsOutput": [],
+        }
+        if self.listing is not None:
+            result["listing"] = {
+                "listingId": self.listing["listingId"],
+                "listingStatus": self.listing["status"],
+            }
+        if self.predictions and result["revision"] == self.latest_revision:
+            content = {"fieldSuggestions": self.predictions}
+            result["readOnlyFormsOutput"] = [_form(SUGGESTION_FORM, content)]
+        return result
+
+    def add_predictions(self, run_type: str) -> None:
+        """What a run of this type has to suggest, with a confidence that is always the same.
+
+        The local DataZone has no glossaries, so there is no term to associate.
+        """
+        columns = [column["columnName"] for column in self._columns()]
+        if run_type == "BUSINESS_DESCRIPTIONS":
+            self._suggest("summary", f"A summary of {self._latest['name']}", 0.9)
+            for index, column in enumerate(columns):
+                self._suggest(f"columns[{index}].columnDescription", f"What {column} says", 0.7)
+        elif run_type == "BUSINESS_NAMES":
+            self._suggest("name", self._latest["name"].replace("_", " ").title()[:200], 0.8)
+            for index, column in enumerate(columns):
+                self._suggest(f"columns[{index}].columnName", column.replace("_", " ").title(), 0.6)
+
+    def _suggest(self, field_path: str, value: str, confidence: float) -> None:
+        self.predictions[field_path] = [
+            {"suggestion": value, "confidence": confidence},
+            {"suggestion": f"{value}, in other words", "confidence": round(confidence - 0.4, 1)},
+        ]
+
+    def accept(self, values: dict[str, str]) -> None:
+        """Write a new revision with the values, by field path; what else was suggested stays."""
+        forms = {form["formName"]: dict(form) for form in self._latest["formsOutput"]}
+        name = self._latest["name"]
+        for field_path, value in values.items():
+            column = re.fullmatch(r"columns\[(\d+)]\.(\w+)", field_path)
+            if column:
+                content = _content(forms, COLUMNS_FORM)
+                identifier = self._columns()[int(column[1])]["columnName"]
+                entries = content.setdefault("columnsBusinessMetadata", [])
+                entry = next((e for e in entries if e["columnIdentifier"] == identifier), None)
+                if entry is None:
+                    entry = {"columnIdentifier": identifier}
+                    entries.append(entry)
+                entry["name" if column[2] == "columnName" else "description"] = value
+                forms[COLUMNS_FORM[0]] = _form(COLUMNS_FORM, content)
+            elif field_path == "name":
+                name = value
+            else:
+                content = {**_content(forms, DETAILS_FORM), field_path: value}
+                forms[DETAILS_FORM[0]] = _form(DETAILS_FORM, content)
+            del self.predictions[field_path]
+        self.add_revision(
+            name, self._latest["description"], self._latest["glossaryTerms"], list(forms.values())
+        )
+
+    @property
+    def _latest(self) -> dict[str, Any]:
+        return self.revisions[-1]
+
+    def _columns(self) -> list[dict[str, Any]]:
+        """The columns of the table, of which the asset's forms tell in a form of their own."""
+        for form in self._latest["formsOutput"]:
+            content = _parsed(form)
+            columns = content.get("columns") if isinstance(content, dict) else None
+            if isinstance(columns, list):
+                return [c for c in columns if isinstance(c, dict) and isinstance(c.get("columnName"), str)]
+        return []
+
+
+def _form(form: tuple[str, str], content: dict[str, Any]) -> dict[str, Any]:
+    name, type_name = form
+    return {
+        "formName": name,
+        "typeName": type_name,
+        "typeRevision": "1",
+        "content": json.dumps(content),
+    }
+
+
+def _parsed(form: dict[str, Any]) -> Any:
+    try:
+        return json.loads(form.get("content") or "{}")
+    except ValueError:
+        return None
+
+
+def _content(forms: dict[str, dict[str, Any]], form: tuple[str, str]) -> dict[str, Any]:
+    content = _parsed(forms.get(form[0], {}))
+    return content if isinstance(content, dict) else {}
+
+
+class MetadataGenerationRun(ManagedState, NumberedModel):
+    def __init__(
+        self,
+        number: int,
+        project: Project,
+        asset: Asset,
+        revision: str | None,
+        types: list[str],
+        created_by: str,
+        outcome: RunOutcome,
+    ):
+        final = outcome.run_status(types)
+        ManagedState.__init__(self, RUN_STATE_MODEL, [("SUBMITTED", "IN_PROGRESS"), ("IN_PROGRESS", final)])
+        self.number = number
+        self.id = _new_id()
+        self.project = project
+        self.asset = asset
+        self.revision = revision
+        self.types = types
+        self.created_by = created_by
+        self.created_at: datetime = utcnow()
+        self.outcome = outcome
+        self.held = False
+        self._final = final
+        self._started = clock()
+        self._polls = 0
+        self._predicted = False
+
+    def look(self, step: bool = False) -> str:
+        """The status, moved on as far as it is due.
+
+        :param step: whether this look counts where runs move on by being looked at
+        """
+        if self._status in ACTIVE_STATUSES and not self.held:
+            self._move(step)
+        if self._status in TERMINAL_STATUSES and not self._predicted:
+            self._predicted = True
+            for run_type in self.types:
+                if self._type_status(run_type) == "SUCCEEDED":
+                    self.asset.add_predictions(run_type)
+        return str(self._status)
+
+    def _move(self, step: bool) -> None:
+        outcome = self.outcome
+        if outcome.polls is not None:
+            self._polls += step
+            if self._polls >= outcome.polls:
+                self._status = self._final
+            elif self._polls:
+                self._status = "IN_PROGRESS"
+        elif outcome.submitted_seconds is None and outcome.in_progress_seconds is None:
+            if step:
+                self.advance()
+            self._status = self.status
+        else:
+            left = clock() - self._started - (outcome.submitted_seconds or 0)
+            if left >= (outcome.in_progress_seconds or 0):
+                self._status = self._final
+            elif left >= 0:
+                self._status = "IN_PROGRESS"
+
+    def hold(self, status: str | None) -> None:
+        """Stay in a status until told otherwise, or go on again with None."""
+        self.held = status is not None
+        if status is None:
+            if self._status not in TERMINAL_STATUSES + ACTIVE_STATUSES:
+                self._status = "IN_PROGRESS"
+        else:
+            self._status = status
+            if status in ("SUCCEEDED", "FAILED", "CANCELED"):
+                self.outcome = RunOutcome(
+                    status=status,
+                    error_messages=self.outcome.error_messages,
+                    type_stats=self.outcome.type_stats,
+                )
+
+    def cancel(self) -> None:
+        status = self.look()
+        if status in TERMINAL_STATUSES:
+            raise ValidationException(f"The MetadataGenerationRun in {status} status cannot be canceled.")
+        self.hold("CANCELED")
+
+    def _type_status(self, run_type: str) -> str:
+        if self._status in ACTIVE_STATUSES or self._status == "CANCELED":
+            return str(self._status)
+        # Types have only published statuses, whatever a test has made of the run's own.
+        return self.outcome.type_status(run_type) if self._status in TERMINAL_STATUSES else "IN_PROGRESS"
+
+    def _type_stat(self, run_type: str) -> dict[str, Any]:
+        message = self.outcome.error_messages.get(run_type)
+        finished = self._status in TERMINAL_STATUSES
+        return {
+            "type": run_type,
+            "status": self._type_status(run_type),
+            "errorMessage": message if finished else None,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The run as Start answers it."""
+        return {
+            "domainId": self.asset.domain.id,
+            "id": self.id,
+            "status": self._status,
+            # Deprecated, and there is no one type to name where there are several.
+            "type": self.types[0] if len(self.types) == 1 else None,
+            "types": self.types,
+            "createdAt": self.created_at,
+            "createdBy": self.created_by,
+            "owningProjectId": self.project.id,
+        }
+
+    def to_item(self) -> dict[str, Any]:
+        """The run as List answers it."""
+        target = {"type": "ASSET", "identifier": self.asset.id, "revision": self.revision}
+        return {**self.to_dict(), "target": target}
+
+    def to_details(self, run_type: str | None) -> dict[str, Any]:
+        """The run as Get answers it.
+
+        A sample in the documentation asks for one type and is given that one alone.
+        """
+        types = [t for t in self.types if run_type in (None, t)]
+        stats = [self._type_stat(t) for t in types] if self.outcome.type_stats else None
+        return {**self.to_item(), "typeStats": stats}
+
+
+class Domain(NumberedModel):
+    def __init__(
+        self,
+        number: int,
+        backend: DataZoneBackend,
+        name: str,
+        description: str | None,
+        single_sign_on: dict[str, Any] | None,
+        domain_execution_role: str | None,
+        kms_key_identifier: str | None,
+        tags: dict[str, str] | None,
+        domain_version: str | None,
+        service_role: str | None,
+    ):
+        self.number = number
+        self.id = f"dzd-{_new_id()}"
+        self.account_id = backend.account_id
+        self.name = name
+        self.description = description
+        self.single_sign_on = single_sign_on
+        self.domain_execution_role = domain_execution_role or (
+            f"arn:{backend.partition}:iam::{backend.account_id}:role/service-role/AmazonDataZoneDomainExecution"
+        )
+        self.kms_key_identifier = kms_key_identifier
+        self.tags = tags
+        self.domain_version = domain_version or "V1"
+        self.service_role = service_role
+        self.arn = (
+            f"arn:{backend.partition}:datazone:{backend.region_name}:{backend.account_id}:domain/{self.id}"
+        )
+        portal = "sagemaker" if self.domain_version == "V2" else "datazone"
+        self.portal_url = f"https://{self.id}.{portal}.{backend.region_name}.on.aws"
+        self.root_domain_unit_id = _new_id()
+        self.created_at = utcnow()
+        self.projects: dict[str, Project] = {}
+        self.assets: dict[str, Asset] = {}
+        self.runs: dict[str, MetadataGenerationRun] = {}
+        # What came of a client token, by operation and token. How long the service remembers is unknown.
+        self.answered: dict[tuple[str, str], Any] = {}
+
+    def project(self, identifier: str) -> Project:
+        if identifier not in self.projects:
+            raise ResourceNotFoundException(f"Project {identifier} does not exist")
+        return self.projects[identifier]
+
+    def asset(self, identifier: str) -> Asset:
+        if identifier not in self.assets:
+            raise ResourceNotFoundException(UNKNOWN_ASSET)
+        asset = self.assets[identifier]
+        for run in asset.runs:
+            run.look()
+        return asset
+
+    def run(self, identifier: str) -> MetadataGenerationRun:
+        if identifier not in self.runs:
+            raise ResourceNotFoundException(UNKNOWN_RUN)
+        return self.runs[identifier]
+
+    def to_summary(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "description": self.description,
+            "arn": self.arn,
+            "managedAccountId": self.account_id,
+            "status": "AVAILABLE",
+            "portalUrl": self.portal_url,
+            "createdAt": self.created_at,
+            "lastUpdatedAt": self.created_at,
+            "domainVersion": self.domain_version,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        result = {
+            **self.to_summary(),
+            "rootDomainUnitId": self.root_domain_unit_id,
+            "singleSignOn": self.single_sign_on,
+            "domainExecutionRole": self.domain_execution_role,
+            "kmsKeyIdentifier": self.kms_key_identifier,
+            "tags": self.tags,
+            "serviceRole": self.service_role,
+        }
+        del result["managedAccountId"]
+        return result
+
+
+class DataZoneBackend(BaseBackend):
+    """Implementation of DataZone APIs."""
+
+    def __init__(self, region_name: str, account_id: str):
+        super().__init__(region_name, account_id)
+        self.domains: dict[str, Domain] = {}
+        # The user profile that everything is created by.
+        self.user_id = str(mock_random.uuid4())
+        state_manager.register_default_transition(
+            RUN_STATE_MODEL, transition={"progression": "manual", "times": 1}
+        )
+
+    def reset(self) -> None:
+        scenario.clear()
+        super().reset()
+
+    def create_domain(self, **kwargs: Any) -> Domain:
+        domain = Domain(len(self.domains), self, **kwargs)
+        self.domains[domain.id] = domain
+        return domain
+
+    def get_domain(self, identifier: str) -> Domain:
+        if identifier not in self.domains:
+            # The service's own words are not documented.
+            raise ResourceNotFoundException(f"Domain {identifier} does not exist")
+        return self.domains[identifier]
+
+    def list_domains(
+        self, status: str | None, max_results: int | None, next_token: str | None
+    ) -> tuple[list[Domain], str | None]:
+        domains = self.domains.values() if status in (None, "AVAILABLE") else ()
+        return _page(domains, max_results or 25, next_token)
+
+    def create_project(self, domain_identifier: str, name: str, description: str | None) -> Project:
+        domain = self.get_domain(domain_identifier)
+        project = Project(domain, name, description, self.user_id)
+        domain.projects[project.id] = project
+        return project
+
+    def get_project(self, domain_identifier: str, identifier: str) -> Project:
+        return self.get_domain(domain_identifier).project(identifier)
+
+    def create_asset(
+        self,
+        domain_identifier: str,
+        owning_project_identifier: str,
+        name: str,
+        description: str | None,
+        type_identifier: str,
+        type_revision: str | None,
+        external_identifier: str | None,
+        glossary_terms: list[str] | None,
+        forms_input: list[dict[str, Any]] | None,
+    ) -> Asset:
+        domain = self.get_domain(domain_identifier)
+        project = domain.project(owning_project_identifier)
+        asset = Asset(domain, project, type_identifier, type_revision, external_identifier, self.user_id)
+        forms = [
+            {
+                "formName": form["formName"],
+                "typeName": form.get("typeIdentifier"),
+                "typeRevision": form.get("typeRevision"),
+                "content": form.get("content"),
+            }
+            for form in forms_input or []
+        ]
+        asset.add_revision(name, description, glossary_terms, forms)
+        domain.assets[asset.id] = asset
+        return asset
+
+    def get_asset(self, domain_identifier: str, identifier: str) -> Asset:
+        return self.get_domain(domain_identifier).asset(identifier)
+
+    def create_listing_change_set(
+        self,
+        domain_identifier: str,
+        entity_identifier: str,
+        entity_type: str,
+        entity_revision: str | None,
+        action: str,
+    ) -> dict[str, Any]:
+        domain = self.get_domain(domain_identifier)
+        if entity_type != "ASSET":
+            raise ResourceNotFoundException(f"Data product {entity_identifier} does not exist")
+        asset = domain.asset(entity_identifier)
+        asset.check_revision(entity_revision)
+        if entity_revision not in (None, asset.latest_revision):
+            raise ValidationException("Only the latest revision of an asset can be published")
+        if asset.listing is None:
+            if action == "UNPUBLISH":
+                raise ResourceNotFoundException(f"Asset {entity_identifier} has no listing")
+            asset.listing = {"listingId": _new_id(), "listingRevision": "0"}
+        asset.listing = {
+            "listingId": asset.listing["listingId"],
+            "listingRevision": str(int(asset.listing["listingRevision"]) + 1),
+            "status": "ACTIVE" if action == "PUBLISH" else "INACTIVE",
+        }
+        return asset.listing
+
+    def start_metadata_generation_run(
+        self,
+        domain_identifier: str,
+        target: dict[str, Any],
+        types: list[str],
+        owning_project_identifier: str,
+        client_token: str | None,
+    ) -> MetadataGenerationRun:
+        domain = self.get_domain(domain_identifier)
+        key = ("StartMetadataGenerationRun", client_token or "")
+        if client_token and key in domain.answered:
+            run: MetadataGenerationRun = domain.answered[key]
+            run.look()
+            return run
+        if not types:
+            # `type` was required until `types` came beside it; the model now asks for neither.
+            raise ValidationException("At least one type of metadata generation run is required")
+        project = domain.project(owning_project_identifier)
+        asset = domain.asset(target["identifier"])
+        if asset.project is not project:
+            # What the service says then is not documented.
+            raise AccessDeniedException(
+                f"Project {project.id} is not permitted to generate metadata for asset {asset.id}"
+            )
+        if asset.type_identifier not in SUPPORTED_ASSET_TYPES:
+            raise ValidationException(
+                "Metadata Descriptions Generation is not supported for input asset type"
+            )
+        asset.check_revision(target.get("revision"))
+        run = MetadataGenerationRun(
+            len(domain.runs),
+            project,
+            asset,
+            target.get("revision"),
+            list(dict.fromkeys(types)),
+            self.user_id,
+            scenario.take_outcome(asset.id),
+        )
+        domain.runs[run.id] = run
+        asset.runs.append(run)
+        domain.answered[key] = run
+        return run
+
+    def get_metadata_generation_run(self, domain_identifier: str, identifier: str) -> MetadataGenerationRun:
+        run = self.get_domain(domain_identifier).run(identifier)
+        run.look(step=True)
+        return run
+
+    def list_metadata_generation_runs(
+        self,
+        domain_identifier: str,
+        status: str | None,
+        run_type: str | None,
+        target_identifier: str | None,
+        max_results: int | None,
+        next_token: str | None,
+    ) -> tuple[list[MetadataGenerationRun], str | None]:
+        runs = (
+            run
+            for run in self.get_domain(domain_identifier).runs.values()
+            if run_type in (None, *run.types)
+            and target_identifier in (None, run.asset.id)
+            and status in (None, run.look())
+        )
+        return _page(runs, max_results or 50, next_token)
+
+    def cancel_metadata_generation_run(self, domain_identifier: str, identifier: str) -> None:
+        self.get_domain(domain_identifier).run(identifier).cancel()
+
+    def accept_predictions(
+        self,
+        domain_identifier: str,
+        identifier: str,
+        revision: str | None,
+        accept_rule: dict[str, Any] | None,
+        accept_choices: list[dict[str, Any]] | None,
+        client_token: str | None,
+    ) -> str:
+        def accept(asset: Asset) -> None:
+            values = {path: asset.predictions[path][0]["suggestion"] for path in _ruled(asset, accept_rule)}
+            for choice in accept_choices or []:
+                path = choice["predictionTarget"]
+                suggestion = _chosen(asset, path, choice.get("predictionChoice") or 0)
+                values[path] = choice.get("editedValue") or suggestion["suggestion"]
+            if len(values.get("name", "")) > 256:
+                raise ValidationException("The name of an asset has at most 256 characters")
+            if values:
+                asset.accept(values)
+
+        return self._decide(
+            "AcceptPredictions",
+            domain_identifier,
+            identifier,
+            revision,
+            accept_rule or accept_choices,
+            client_token,
+            accept,
+        )
+
+    def reject_predictions(
+        self,
+        domain_identifier: str,
+        identifier: str,
+        revision: str | None,
+        reject_rule: dict[str, Any] | None,
+        reject_choices: list[dict[str, Any]] | None,
+        client_token: str | None,
+    ) -> str:
+        def reject(asset: Asset) -> None:
+            ruled = _ruled(asset, reject_rule)
+            rejected: list[dict[str, Any]] = []
+            for choice in reject_choices or []:
+                path = choice["predictionTarget"]
+                numbers = choice.get("predictionChoices") or [0]
+                rejected += [_chosen(asset, path, number) for number in numbers]
+            for path, suggestions in list(asset.predictions.items()):
+                left = [s for s in suggestions if not any(s is r for r in rejected)]
+                # The rule is about the top prediction of a target, and it decides on the target.
+                if left and path not in ruled:
+                    asset.predictions[path] = left
+                else:
+                    del asset.predictions[path]
+
+        return self._decide(
+            "RejectPredictions",
+            domain_identifier,
+            identifier,
+            revision,
+            reject_rule or reject_choices,
+            client_token,
+            reject,
+        )
+
+    def _decide(
+        self,
+        operation: str,
+        domain_identifier: str,
+        identifier: str,
+        revision: str | None,
+        asked: Any,
+        client_token: str | None,
+        decide: Callable[[Asset], None],
+    ) -> str:
+        """Carry out a decision on an asset's predictions, once for each client token.
+
+        What the service answers where there is nothing to decide is not documented.
+        """
+        domain = self.get_domain(domain_identifier)
+        key = (operation, client_token or "")
+        if client_token and key in domain.answered:
+            return str(domain.answered[key])
+        asset = domain.asset(identifier)
+        if not asked:
+            raise ValidationException("A rule or at least one choice is required")
+        asset.check_revision(revision)
+        if revision not in (None, asset.latest_revision):
+            raise ConflictException(f"Revision {revision} is not the latest revision of the asset")
+        if not asset.predictions:
+            raise ResourceNotFoundException(UNKNOWN_RUN)
+        decide(asset)
+        domain.answered[key] = asset.latest_revision
+        return asset.latest_revision
+
+
+def _ruled(asset: Asset, rule: dict[str, Any] | None) -> list[str]:
+    """The targets that a rule is about: those whose top prediction is at least as sure as its threshold."""
+    if not rule or rule.get("rule") != "ALL":
+        return []
+    threshold = rule.get("threshold") or 0
+    return [path for path, found in asset.predictions.items() if found[0]["confidence"] >= threshold]
+
+
+def _chosen(asset: Asset, path: str, number: int) -> dict[str, Any]:
+    """The prediction with a number, counted from 0: the service's way of counting is not documented."""
+    suggestions = asset.predictions.get(path, [])
+    if not 0 <= number < len(suggestions):
+        raise ValidationException(f"There is no prediction {number} for target '{path}'")
+    return suggestions[number]
+
+
+datazone_backends = BackendDict(
+    DataZoneBackend,
+    "datazone",
+    # Regions of the other partitions, which botocore does not list for this service.
+    additional_regions=["cn-north-1", "cn-northwest-1", "us-gov-east-1", "us-gov-west-1"],
+)

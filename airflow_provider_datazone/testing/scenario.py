@@ -1,0 +1,135 @@
+"""What a test has asked for: how the next runs go, which requests fail, and what was requested.
+
+One for the whole process, as moto's own state is, so that it holds whatever account and Region a request
+comes from. It goes when moto resets its backends.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+ACTIVE_STATUSES = ("SUBMITTED", "IN_PROGRESS")
+TERMINAL_STATUSES = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELED")
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run goes. What is left out goes well, at the pace of moto's state manager."""
+
+    statuses: str | Mapping[str, str] | None = None
+    error_messages: Mapping[str, str] = field(default_factory=dict)
+    status: str | None = None
+    type_stats: bool = True
+    submitted_seconds: float | None = None
+    in_progress_seconds: float | None = None
+    polls: int | None = None
+
+    def type_status(self, run_type: str) -> str:
+        """The status in which a type of the run ends."""
+        if isinstance(self.statuses, str):
+            return self.statuses
+        if self.statuses is not None:
+            return self.statuses.get(run_type, "SUCCEEDED")
+        return self.status if self.status in ("FAILED", "CANCELED") else "SUCCEEDED"
+
+    def run_status(self, types: list[str]) -> str:
+        """The status in which the run ends: its own if one was asked for, else what its types add up to."""
+        if self.status is not None:
+            return self.status
+        found = {self.type_status(run_type) for run_type in types}
+        if len(found) == 1:
+            return found.pop()
+        return "PARTIALLY_SUCCEEDED" if found & {"SUCCEEDED", "PARTIALLY_SUCCEEDED"} else "FAILED"
+
+
+class Request(NamedTuple):
+    """A request that DataZone has received."""
+
+    operation: str
+    parameters: dict[str, Any]
+
+
+@dataclass
+class Fault:
+    """An operation that is to fail."""
+
+    operation: str
+    error: str
+    times: int | None
+    message: str | None
+    seconds: float | None
+    after: bool
+
+
+class Scenario:
+    """Thread-safe, as requests come from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._next_outcomes: dict[str | None, deque[RunOutcome]] = {}
+            self._lasting_outcomes: dict[str | None, RunOutcome] = {}
+            self._faults: list[Fault] = []
+            self._requests: list[Request] = []
+
+    def add_outcome(self, asset_id: str | None, outcome: RunOutcome, times: int | None) -> None:
+        """Say how the next runs of an asset go, or those of all assets; None is for good."""
+        with self._lock:
+            if times is None:
+                self._lasting_outcomes[asset_id] = outcome
+            else:
+                self._next_outcomes.setdefault(asset_id, deque()).extend([outcome] * times)
+
+    def take_outcome(self, asset_id: str) -> RunOutcome:
+        """How the run that starts now goes: what was said of its asset comes before what was said of all."""
+        with self._lock:
+            for key in (asset_id, None):
+                if self._next_outcomes.get(key):
+                    return self._next_outcomes[key].popleft()
+                if key in self._lasting_outcomes:
+                    return self._lasting_outcomes[key]
+        return RunOutcome()
+
+    def add_fault(self, fault: Fault) -> None:
+        """Let requests fail, after those that are to fail already."""
+        with self._lock:
+            self._faults.append(fault)
+
+    def receive(self, operation: str, parameters: dict[str, Any]) -> Fault | None:
+        """Take note of a request, and say how it is to fail, if it is."""
+        with self._lock:
+            self._requests.append(Request(operation, _without_edited_values(parameters)))
+            for fault in self._faults:
+                if fault.operation in (operation, "*"):
+                    if fault.times is not None:
+                        fault.times -= 1
+                        if not fault.times:
+                            self._faults.remove(fault)
+                    return fault
+        return None
+
+    @property
+    def requests(self) -> list[Request]:
+        """What was requested so far."""
+        with self._lock:
+            return list(self._requests)
+
+
+def _without_edited_values(value: Any) -> Any:
+    """A copy without what the service model marks as sensitive in the predictions."""
+    if isinstance(value, dict):
+        return {k: _without_edited_values(v) for k, v in value.items() if k != "editedValue"}
+    if isinstance(value, list):
+        return [_without_edited_values(item) for item in value]
+    return value
+
+
+scenario = Scenario()

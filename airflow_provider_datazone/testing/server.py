@@ -1,0 +1,153 @@
+"""The local Amazon DataZone over HTTP."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from moto.core.base_backend import BackendDict
+from moto.moto_server import werkzeug_app
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler, select_address_family
+
+from .local import STOPPING, DataZoneControls
+
+logger = logging.getLogger(__name__)
+
+# moto has a handler of its own from some 5.2 release on.
+_MotoRequestHandler: Any = getattr(werkzeug_app, "MotoRequestHandler", WSGIRequestHandler)
+
+
+class _RequestHandler(_MotoRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: ARG002
+        logger.debug(message, *args)
+
+
+class _HTTPServer(ThreadedWSGIServer):
+    """Knows the threads that answer requests, so that none is left once it has stopped."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._requests: dict[threading.Thread, socket.socket] = {}
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        logger.log(logging.ERROR if type == "error" else logging.DEBUG, message, *args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        for thread in [thread for thread in self._requests if not thread.is_alive()]:
+            del self._requests[thread]
+        thread = threading.Thread(
+            target=self.process_request_thread,
+            args=(request, client_address),
+            name="datazone-request",
+            daemon=True,
+        )
+        self._requests[thread] = request
+        thread.start()
+
+    def end_requests(self) -> None:
+        """Wait for what is being answered; clients that have opened a connection and ask nothing get none."""
+        for connection in self._requests.values():
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)
+        for thread in self._requests:
+            thread.join()
+
+
+class DataZoneServer(DataZoneControls):
+    """Amazon DataZone and the rest of moto over HTTP on loopback, for other processes.
+
+    A context manager. It needs no AWS credentials, takes any, and reaches no network.
+
+    :param host: the address to listen on. Default: ``127.0.0.1``
+    :param port: the port to listen on; 0 (the default) for one that is free
+    """
+
+    _running: ClassVar[int] = 0
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.host = host
+        self.port = port
+        self._server: _HTTPServer | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    def __enter__(self) -> DataZoneServer:
+        self.start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen, and answer in threads of their own.
+
+        :raises OSError: if the address cannot be had, as it is in use
+        :raises RuntimeError: if the server has been started already
+        """
+        if self._server is not None:
+            raise RuntimeError("The server has been started already")
+        family = select_address_family(self.host, self.port)
+        # Not werkzeug's own socket: where the port is in use, werkzeug prints and ends the process.
+        with socket.create_server((self.host, self.port), family=family, backlog=1024) as listener:
+            self._stopping = threading.Event()
+            self._server = _HTTPServer(
+                self.host, self.port, self._application(), _RequestHandler, fd=listener.fileno()
+            )
+        self._thread = threading.Thread(
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": 0.05},
+            name="datazone-server",
+            daemon=True,
+        )
+        self._thread.start()
+        DataZoneServer._running += 1
+
+    def stop(self) -> None:
+        """Release what hangs, free the port, end every thread. The last server of a process empties moto."""
+        if self._server is None or self._thread is None:
+            return
+        self._stopping.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.end_requests()
+        self._server = self._thread = None
+        DataZoneServer._running -= 1
+        if not DataZoneServer._running:
+            BackendDict.reset()
+
+    def _application(self) -> Any:
+        application = werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app)
+        stopping = self._stopping
+
+        def with_stopping(environ: dict[str, Any], start_response: Any) -> Any:
+            environ[STOPPING] = stopping
+            return application(environ, start_response)
+
+        return with_stopping
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where the server answers.
+
+        :raises RuntimeError: if it has not been started
+        """
+        if self._server is None:
+            raise RuntimeError("The server has not been started")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._server.port}"
+
+    @property
+    def connection(self) -> str:
+        """An Airflow connection to the server as JSON, for an environment variable ``AIRFLOW_CONN_<ID>``."""
+        return json.dumps(
+            {
+                "conn_type": "awsdatazone",
+                "login": "testing",
+                "password": "testing",
+                "extra": {"region_name": "us-east-1", "endpoint_url": self.endpoint_url},
+            }
+        )

@@ -1,0 +1,14 @@
+"""Where Amazon DataZone is found: its own hosts, and those a moto server infers from a signature."""
+
+from __future__ import annotations
+
+from .responses import DataZoneResponse
+
+url_bases = [
+    r"https?://datazone(-fips)?\.(.+)\.api\.(aws|amazonwebservices\.com\.cn)",
+    r"https?://datazone(-fips)?\.(.+)\.amazonaws\.com",
+]
+
+url_paths = {
+    "{0}/.*$": DataZoneResponse.dispatch,
+}

@@ -1,0 +1,36 @@
+"""The versions that the tests run on: `make matrix`. A missing interpreter is skipped, and said so."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_venv = "yes"
+
+
+def run_tests(session: nox.Session, airflow: str) -> None:
+    """Install the project with the constraints of an Airflow version, and run the tests."""
+    session.install(
+        "--constraint", f"constraints/airflow-{airflow}.txt", "--editable", ".[testing]", "--group", "test"
+    )
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python="3.10")
+def airflow_2_11(session: nox.Session) -> None:
+    """Airflow 2.11 with the lowest direct dependencies."""
+    run_tests(session, "2.11")
+
+
+@nox.session(python="3.11")
+def airflow_3_0(session: nox.Session) -> None:
+    """Airflow 3.0 with the newest Amazon provider."""
+    run_tests(session, "3.0")
+
+
+@nox.session(python=["3.12", "3.13"])
+def airflow_newest(session: nox.Session) -> None:
+    """The newest Airflow."""
+    run_tests(session, "3.x")

@@ -1,0 +1,108 @@
+"""Real Airflow with a home and a database of its own, real boto3, and a local DataZone over HTTP."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_datazone.testing import DataZoneServer
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Airflow reads its environment once, at the first import: so it is set before any test is.
+AIRFLOW_HOME = tempfile.mkdtemp(prefix="airflow-home-")
+for name in [name for name in os.environ if name.startswith(("AIRFLOW", "AWS_"))]:
+    del os.environ[name]
+os.environ.update(
+    AIRFLOW_HOME=AIRFLOW_HOME,
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    # No credentials of the machine, and no waiting for an instance metadata service that is not there.
+    AWS_CONFIG_FILE=f"{AIRFLOW_HOME}/no-aws-config",
+    AWS_SHARED_CREDENTIALS_FILE=f"{AIRFLOW_HOME}/no-aws-credentials",
+    AWS_EC2_METADATA_DISABLED="true",
+)
+# Airflow 3.3 looks for a DAG that is to run in its DAG folder.
+DAGS_FOLDER = Path(AIRFLOW_HOME, "dags")
+DAGS_FOLDER.mkdir()
+for folder in ("example_dags", "tests/dags"):
+    (DAGS_FOLDER / folder.replace("/", "_")).symlink_to(REPOSITORY / folder)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+def run_airflow(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Airflow's command line in the tests' home."""
+    return subprocess.run(
+        [sys.executable, "-m", "airflow", *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """Airflow's own database, a SQLite file."""
+    done = run_airflow("db", "migrate")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def datazone_server() -> Iterator[DataZoneServer]:
+    from airflow_provider_datazone.testing import DataZoneServer
+
+    with DataZoneServer() as server:
+        yield server
+
+
+@pytest.fixture
+def datazone(datazone_server: DataZoneServer, monkeypatch: pytest.MonkeyPatch) -> DataZoneServer:
+    """An empty local DataZone, which the connection `datazone_default` leads to."""
+    datazone_server.reset()
+    monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", datazone_server.connection)
+    return datazone_server
+
+
+@dataclass
+class Catalog:
+    """A domain with an asset in it, and runs for that asset."""
+
+    server: DataZoneServer
+    domain_identifier: str
+    project_identifier: str
+    asset_identifier: str
+
+    def start_run(self, *types: str, **outcome: Any) -> str:
+        """Start a run that goes as :meth:`DataZoneServer.set_run_outcome` is told."""
+        self.server.set_run_outcome(self.asset_identifier, **outcome)
+        run = self.server.client().start_metadata_generation_run(
+            domainIdentifier=self.domain_identifier,
+            owningProjectIdentifier=self.project_identifier,
+            target={"type": "ASSET", "identifier": self.asset_identifier},
+            types=list(types) or ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
+        )
+        return str(run["id"])
+
+
+def make_catalog(server: DataZoneServer) -> Catalog:
+    return Catalog(server, *server.create_asset())
+
+
+@pytest.fixture
+def catalog(datazone: DataZoneServer) -> Catalog:
+    return make_catalog(datazone)

@@ -1,0 +1,313 @@
+"""The hook, over HTTP through real boto3."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from airflow_provider_datazone.exceptions import MalformedResponseError
+from airflow_provider_datazone.hooks import datazone as hook_module
+from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent, is_transient
+
+if TYPE_CHECKING:
+    from airflow_provider_datazone.testing import DataZoneServer
+    from tests.conftest import Catalog
+
+# botocore's own retries would hide what the hook does, and take their time.
+NO_RETRIES: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "read_timeout": 1, "connect_timeout": 1}
+
+
+@pytest.fixture
+def hook(datazone: DataZoneServer) -> DataZoneHook:
+    return DataZoneHook("datazone_default", config=NO_RETRIES)
+
+
+@pytest.fixture
+def log(hook: DataZoneHook, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the hook logs; Airflow 2 keeps it from the root logger, Airflow 3 logs past the standard library."""
+    hook._log = logging.getLogger("tests.hook")
+    caplog.set_level(logging.INFO, "tests.hook")
+    return caplog
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.naps: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(hook_module, "time", clock)
+    return clock
+
+
+def test_start_then_get(hook: DataZoneHook, catalog: Catalog):
+    started = hook.start_metadata_generation_run(
+        catalog.asset_identifier,
+        types=["BUSINESS_NAMES"],
+        owning_project_identifier=catalog.project_identifier,
+        domain_identifier=catalog.domain_identifier,
+    )
+    assert started.status == "SUBMITTED"
+    assert started.asset_id is None, "Start answers no target"
+    run = hook.get_metadata_generation_run(started.id, domain_identifier=catalog.domain_identifier)
+    assert (run.id, run.asset_id, run.types) == (started.id, catalog.asset_identifier, ("BUSINESS_NAMES",))
+    assert run.created_at is not None
+    assert run.created_at.tzinfo is not None
+
+
+def test_same_client_token_starts_one_run(hook: DataZoneHook, catalog: Catalog):
+    def start(token: str | None) -> str:
+        return hook.start_metadata_generation_run(
+            catalog.asset_identifier,
+            types=["BUSINESS_NAMES"],
+            owning_project_identifier=catalog.project_identifier,
+            domain_identifier=catalog.domain_identifier,
+            client_token=token,
+        ).id
+
+    assert start("mine") == start("mine")
+    assert len({start(None), start(None), start("mine")}) == 3
+
+
+def test_asset_revision_reaches_the_service(hook: DataZoneHook, catalog: Catalog):
+    started = hook.start_metadata_generation_run(
+        catalog.asset_identifier,
+        types=["BUSINESS_NAMES"],
+        asset_revision="1",
+        owning_project_identifier=catalog.project_identifier,
+        domain_identifier=catalog.domain_identifier,
+    )
+    run = hook.get_metadata_generation_run(started.id, domain_identifier=catalog.domain_identifier)
+    assert run.asset_revision == "1"
+
+
+def test_list_asks_for_a_page_when_it_is_needed(hook: DataZoneHook, catalog: Catalog):
+    started = [catalog.start_run() for _ in range(7)]
+    runs = hook.list_metadata_generation_runs(domain_identifier=catalog.domain_identifier, page_size=3)
+    assert catalog.server.request_counts["ListMetadataGenerationRuns"] == 0
+    first = next(runs)
+    assert catalog.server.request_counts["ListMetadataGenerationRuns"] == 1
+    assert [first.id, *(run.id for run in runs)] == started
+    assert catalog.server.request_counts["ListMetadataGenerationRuns"] == 3
+
+
+def test_list_filters(hook: DataZoneHook, catalog: Catalog):
+    kept = catalog.start_run("BUSINESS_NAMES")
+    catalog.start_run("BUSINESS_DESCRIPTIONS")
+    domain = catalog.domain_identifier
+    found = hook.list_metadata_generation_runs(
+        domain_identifier=domain,
+        status="SUBMITTED",
+        run_type="BUSINESS_NAMES",
+        asset_identifier=catalog.asset_identifier,
+    )
+    assert [run.id for run in found] == [kept]
+    assert list(hook.list_metadata_generation_runs(domain_identifier=domain, status="FAILED")) == []
+
+
+def test_list_without_a_domain_fails_before_it_is_iterated(hook: DataZoneHook):
+    with pytest.raises(ValueError, match="domain_identifier"):
+        hook.list_metadata_generation_runs()
+
+
+def test_run_type_answers_for_that_type_alone(hook: DataZoneHook, catalog: Catalog):
+    run = hook.get_metadata_generation_run(
+        catalog.start_run(), domain_identifier=catalog.domain_identifier, run_type="BUSINESS_NAMES"
+    )
+    assert [stat["type"] for stat in run.type_stats] == ["BUSINESS_NAMES"]
+
+
+def test_cancel(hook: DataZoneHook, catalog: Catalog):
+    run = catalog.start_run()
+    hook.cancel_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
+    assert (
+        hook.get_metadata_generation_run(run, domain_identifier=catalog.domain_identifier).status
+        == "CANCELED"
+    )
+    with pytest.raises(ClientError, match="cannot be canceled") as refused:
+        hook.cancel_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
+    assert is_permanent(refused.value)
+
+
+def test_accept_makes_a_new_revision_and_reject_names_one(hook: DataZoneHook, catalog: Catalog):
+    domain = catalog.domain_identifier
+    hook.wait_for_metadata_generation_run(catalog.start_run(), domain_identifier=domain, poll_interval=0)
+    accepted = hook.accept_predictions(
+        catalog.asset_identifier, domain_identifier=domain, rule="ALL", threshold=0.0, client_token="once"
+    )
+    assert accepted == "2"
+    again = hook.accept_predictions(
+        catalog.asset_identifier, domain_identifier=domain, rule="ALL", threshold=0.0, client_token="once"
+    )
+    assert again == accepted
+    hook.wait_for_metadata_generation_run(catalog.start_run(), domain_identifier=domain, poll_interval=0)
+    assert hook.reject_predictions(catalog.asset_identifier, domain_identifier=domain, rule="ALL")
+
+
+@pytest.mark.parametrize("answer", ["accept_predictions", "reject_predictions"])
+@pytest.mark.parametrize("arguments", [{}, {"threshold": 0.5}])
+def test_predictions_need_a_rule_or_choices(
+    hook: DataZoneHook, catalog: Catalog, answer: str, arguments: dict[str, Any]
+):
+    before = len(catalog.server.requests)
+    with pytest.raises(ValueError, match="rule"):
+        getattr(hook, answer)(
+            catalog.asset_identifier, domain_identifier=catalog.domain_identifier, **arguments
+        )
+    assert len(catalog.server.requests) == before
+
+
+@pytest.mark.parametrize("answer", ["accept_predictions", "reject_predictions"])
+def test_threshold_needs_a_rule(hook: DataZoneHook, catalog: Catalog, answer: str):
+    with pytest.raises(ValueError, match="threshold goes with a rule"):
+        getattr(hook, answer)(
+            catalog.asset_identifier,
+            domain_identifier=catalog.domain_identifier,
+            threshold=0.5,
+            choices=[{"predictionTarget": "summary"}],
+        )
+
+
+def test_wait_returns_the_run_however_it_ended(hook: DataZoneHook, catalog: Catalog, clock: Clock):
+    run = hook.wait_for_metadata_generation_run(
+        catalog.start_run(statuses="FAILED"), domain_identifier=catalog.domain_identifier, poll_interval=7
+    )
+    assert run.status == "FAILED"
+    assert clock.naps == [7]
+
+
+def test_wait_ends_with_its_time_out_and_names_the_run(hook: DataZoneHook, catalog: Catalog, clock: Clock):
+    run = catalog.start_run(in_progress_seconds=3600)
+    with pytest.raises(TimeoutError, match=rf"'{run}'.*after 25 s.*IN_PROGRESS.*goes on"):
+        hook.wait_for_metadata_generation_run(
+            run, domain_identifier=catalog.domain_identifier, poll_interval=10, timeout=25
+        )
+    assert clock.naps == [10, 10, 5], "the last look is at the deadline, not after it"
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "ThrottlingException",
+        "InternalServerException",
+        "ServiceUnavailableException",
+        "drop",
+        "hang",
+        "malformed",
+    ],
+)
+def test_wait_sits_out_passing_trouble(
+    hook: DataZoneHook, catalog: Catalog, clock: Clock, log: pytest.LogCaptureFixture, trouble: str
+):
+    run = catalog.start_run(polls=0)
+    catalog.server.fail("GetMetadataGenerationRun", trouble, times=2)
+    done = hook.wait_for_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
+    assert done.status == "SUCCEEDED"
+    assert clock.naps == [30, 30]
+    warnings = [record.getMessage() for record in log.records if "try again" in record.getMessage()]
+    assert len(warnings) == 2
+    assert all(run in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["AccessDeniedException", "ValidationException", "ResourceNotFoundException", "UnauthorizedException"],
+)
+def test_refusal_ends_the_wait_at_once_with_the_service_s_message(
+    hook: DataZoneHook, catalog: Catalog, clock: Clock, code: str
+):
+    run = catalog.start_run()
+    catalog.server.fail("GetMetadataGenerationRun", code, message="you\nmay not")
+    with pytest.raises(ClientError) as refused:
+        hook.wait_for_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
+    message = str(refused.value)
+    for part in (code, r"you\nmay not", run, catalog.domain_identifier, "us-east-1", "datazone_default"):
+        assert part in message
+    assert len(message.splitlines()) == 1
+    assert clock.naps == []
+    assert is_permanent(refused.value)
+    assert not is_transient(refused.value)
+
+
+@pytest.mark.parametrize(
+    "code", ["ExpiredTokenException", "UnrecognizedClientException", "ConflictException"]
+)
+def test_trouble_that_neither_passes_nor_stays_is_left_to_airflow_s_retries(
+    hook: DataZoneHook, catalog: Catalog, code: str
+):
+    catalog.server.fail("GetMetadataGenerationRun", code)
+    with pytest.raises(ClientError, match=code) as refused:
+        hook.wait_for_metadata_generation_run("run1", domain_identifier=catalog.domain_identifier)
+    assert not is_permanent(refused.value)
+    assert not is_transient(refused.value)
+
+
+def test_service_s_own_exception_classes_can_be_caught(hook: DataZoneHook, catalog: Catalog):
+    with pytest.raises(
+        hook.conn.exceptions.ResourceNotFoundException, match="Requested prediction cannot be found in domain"
+    ):
+        hook.get_metadata_generation_run("unknownrun", domain_identifier=catalog.domain_identifier)
+
+
+def test_malformed_answer_is_an_error_of_its_own(hook: DataZoneHook, catalog: Catalog):
+    catalog.server.fail("GetMetadataGenerationRun", "malformed")
+    with pytest.raises(MalformedResponseError, match="unknownrun"):
+        hook.get_metadata_generation_run("unknownrun", domain_identifier=catalog.domain_identifier)
+
+
+def test_status_that_nobody_knows_is_waited_on_with_one_warning(
+    hook: DataZoneHook, catalog: Catalog, clock: Clock, log: pytest.LogCaptureFixture
+):
+    run = catalog.start_run()
+    catalog.server.set_run_status(run, "PAUSED")
+    with pytest.raises(TimeoutError, match="PAUSED"):
+        hook.wait_for_metadata_generation_run(
+            run, domain_identifier=catalog.domain_identifier, poll_interval=10, timeout=30
+        )
+    assert len(clock.naps) == 3
+    assert [r.getMessage() for r in log.records if "PAUSED" in r.getMessage()] == [
+        f"Metadata generation run {run} has the status 'PAUSED', which this version does not know; waiting on."
+    ]
+
+
+def test_changes_are_logged_once(
+    hook: DataZoneHook, catalog: Catalog, clock: Clock, log: pytest.LogCaptureFixture
+):
+    run = catalog.start_run(polls=5)
+    hook.wait_for_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
+    logged = [record.getMessage() for record in log.records if run in record.getMessage()]
+    assert len(logged) == len(set(logged)) <= 3
+    assert logged[-1] == f"Metadata generation run {run} is SUCCEEDED."
+
+
+def test_type_stats_that_the_service_leaves_out_are_empty(hook: DataZoneHook, catalog: Catalog, clock: Clock):
+    run = catalog.start_run(type_stats=False)
+    done = hook.wait_for_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
+    assert (done.status, done.type_stats) == ("SUCCEEDED", [])
+
+
+def test_session_token_in_a_rejected_signature_is_cut(hook: DataZoneHook, catalog: Catalog):
+    catalog.server.fail(
+        "GetMetadataGenerationRun",
+        "UnrecognizedClientException",
+        message="The request signature does not match.\n\nThe Canonical String for this request should have been\n"
+        "x-amz-security-token:SECRET",
+    )
+    with pytest.raises(ClientError, match="does not match") as refused:
+        hook.get_metadata_generation_run("run1", domain_identifier=catalog.domain_identifier)
+    assert "SECRET" not in str(refused.value)

@@ -1,0 +1,458 @@
+"""What Airflow itself makes of the provider: its command line, its provider manager, its API server."""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import re
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import EntryPoint, entry_points, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import airflow
+import jsonschema
+import pytest
+from airflow.models.connection import Connection
+from airflow.providers_manager import ProvidersManager
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import airflow_provider_datazone
+from airflow_provider_datazone.get_provider_info import UI_FIELD_BEHAVIOUR, get_provider_info
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from tests.conftest import REPOSITORY, run_airflow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_datazone.testing import DataZoneServer
+    from tests.conftest import Catalog
+
+DISTRIBUTION = "airflow-provider-amazon-datazone"
+CONNECTION_TYPE = "awsdatazone"
+HOOK_CLASS = "airflow_provider_datazone.hooks.datazone.DataZoneHook"
+FORM_FIELDS = {
+    "domain_identifier",
+    "owning_project_identifier",
+    "region_name",
+    "role_arn",
+    "endpoint_url",
+}
+OURS = (CONNECTION_TYPE, "airflow_provider_datazone", DISTRIBUTION)
+
+airflow_version = Version(version("apache-airflow"))
+# Before Airflow 3.2 (its API server: 3.1) a connection's form, be it whose it may, is there only where
+# flask_appbuilder is installed.
+has_flask_appbuilder = find_spec("flask_appbuilder") is not None
+has_form = has_flask_appbuilder or airflow_version >= Version("3.2")
+api_server_has_form = has_flask_appbuilder or airflow_version >= Version("3.1")
+on_airflow_3 = pytest.mark.skipif(airflow_version < Version("3"), reason="Airflow 2 has another API server")
+
+# They must not come back in any message.
+SECRETS = {"login": "AKIASECRETKEYID", "password": "secret-access-key", "token": "secret-session-token"}
+NO_RETRIES = {"retries": {"total_max_attempts": 1}}
+# As AWS answers a signature that it does not accept.
+REJECTED_SIGNATURE = (
+    "The request signature we calculated does not match the signature you provided.\n\n"
+    f"The Canonical String for this request should have been\n'x-amz-security-token:{SECRETS['token']}'"
+)
+
+
+def our_warnings(output: str) -> list[str]:
+    """Return the lines at WARNING or above, or of a warning's class, that are about this provider."""
+    # A checkout, and an environment in it, may well be called as the distribution is.
+    output = output.replace(sys.prefix, "").replace(str(REPOSITORY), "")
+    severe = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|\[(warning|error|critical) *\]|Warning\b|Traceback")
+    return [line for line in output.splitlines() if severe.search(line) and any(our in line for our in OURS)]
+
+
+def list_providers(*arguments: str) -> Any:
+    """Ask the command line, which keeps quiet about what went wrong unless it is told to be verbose."""
+    done = run_airflow("providers", *arguments, "--verbose", "--output", "json", PYTHONWARNINGS="default")
+    assert done.returncode == 0, done.stderr
+    assert our_warnings(done.stdout + done.stderr) == []
+    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith(("[{", "[]"))))
+
+
+def read_schema(name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads((Path(airflow.__file__).parent / name).read_text())
+    return schema
+
+
+def our_entry_point() -> EntryPoint:
+    (found,) = (e for e in entry_points(group="apache_airflow_provider") if "datazone" in e.value)
+    return found
+
+
+# ------------------------------------------------------------ command line
+
+
+def test_list_shows_the_provider() -> None:
+    (provider,) = (p for p in list_providers("list") if p["package_name"] == DISTRIBUTION)
+    assert provider["version"] == airflow_provider_datazone.__version__
+
+
+def test_get_shows_the_provider_in_full() -> None:
+    (shown,) = list_providers("get", DISTRIBUTION, "--full")
+    for key, value in get_provider_info().items():
+        if key != "description":  # loses its markup
+            assert shown[key] == value
+    assert "Amazon DataZone" in shown["description"]
+
+
+def test_hooks_shows_the_connection_type() -> None:
+    (hook,) = (h for h in list_providers("hooks") if h["connection_type"] == CONNECTION_TYPE)
+    assert hook == {
+        "connection_type": CONNECTION_TYPE,
+        "class": HOOK_CLASS,
+        "conn_id_attribute_name": "aws_conn_id",
+        "package_name": DISTRIBUTION,
+        "hook_name": "Amazon DataZone",
+    }
+
+
+def test_behaviours_shows_the_connection_type() -> None:
+    shown = {row["field_behaviours"] for row in list_providers("behaviours")}
+    assert shown.issuperset({CONNECTION_TYPE, "aws"}) if has_form else shown == set()
+
+
+def test_widgets_shows_the_fields_of_the_form() -> None:
+    shown = {row["connection_parameter_name"]: row for row in list_providers("widgets")}
+    ours = {name for name, row in shown.items() if row["package_name"] == DISTRIBUTION}
+    assert ours == ({f"extra__{CONNECTION_TYPE}__{name}" for name in FORM_FIELDS} if has_form else set())
+
+
+# ----------------------------------------------------------- provider info
+
+
+def test_package_name_is_the_canonical_name_of_the_distribution() -> None:
+    entry_point = our_entry_point()
+    assert entry_point.value == "airflow_provider_datazone.get_provider_info:get_provider_info"
+    assert entry_point.dist is not None
+    assert entry_point.load()()["package-name"] == canonicalize_name(entry_point.dist.name) == DISTRIBUTION
+
+
+def test_provider_info_is_as_airflow_defines_it() -> None:
+    info = get_provider_info()
+    jsonschema.Draft7Validator(read_schema("provider_info.schema.json")).validate(info)
+    # The schema of provider.yaml says more about some keys: the fields of a connection, for one.
+    source = read_schema("provider.yaml.schema.json")
+    known = {key: source["properties"][key] for key in info if key in source["properties"]}
+    jsonschema.Draft7Validator({**source, "properties": known, "required": []}).validate(
+        {key: info[key] for key in known}
+    )
+
+
+def test_provider_info_has_no_key_that_airflow_does_not_know() -> None:
+    if airflow_version < Version("3"):
+        pytest.skip("Airflow 2 knows fewer keys, and leaves the others")
+    assert set(get_provider_info()) <= set(read_schema("provider_info.schema.json")["properties"])
+
+
+def test_field_behaviour_is_as_airflow_defines_it() -> None:
+    schema = read_schema("customized_form_field_behaviours.schema.json")
+    behaviour = DataZoneHook.get_ui_field_behaviour()
+    jsonschema.Draft7Validator(schema).validate(behaviour)
+    (connection_type,) = get_provider_info()["connection-types"]
+    declared = connection_type["ui-field-behaviour"]
+    assert behaviour == {key.replace("-", "_"): value for key, value in declared.items()}
+    assert set(declared["placeholders"]) == {"login", "password", *FORM_FIELDS}
+
+
+def test_everything_provider_info_names_can_be_imported() -> None:
+    paths = set(re.findall(r"'(airflow_provider_datazone\.[\w.]+)'", str(get_provider_info())))
+    assert HOOK_CLASS in paths
+    for path in paths:
+        assert pkgutil.resolve_name(path) is not None
+
+
+@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
+def test_provider_info_names_every_module(kind: str) -> None:
+    named = {module for group in get_provider_info().get(kind, []) for module in group["python-modules"]}
+    folder = Path(airflow_provider_datazone.__file__).parent / kind
+    files = (file.stem for file in folder.glob("[!_]*.py"))
+    assert named == {f"airflow_provider_datazone.{kind}.{name}" for name in files}
+
+
+def test_provider_info_imports_nothing() -> None:
+    code = (
+        "import __future__, json, sys, typing; before = set(sys.modules)\n"
+        "import airflow_provider_datazone.get_provider_info\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [
+        "airflow_provider_datazone",
+        "airflow_provider_datazone.get_provider_info",
+    ]
+
+
+# -------------------------------------------------------- provider manager
+
+
+def test_provider_manager_has_a_hook_that_can_be_tested() -> None:
+    hook = ProvidersManager().hooks[CONNECTION_TYPE]
+    assert hook is not None
+    assert (hook.hook_class_name, hook.package_name, hook.hook_name, hook.connection_testable) == (
+        HOOK_CLASS,
+        DISTRIBUTION,
+        "Amazon DataZone",
+        True,
+    )
+
+
+@pytest.mark.skipif(not has_form, reason="needs flask_appbuilder")
+def test_provider_manager_has_the_form() -> None:
+    manager = ProvidersManager()
+    fields = {
+        f.field_name for f in manager.connection_form_widgets.values() if f.package_name == DISTRIBUTION
+    }
+    assert fields == FORM_FIELDS
+    behaviour = manager.field_behaviours[CONNECTION_TYPE]
+    assert behaviour["hidden_fields"] == UI_FIELD_BEHAVIOUR["hidden-fields"]
+    assert behaviour["relabeling"] == UI_FIELD_BEHAVIOUR["relabeling"]
+
+
+def test_connection_gives_the_hook(catalog: Catalog) -> None:
+    hook = Connection(conn_id="datazone_default", conn_type=CONNECTION_TYPE).get_hook()
+    assert type(hook) is DataZoneHook
+    assert hook.aws_conn_id == "datazone_default"
+    run = hook.get_metadata_generation_run(catalog.start_run(), domain_identifier=catalog.domain_identifier)
+    assert run.asset_id == catalog.asset_identifier
+
+
+# ------------------------------------------------------- connection's test
+
+
+def connection_body(endpoint_url: str, **extra: Any) -> dict[str, Any]:
+    """Return a connection as the UI sends it: what was left empty is empty."""
+    defaults = dict.fromkeys(FORM_FIELDS, "") | {
+        "region_name": "us-east-1",
+        "endpoint_url": endpoint_url,
+        "aws_session_token": SECRETS["token"],
+        "config_kwargs": NO_RETRIES,
+    }
+    return {
+        "connection_id": "tested",
+        "conn_type": CONNECTION_TYPE,
+        "login": SECRETS["login"],
+        "password": SECRETS["password"],
+        "extra": json.dumps(defaults | extra),
+    }
+
+
+def closed_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def try_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[bool, str]]:
+    def test(endpoint_url: str, **extra: Any) -> tuple[bool, str]:
+        body = connection_body(endpoint_url, **extra)
+        connection = Connection(conn_id=body.pop("connection_id"), **body)
+        # As the UI's test does: a hook looks for its connection by name.
+        monkeypatch.setenv("AIRFLOW_CONN_TESTED", connection.as_json())
+        passed, message = connection.test_connection()
+        assert not any(secret in message for secret in SECRETS.values())
+        assert "\n" not in message
+        return passed, message
+
+    return test
+
+
+@pytest.fixture
+def rejecting_sts() -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = (
+                "<ErrorResponse><Error><Type>Sender</Type><Code>SignatureDoesNotMatch</Code>"
+                f"<Message>{REJECTED_SIGNATURE}</Message></Error></ErrorResponse>"
+            ).encode()
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_connection_with_a_domain_is_tested_on_the_domain(
+    try_connection: Callable[..., tuple[bool, str]], catalog: Catalog
+) -> None:
+    domain = catalog.domain_identifier
+    passed, message = try_connection(catalog.server.endpoint_url, domain_identifier=domain)
+    assert passed, message
+    assert domain in message
+    assert "AVAILABLE" in message
+    assert catalog.server.request_counts["GetDomain"] == 1
+
+
+def test_connection_with_an_unknown_domain_fails_with_the_services_message(
+    try_connection: Callable[..., tuple[bool, str]], datazone: DataZoneServer
+) -> None:
+    passed, message = try_connection(datazone.endpoint_url, domain_identifier="dzd-nosuchdomain")
+    assert not passed
+    assert "ResourceNotFoundException" in message
+    assert "dzd-nosuchdomain" in message
+
+
+def test_connection_without_permission_fails_with_the_services_message(
+    try_connection: Callable[..., tuple[bool, str]], catalog: Catalog
+) -> None:
+    catalog.server.fail("GetDomain", "AccessDeniedException", message="not for you")
+    domain = catalog.domain_identifier
+    passed, message = try_connection(catalog.server.endpoint_url, domain_identifier=domain)
+    assert not passed
+    assert "AccessDeniedException" in message
+    assert "not for you" in message
+
+
+def test_connection_to_an_endpoint_that_does_not_answer_fails(
+    try_connection: Callable[..., tuple[bool, str]],
+) -> None:
+    endpoint_url = closed_port()
+    passed, message = try_connection(endpoint_url, domain_identifier="dzd-any")
+    assert not passed
+    assert f'Could not connect to the endpoint URL: "{endpoint_url}' in message
+
+
+def test_connection_without_a_region_fails_and_says_what_to_set(
+    try_connection: Callable[..., tuple[bool, str]], datazone: DataZoneServer
+) -> None:
+    passed, message = try_connection(datazone.endpoint_url, domain_identifier="dzd-any", region_name="")
+    assert not passed
+    assert "region_name" in message
+
+
+def test_connection_without_a_domain_is_tested_on_sts(
+    try_connection: Callable[..., tuple[bool, str]], datazone: DataZoneServer
+) -> None:
+    sts = {"sts": {"endpoint_url": datazone.endpoint_url}}
+    passed, message = try_connection(datazone.endpoint_url, service_config=sts)
+    assert passed, message
+    assert "Account='123456789012'" in message
+    assert datazone.request_counts.total() == 0
+
+
+def test_rejected_signature_gives_no_secret_away(
+    try_connection: Callable[..., tuple[bool, str]], catalog: Catalog
+) -> None:
+    catalog.server.fail("GetDomain", "UnrecognizedClientException", message=REJECTED_SIGNATURE)
+    domain = catalog.domain_identifier
+    passed, message = try_connection(catalog.server.endpoint_url, domain_identifier=domain)
+    assert not passed
+    assert "does not match the signature" in message
+
+
+def test_signature_that_sts_rejects_gives_no_secret_away(
+    try_connection: Callable[..., tuple[bool, str]], rejecting_sts: str
+) -> None:
+    passed, message = try_connection("", service_config={"sts": {"endpoint_url": rejecting_sts}})
+    assert not passed
+    assert "does not match the signature" in message
+
+
+# -------------------------------------------------------------- API server
+
+ASK_API_SERVER = """
+import json, sys
+from airflow.api_fastapi.app import create_app
+from fastapi.testclient import TestClient
+
+with TestClient(create_app()) as client:
+    token = client.get("/auth/token").json()["access_token"]
+    for method, path, body in json.loads(sys.argv[1]):
+        answer = client.request(method, path, json=body, headers={"Authorization": f"Bearer {token}"})
+        print("ANSWER", json.dumps([answer.status_code, answer.json()]))
+"""
+
+
+def ask_api_server(*requests: tuple[str, str, Any]) -> list[Any]:
+    """Ask Airflow's API server, in a process of its own, as an administrator."""
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_API_SERVER, json.dumps(requests)],
+        env=os.environ
+        | {
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert our_warnings(done.stdout + done.stderr) == []
+    answers = [
+        json.loads(line.removeprefix("ANSWER "))
+        for line in done.stdout.splitlines()
+        if line.startswith("ANSWER ")
+    ]
+    assert [status for status, _ in answers] == [200] * len(requests), answers
+    return [answer for _, answer in answers]
+
+
+@on_airflow_3
+def test_api_server_shows_the_form(airflow_database: None) -> None:
+    (forms,) = ask_api_server(("GET", "/ui/connections/hook_meta", None))
+    by_type = {form["connection_type"]: form for form in forms}
+    form = by_type[CONNECTION_TYPE]
+    assert (form["hook_class_name"], form["hook_name"]) == (HOOK_CLASS, "Amazon DataZone")
+    if not api_server_has_form:
+        assert form["standard_fields"] is form["extra_fields"] is by_type["aws"]["standard_fields"] is None
+        return
+    assert form["extra_fields"].keys() == FORM_FIELDS
+    for field in form["extra_fields"].values():
+        assert field["value"] is None
+        assert field["description"]
+        assert field["schema"]["type"] == ["string", "null"]
+        assert field["schema"]["title"]
+    standard = form["standard_fields"]
+    assert standard["login"]["title"] == "AWS Access Key ID"
+    assert standard["password"]["title"] == "AWS Secret Access Key"
+    assert all(standard[name]["hidden"] for name in ("host", "port", "url_schema"))
+
+
+@on_airflow_3
+def test_api_server_tests_a_connection(airflow_database: None, catalog: Catalog) -> None:
+    endpoint_url, domain = catalog.server.endpoint_url, catalog.domain_identifier
+    good, bad = ask_api_server(
+        *(
+            ("POST", "/api/v2/connections/test", connection_body(endpoint_url, domain_identifier=identifier))
+            for identifier in (domain, "dzd-nosuchdomain")
+        )
+    )
+    assert good["status"], good
+    assert domain in good["message"]
+    assert not bad["status"]
+    assert "ResourceNotFoundException" in bad["message"]
+
+
+def test_command_line_tests_a_connection(catalog: Catalog, airflow_database: None) -> None:
+    body = connection_body(catalog.server.endpoint_url, domain_identifier=catalog.domain_identifier)
+    connection = Connection(conn_id=body.pop("connection_id"), **body)
+    done = run_airflow(
+        "connections",
+        "test",
+        "tested",
+        AIRFLOW_CONN_TESTED=connection.as_json(),
+        AIRFLOW__CORE__TEST_CONNECTION="Enabled",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Connection success" in done.stdout
+    assert our_warnings(done.stdout + done.stderr) == []
+    assert not any(secret in done.stdout + done.stderr for secret in SECRETS.values())
