@@ -62,7 +62,8 @@ def airflow_database() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="session")
+# Of a module's own: all servers of a process share one state, as moto does.
+@pytest.fixture(scope="module")
 def datazone_server() -> Iterator[DataZoneServer]:
     from airflow_provider_datazone.testing import DataZoneServer
 

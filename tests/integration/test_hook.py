@@ -120,6 +120,13 @@ def test_list_filters(hook: DataZoneHook, catalog: Catalog):
     assert list(hook.list_metadata_generation_runs(domain_identifier=domain, status="FAILED")) == []
 
 
+def test_list_that_cannot_be_read_is_not_taken_for_an_empty_one(hook: DataZoneHook, catalog: Catalog):
+    catalog.server.fail("ListMetadataGenerationRuns", "malformed")
+    with pytest.raises(MalformedResponseError, match="items"):
+        list(hook.list_metadata_generation_runs(domain_identifier=catalog.domain_identifier))
+    assert list(hook.list_metadata_generation_runs(domain_identifier=catalog.domain_identifier)) == []
+
+
 def test_list_without_a_domain_fails_before_it_is_iterated(hook: DataZoneHook):
     with pytest.raises(ValueError, match="domain_identifier"):
         hook.list_metadata_generation_runs()

@@ -48,7 +48,7 @@ FORM_FIELDS = {
 OURS = (CONNECTION_TYPE, "airflow_provider_datazone", DISTRIBUTION)
 
 airflow_version = Version(version("apache-airflow"))
-# Before Airflow 3.2 (its API server: 3.1) a connection's form, be it whose it may, is there only where
+# Before Airflow 3.2 (its API server: 3.1) no provider's connection form is there unless
 # flask_appbuilder is installed.
 has_flask_appbuilder = find_spec("flask_appbuilder") is not None
 has_form = has_flask_appbuilder or airflow_version >= Version("3.2")
@@ -183,12 +183,12 @@ def test_provider_info_names_every_module(kind: str) -> None:
 
 def test_provider_info_imports_nothing() -> None:
     code = (
-        "import __future__, json, sys, typing; before = set(sys.modules)\n"
+        "import __future__, sys, typing; before = set(sys.modules)\n"
         "import airflow_provider_datazone.get_provider_info\n"
-        "print(json.dumps(sorted(set(sys.modules) - before)))"
+        "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [
+    assert done.stdout.split() == [
         "airflow_provider_datazone",
         "airflow_provider_datazone.get_provider_info",
     ]
