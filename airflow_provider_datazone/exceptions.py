@@ -34,3 +34,18 @@ class RequestRefusedError(AirflowFailException):
 
 class InvalidInputError(AirflowFailException, ValueError):
     """A task was given something that cannot work, so that no request was sent."""
+
+
+class WaitFailedError(Exception):
+    """
+    A triggerer could not find out how a run ended.
+
+    Not an ``AirflowException``: ``soft_fail`` is for runs that failed, and must not hide a lost connection.
+
+    :param message: What happened, with run and domain.
+    :param permanent: Whether a retry would meet the same.
+    """
+
+    def __init__(self, message: str, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent

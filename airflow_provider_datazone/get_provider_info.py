@@ -67,4 +67,21 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
+        "config": {
+            "datazone": {
+                "description": "How the provider for Amazon DataZone treats the service.",
+                "options": {
+                    "max_requests_per_second": {
+                        "description": (
+                            "Requests a second at most, in a triggerer, for all waits that share a connection.\n"
+                            "They slow down by themselves while DataZone throttles.\n"
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "5",
+                        "default": "10",
+                    },
+                },
+            },
+        },
     }

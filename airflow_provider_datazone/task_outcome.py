@@ -5,20 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_datazone.exceptions import (
     InvalidInputError,
     MetadataGenerationRunFailedError,
     RequestRefusedError,
+    WaitFailedError,
 )
 from airflow_provider_datazone.hooks.datazone import is_permanent
-from airflow_provider_datazone.metadata_generation import judge
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, judge
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-    from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 
 XCOM_TYPE_STATS = "type_stats"
 XCOM_RUN = "run"
@@ -46,6 +45,23 @@ def require_success(run: MetadataGenerationRun, *, allow_partial_success: bool, 
     log.log(logging.INFO if run.status == "SUCCEEDED" else logging.WARNING, verdict.message)
 
 
+def run_of_event(event: dict[str, Any] | None) -> MetadataGenerationRun:
+    """
+    Return the terminal run that a trigger has waited for.
+
+    :param event: What ``DataZoneMetadataGenerationRunTrigger`` yielded.
+    :raises TimeoutError: The run had not ended by the deadline.
+    :raises WaitFailedError: It could not be read.
+    """
+    if event is None:
+        raise WaitFailedError("The trigger ended without an event.")
+    if event["status"] == "terminal":
+        return MetadataGenerationRun.from_response(event["run"])
+    if event["status"] == "timeout":
+        raise TimeoutError(event["message"])
+    raise WaitFailedError(event["message"], permanent=event.get("permanent", False))
+
+
 @contextmanager
 def no_pointless_retry() -> Iterator[None]:
     """
@@ -62,6 +78,6 @@ def no_pointless_retry() -> Iterator[None]:
     except ValueError as error:
         raise InvalidInputError(str(error)) from error
     except Exception as error:
-        if is_permanent(error):
+        if is_permanent(error) or (isinstance(error, WaitFailedError) and error.permanent):
             raise RequestRefusedError(str(error)) from error
         raise

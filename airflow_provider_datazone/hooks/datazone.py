@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,15 +36,8 @@ from airflow_provider_datazone.get_provider_info import (
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, one_line
 
 # What DataZone declares, and what the layers in front of it answer in the same cases.
-_TRANSIENT_CODES = frozenset(
-    {
-        "ThrottlingException",
-        "Throttling",
-        "TooManyRequestsException",
-        "RequestTimeout",
-        "InternalServerException",
-    }
-)
+_THROTTLING_CODES = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException"})
+_TRANSIENT_CODES = _THROTTLING_CODES | {"InternalServerException", "RequestTimeout"}
 _PERMANENT_CODES = frozenset(
     {"ValidationException", "ResourceNotFoundException", "AccessDeniedException", "UnauthorizedException"}
 )
@@ -60,11 +54,15 @@ _REJECTED_CODES = frozenset(
 )
 
 
+def is_throttling(error: BaseException) -> bool:
+    """Whether DataZone refused a request for its rate alone."""
+    return isinstance(error, ClientError) and (_code(error) in _THROTTLING_CODES or _status(error) == 429)
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether an error passes by itself: throttling, a service's fault, a lost connection, a time-out."""
     if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return _code(error) in _TRANSIENT_CODES or status == 429 or status >= 500
+        return is_throttling(error) or _code(error) in _TRANSIENT_CODES or _status(error) >= 500
     if isinstance(error, SSLError):
         # A broken handshake passes; a certificate that is not trusted stays so.
         return "CERTIFICATE_VERIFY_FAILED" not in str(error)
@@ -89,6 +87,30 @@ def is_rejected_credentials(error: BaseException) -> bool:
 
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def log_status(log: logging.Logger, run: MetadataGenerationRun, last_status: str | None) -> None:
+    """
+    Log what a look at a run that is being waited for has shown; a change is worth a line at INFO.
+
+    :param log: Where to.
+    :param run: The run.
+    :param last_status: What the look before had shown, ``None`` for the first.
+    """
+    if run.status == last_status:
+        log.debug("Metadata generation run %s is still %s.", run.id, run.status)
+    elif run.is_active or run.is_terminal:
+        log.info("Metadata generation run %s is %s.", run.id, run.status)
+    else:
+        log.warning(
+            "Metadata generation run %s has the status %r, which this version does not know; waiting on.",
+            run.id,
+            run.status,
+        )
 
 
 class DataZoneHook(AwsBaseHook):
@@ -371,16 +393,7 @@ class DataZoneHook(AwsBaseHook):
                 raise
             self.log.warning("Could not read the run just now, will try again: %s", error)
             return None
-        if run.status == self._last_status.get(run.id):
-            self.log.debug("Metadata generation run %s is still %s.", run.id, run.status)
-        elif run.is_active or run.is_terminal:
-            self.log.info("Metadata generation run %s is %s.", run.id, run.status)
-        else:
-            self.log.warning(
-                "Metadata generation run %s has the status %r, which this version does not know; waiting on.",
-                run.id,
-                run.status,
-            )
+        log_status(self.log, run, self._last_status.get(run.id))
         self._last_status[run.id] = run.status
         return run
 
@@ -524,6 +537,23 @@ class DataZoneHook(AwsBaseHook):
         if self.conn_config.conn_type == CONNECTION_TYPE:
             places.insert(0, self.conn_config.extra_config)
         return next((place[name] for place in places if place.get(name)), None)
+
+    def for_polling(self) -> DataZoneHook:
+        """
+        Return a hook on the same connection, looked up already, for somebody who asks again anyway.
+
+        Its client sends a request once, so that the caller's rate is the rate; and it does not wait for long,
+        so that a thread is soon free again. What the connection or ``config`` says of time-outs still holds.
+        """
+        hook = DataZoneHook(
+            self.aws_conn_id, region_name=self._region_name, verify=self._verify, config=self._config
+        )
+        patience = Config(connect_timeout=10, read_timeout=30)
+        hook.conn_config = AwsConnectionWrapper(
+            conn=self.conn_config,
+            botocore_config=patience.merge(self.config).merge(Config(retries={"total_max_attempts": 1})),
+        )
+        return hook
 
     @cached_property
     def conn_config(self) -> AwsConnectionWrapper:

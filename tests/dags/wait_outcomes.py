@@ -12,7 +12,7 @@ from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGeneratio
 
 # How the run ends: in a status; not within the time-out; or it is one that DataZone does not know.
 ENDINGS = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELED", "TIMED_OUT", "UNKNOWN_RUN")
-MODES = ("poke", "reschedule")
+MODES = ("poke", "reschedule", "deferrable")
 CASES = list(itertools.product(ENDINGS, MODES, (False, True), (False, True)))
 
 
@@ -40,7 +40,8 @@ with DAG(
         DataZoneMetadataGenerationRunSensor(
             task_id=name,
             run_identifier=f"{{{{ dag_run.conf['runs']['{name}'] }}}}",
-            mode=mode,
+            mode="poke" if mode == "deferrable" else mode,
+            deferrable=mode == "deferrable",
             soft_fail=soft_fail,
             allow_partial_success=allow_partial_success,
             poke_interval=0.01,

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.exceptions import MalformedResponseError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from tests.conftest import Catalog
 
 # botocore's own retries would hide what the hook does, and take their time.
-NO_RETRIES: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "read_timeout": 1, "connect_timeout": 1}
+NO_RETRIES: dict[str, Any] = {"retries": {"total_max_attempts": 1}}
 
 
 @pytest.fixture
@@ -221,6 +222,8 @@ def test_wait_ends_with_its_time_out_and_names_the_run(hook: DataZoneHook, catal
 def test_wait_sits_out_passing_trouble(
     hook: DataZoneHook, catalog: Catalog, clock: Clock, log: pytest.LogCaptureFixture, trouble: str
 ):
+    if trouble == "hang":
+        hook.conn_config.botocore_config = hook.config.merge(Config(read_timeout=3))
     run = catalog.start_run(polls=0)
     catalog.server.fail("GetMetadataGenerationRun", trouble, times=2)
     done = hook.wait_for_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)

@@ -1,0 +1,545 @@
+"""
+One poller for every wait on the same credentials, Region and domain.
+
+A triggerer may hold ten thousand waits, and none of them may block its event loop. So waits share: one
+look-up of an Airflow connection, one boto3 client in a few threads, one rate of requests, and one
+question for fifty runs at a time.
+
+A round asks what is cheaper. Few waits: one Get each. Many: List those that are ``SUBMITTED``, then those
+``IN_PROGRESS`` (in this order a run that moves between the two is still seen), and Get those that neither
+has. List is a hint, Get is the truth: a wait ends only by what Get said. A List that is late, partial, full
+of other people's runs or forbidden therefore costs requests, and never a wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hashlib
+import json
+import math
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from airflow.providers.common.compat.sdk import conf
+from asgiref.sync import sync_to_async
+
+from airflow_provider_datazone.hooks.datazone import (
+    DataZoneHook,
+    is_rejected_credentials,
+    is_throttling,
+    is_transient,
+    log_status,
+)
+
+if TYPE_CHECKING:
+    import logging
+
+    from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+
+T = TypeVar("T")
+
+# Enough to keep the default rate at a latency of a second, and to leave some while others hang.
+THREADS = 8
+PAGE_SIZE = 50
+# Seconds for which waits that begin share one look-up of their connection.
+CONNECTION_LIFE = 30.0
+# Requests that fail one after the other for reasons that pass, until a round is given up.
+FAILURES_IN_A_ROW = 2 * THREADS
+LONGEST_PAUSE = 60.0
+
+
+class HookParameters(NamedTuple):
+    """The four parameters that make a hook, as a trigger has them."""
+
+    aws_conn_id: str | None
+    region_name: str | None
+    verify: bool | str | None
+    botocore_config: dict[str, Any] | None
+
+
+class RunSource(Protocol):
+    """Where a poller reads runs."""
+
+    async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
+        """Read one run."""
+
+    async def list_page(
+        self, status: str, next_token: str | None
+    ) -> tuple[list[MetadataGenerationRun], str | None]:
+        """Read one page of the runs in a status."""
+
+    def close(self) -> None:
+        """Let go of everything, without waiting for it."""
+
+
+class CredentialsRejectedError(Exception):
+    """The credentials of a poller are no longer good; the cause says what DataZone answered."""
+
+
+class RequestRate:
+    """
+    Space out requests, slower for everybody while DataZone throttles.
+
+    :param per_second: Requests a second at most.
+    """
+
+    def __init__(self, per_second: float) -> None:
+        self._interval = 1 / per_second
+        self._slowdown = 1.0
+        self._next_turn = 0.0
+
+    async def turn(self) -> None:
+        """Wait for the turn of one request."""
+        now = asyncio.get_running_loop().time()
+        turn = max(now, self._next_turn)
+        # Jitter, so that triggerers that were started together do not ask together.
+        self._next_turn = turn + self._interval * self._slowdown * random.uniform(1.0, 1.1)  # noqa: S311
+        await asyncio.sleep(turn - now)
+
+    def throttled(self) -> None:
+        """Take note that DataZone refused a request for its rate."""
+        self._slowdown = min(self._slowdown * 2, LONGEST_PAUSE / self._interval)
+        now = asyncio.get_running_loop().time()
+        self._next_turn = max(self._next_turn, now + self._interval * self._slowdown)
+
+    def answered(self) -> None:
+        """Take note that DataZone answered."""
+        self._slowdown = max(self._slowdown * 0.9, 1.0)
+
+
+@dataclass(eq=False)
+class _Wait:
+    """One wait: which run, how often to look, and where to log."""
+
+    run_identifier: str
+    run_type: str | None
+    poll_interval: float
+    log: logging.Logger
+    due: float
+    done: asyncio.Future[MetadataGenerationRun]
+    status: str | None = None
+    # Airflow tells by it to which task's log a line belongs.
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+
+    def note(self, run: MetadataGenerationRun) -> None:
+        self.context.run(log_status, self.log, run, self.status)
+        self.status = run.status
+
+    def warn(self, error: BaseException) -> None:
+        self.context.run(self.log.warning, "Could not read the run just now, will try again: %s", error)
+
+
+class RunPoller:
+    """
+    Poll the runs that somebody waits for, as long as somebody does.
+
+    :param source: Where to read runs; closed with the last wait.
+    :param rate: The rate of requests, which pollers of the same credentials share.
+    :param on_close: Called when the last wait has ended.
+    """
+
+    def __init__(self, source: RunSource, rate: RequestRate, on_close: Callable[[], None]) -> None:
+        self.has_answered = False
+        self._source = source
+        self._rate = rate
+        self._on_close = on_close
+        self._loop = asyncio.get_running_loop()
+        self._waits: dict[str, list[_Wait]] = {}
+        self._wake = asyncio.Event()
+        self._can_list = True
+        self._list_cost = 2.0
+        self._not_before = 0.0
+        self._pause = 0.0
+        # In no task's context: what the poller logs belongs to the triggerer, not to whoever came first.
+        self._task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, self._run())
+        self._task.add_done_callback(self._fail_all)
+
+    async def wait(
+        self,
+        run_identifier: str,
+        *,
+        run_type: str | None,
+        poll_interval: float,
+        timeout: float | None,
+        log: logging.Logger,
+    ) -> MetadataGenerationRun:
+        """
+        Wait until Get says that a run has ended.
+
+        :param timeout: Seconds to wait at most, ``None`` for without end.
+        :raises TimeoutError: It has not ended by then.
+        :raises CredentialsRejectedError: The poller ends; another one may do better.
+        :raises Exception: What DataZone answered to a request for this run.
+        """
+        done: asyncio.Future[MetadataGenerationRun] = self._loop.create_future()
+        wait = _Wait(run_identifier, run_type, poll_interval, log, self._loop.time() + poll_interval, done)
+        self._waits.setdefault(run_identifier, []).append(wait)
+        self._wake.set()
+        timer = None if timeout is None else self._loop.call_later(max(timeout, 0), _time_out, wait)
+        try:
+            return await done
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._remove(wait)
+
+    def _remove(self, wait: _Wait) -> None:
+        waits = self._waits[wait.run_identifier]
+        waits.remove(wait)
+        if not waits:
+            del self._waits[wait.run_identifier]
+        if not self._waits:
+            self._on_close()
+            self._task.cancel()
+            self._source.close()
+
+    def _fail_all(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception() or RuntimeError("the poller ended while somebody waited")
+        for wait in self._open(self._waits):
+            wait.done.set_exception(error)
+
+    def _open(self, run_identifiers: Iterable[str]) -> list[_Wait]:
+        """Return the waits for these runs that have not ended."""
+        return [
+            wait
+            for run_identifier in run_identifiers
+            for wait in self._waits.get(run_identifier, ())
+            if not wait.done.done()
+        ]
+
+    # --------------------------------------------------------------- rounds
+
+    async def _run(self) -> None:
+        while True:
+            await self._sleep()
+            await self._round()
+
+    async def _sleep(self) -> None:
+        """Sleep until a wait is due, or until there is a new one that may be so earlier."""
+        while True:
+            self._wake.clear()
+            due = min((wait.due for wait in self._open(self._waits)), default=math.inf)
+            left = max(due, self._not_before) - self._loop.time()
+            if left <= 0:
+                return
+            timer = None if left == math.inf else self._loop.call_later(left, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+
+    async def _round(self) -> None:
+        now = self._loop.time()
+        waits = self._open(self._waits)
+        due = [wait for wait in waits if wait.due <= now]
+        # One List serves all that are due before its next one would be; and brings them into step.
+        horizon = now + min((wait.poll_interval for wait in due), default=0)
+        soon = {wait.run_identifier: wait for wait in waits if wait.due <= horizon}
+        if self._can_list and self._list_cost < len(soon):
+            active = await self._list(budget=len(soon))
+            due = [wait for wait in self._open(soon) if wait.run_identifier not in active]
+        else:
+            # Other people's runs may have ended meanwhile: look at the list again some time.
+            self._list_cost *= 0.95
+        await self._get(due)
+
+    async def _list(self, budget: int) -> set[str]:
+        """Return the runs that DataZone lists as active, as far as it does so in fewer requests than Gets."""
+        active: set[str] = set()
+        pages = 0
+        for status in ("SUBMITTED", "IN_PROGRESS"):
+            next_token = None
+            while True:
+                if pages >= budget:
+                    self._list_cost = 2.0 * budget
+                    return active
+                try:
+                    runs, next_token = await self._ask(self._source.list_page, status, next_token)
+                except CredentialsRejectedError:
+                    raise
+                except Exception as error:
+                    self._note_list_failure(error, budget)
+                    return active
+                pages += 1
+                now = self._loop.time()
+                for run in runs:
+                    if not run.is_active:
+                        continue
+                    active.add(run.id)
+                    for wait in self._open([run.id]):
+                        wait.note(run)
+                        wait.due = now + wait.poll_interval
+                if next_token is None:
+                    break
+        self._list_cost = float(max(pages, 2))
+        return active
+
+    def _note_list_failure(self, error: Exception, budget: int) -> None:
+        log = self._open(self._waits)[0].log if self._open(self._waits) else None
+        if not is_transient(error):
+            self._can_list = False
+            if log is not None:
+                log.warning("Runs cannot be listed, so each is read by itself: %s", error)
+        elif not is_throttling(error):
+            # The next few rounds do without.
+            self._list_cost = 2.0 * budget
+
+    async def _get(self, waits: list[_Wait]) -> None:
+        """Read runs, several at a time, each once for all who wait for it."""
+        queue = deque(dict.fromkeys((wait.run_identifier, wait.run_type) for wait in waits))
+        failures = 0
+        rejected: CredentialsRejectedError | None = None
+
+        async def read_queue() -> None:
+            nonlocal failures, rejected
+            while queue and rejected is None and failures < FAILURES_IN_A_ROW:
+                run_identifier, run_type = queue.popleft()
+                if not self._open_of_type(run_identifier, run_type):
+                    continue
+                try:
+                    run = await self._ask(self._source.get, run_identifier, run_type)
+                except CredentialsRejectedError as error:
+                    rejected = error
+                except Exception as error:
+                    failures += self._note_get_failure(run_identifier, run_type, error)
+                else:
+                    failures = 0
+                    self._note_run(run_type, run_identifier, run)
+
+        await asyncio.gather(*(read_queue() for _ in range(min(THREADS, len(queue)))))
+        if rejected is not None:
+            raise rejected
+        if failures < FAILURES_IN_A_ROW:
+            self._pause = 0.0
+        else:
+            self._pause = min(max(self._pause * 2, 1.0), LONGEST_PAUSE)
+            self._not_before = self._loop.time() + self._pause
+
+    def _open_of_type(self, run_identifier: str, run_type: str | None) -> list[_Wait]:
+        return [wait for wait in self._open([run_identifier]) if wait.run_type == run_type]
+
+    def _note_run(self, run_type: str | None, run_identifier: str, run: MetadataGenerationRun) -> None:
+        for wait in self._open_of_type(run_identifier, run_type):
+            wait.note(run)
+            if run.is_terminal:
+                wait.done.set_result(run)
+            else:
+                wait.due = self._loop.time() + wait.poll_interval
+
+    def _note_get_failure(self, run_identifier: str, run_type: str | None, error: Exception) -> bool:
+        """Fail the waits for a run, or have them try again; return whether to try again."""
+        passes = is_transient(error)
+        for wait in self._open_of_type(run_identifier, run_type):
+            if passes:
+                wait.warn(error)
+                wait.due = self._loop.time() + wait.poll_interval
+            else:
+                wait.done.set_exception(error)
+        return passes
+
+    async def _ask(self, request: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        await self._rate.turn()
+        try:
+            answer = await request(*arguments)
+        except Exception as error:
+            if is_throttling(error):
+                self._rate.throttled()
+            if is_rejected_credentials(error):
+                raise CredentialsRejectedError(str(error)) from error
+            raise
+        self._rate.answered()
+        self.has_answered = True
+        return answer
+
+
+def _time_out(wait: _Wait) -> None:
+    if not wait.done.done():
+        status = f"its status is {wait.status}" if wait.status else "its status is not known"
+        wait.done.set_exception(TimeoutError(f"{wait.run_identifier!r} has not ended in time; {status}"))
+
+
+class HookSource:
+    """
+    Read runs through a hook, in a few threads: boto3 blocks, and so does building its client.
+
+    :param hook: A hook whose connection has been looked up.
+    :param domain_identifier: The domain.
+    """
+
+    def __init__(self, hook: DataZoneHook, domain_identifier: str) -> None:
+        self._hook = hook.for_polling()
+        self._domain_identifier = domain_identifier
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="datazone-poller")
+        # One client, built once: the hook itself would build one for each thread that finds none.
+        self._client = asyncio.get_running_loop().run_in_executor(self._pool, lambda: self._hook.conn)
+
+    async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
+        return await self._in_thread(
+            lambda: self._hook.get_metadata_generation_run(
+                run_identifier, domain_identifier=self._domain_identifier, run_type=run_type
+            )
+        )
+
+    async def list_page(
+        self, status: str, next_token: str | None
+    ) -> tuple[list[MetadataGenerationRun], str | None]:
+        return await self._in_thread(
+            lambda: self._hook.list_metadata_generation_runs_page(
+                domain_identifier=self._domain_identifier,
+                status=status,
+                page_size=PAGE_SIZE,
+                next_token=next_token,
+            )
+        )
+
+    async def _in_thread(self, request: Callable[[], T]) -> T:
+        await asyncio.wait([self._client])
+        return await asyncio.get_running_loop().run_in_executor(self._pool, request)
+
+    def close(self) -> None:
+        # The last job: what is still under way keeps its own connection, and drops it when it is done.
+        self._pool.submit(lambda: self._hook.conn.close())
+        self._pool.shutdown(wait=False)
+
+
+# ------------------------------------------------------------- what waits share
+
+
+@dataclass
+class _Connection:
+    """A connection that has been looked up: a hook that knows it, and a fingerprint of all that is in it."""
+
+    hook: DataZoneHook
+    fingerprint: str
+
+
+@dataclass
+class _LookUp:
+    expires: float
+    task: asyncio.Task[_Connection]
+
+
+class _Shared:
+    """What the waits of one event loop share; gone with the loop."""
+
+    def __init__(self) -> None:
+        self.look_ups: dict[str, _LookUp] = {}
+        self.pollers: dict[tuple[str, str], RunPoller] = {}
+        self.rates: WeakValueDictionary[str, RequestRate] = WeakValueDictionary()
+
+    async def connection(self, parameters: HookParameters, *, rejected: _Connection | None) -> _Connection:
+        """
+        Look a connection up, once for all who ask within a short time.
+
+        :param rejected: A look-up that led to credentials that are no longer good: do not answer with it.
+        """
+        loop = asyncio.get_running_loop()
+        key = json.dumps(parameters, sort_keys=True)
+        look_up = self.look_ups.get(key)
+        if look_up is not None and look_up.task.done():
+            failed = look_up.task.cancelled() or look_up.task.exception() is not None
+            if failed or look_up.expires < loop.time() or look_up.task.result() is rejected:
+                look_up = None
+        if look_up is None:
+            # Through `sync_to_async`, one at a time: from plain threads, several at once, it kills the
+            # whole triggerer on Airflow 3.0 ("Response read out of order!").
+            task = loop.create_task(_look_up(parameters))
+            look_up = self.look_ups[key] = _LookUp(loop.time() + CONNECTION_LIFE, task)
+        # Shielded: others wait for it too, when one of them is cancelled.
+        return await asyncio.shield(look_up.task)
+
+    def poller(self, connection: _Connection, domain_identifier: str) -> RunPoller:
+        key = (connection.fingerprint, domain_identifier)
+        poller = self.pollers.get(key)
+        if poller is None:
+            rate = self.rates.get(connection.fingerprint)
+            if rate is None:
+                rate = self.rates[connection.fingerprint] = RequestRate(_requests_per_second())
+
+            def forget() -> None:
+                if self.pollers.get(key) is poller:
+                    del self.pollers[key]
+
+            poller = self.pollers[key] = RunPoller(
+                HookSource(connection.hook, domain_identifier), rate, on_close=forget
+            )
+        return poller
+
+
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
+
+
+def _requests_per_second() -> float:
+    value = conf.getfloat("datazone", "max_requests_per_second", fallback=10.0)
+    if not 0 < value < math.inf:
+        raise ValueError(f"[datazone] max_requests_per_second must be a number above 0, and is {value}.")
+    return float(value)
+
+
+@sync_to_async
+def _look_up(parameters: HookParameters) -> _Connection:
+    hook = DataZoneHook(
+        parameters.aws_conn_id,
+        region_name=parameters.region_name,
+        verify=parameters.verify,
+        config=parameters.botocore_config,
+    )
+    config = hook.conn_config
+    parts = [parameters, config.login, config.password, config.extra_config]
+    text = json.dumps(parts, sort_keys=True, default=repr)
+    return _Connection(hook, hashlib.sha256(text.encode()).hexdigest())
+
+
+async def wait_for_run(
+    parameters: HookParameters,
+    run_identifier: str,
+    *,
+    domain_identifier: str,
+    run_type: str | None,
+    poll_interval: float,
+    timeout: float | None,
+    log: logging.Logger,
+) -> MetadataGenerationRun:
+    """
+    Wait until a metadata generation run has ended, on the poller of all who have the same connection.
+
+    :param parameters: What makes the hook.
+    :param run_identifier: The run.
+    :param domain_identifier: The domain.
+    :param run_type: Read this type alone.
+    :param poll_interval: Seconds between two looks.
+    :param timeout: Seconds to wait at most, ``None`` for without end.
+    :param log: Where to log changes of the run, and passing trouble.
+    :return: The terminal run, as Get answered it.
+    :raises TimeoutError: The run has not ended in time.
+    :raises Exception: What the look-up of the connection, or DataZone, answered.
+    """
+    loop = asyncio.get_running_loop()
+    shared = _shared.setdefault(loop, _Shared())
+    deadline = None if timeout is None else loop.time() + timeout
+    rejected: _Connection | None = None
+    while True:
+        connection = await shared.connection(parameters, rejected=rejected)
+        poller = shared.poller(connection, domain_identifier)
+        try:
+            return await poller.wait(
+                run_identifier,
+                run_type=run_type,
+                poll_interval=poll_interval,
+                timeout=None if deadline is None else deadline - loop.time(),
+                log=log,
+            )
+        except CredentialsRejectedError as error:
+            if rejected is not None and not poller.has_answered:
+                raise error.__cause__ or error from None
+            log.info("The credentials were rejected; looking connection %s up anew.", parameters.aws_conn_id)
+            rejected = connection

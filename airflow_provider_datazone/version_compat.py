@@ -1,0 +1,27 @@
+"""Where Airflow's versions differ, each with the version from which it can go."""
+
+from __future__ import annotations
+
+try:
+    from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+except ImportError:
+    # Airflow 2.11 to 3.1 have them elsewhere; can go with 3.1.
+    from airflow.exceptions import TaskDeferralError
+
+    try:
+        from airflow.exceptions import TaskDeferralTimeout
+    except ImportError:
+        # Airflow 2.11 has one class for both, told apart by its text; can go with 2.11.
+        TaskDeferralTimeout = None
+
+
+def is_deferral_timeout(error: BaseException) -> bool:
+    """Whether Airflow resumed a task because its time in the triggerer was up."""
+    if TaskDeferralTimeout is not None:
+        return isinstance(error, TaskDeferralTimeout)
+    return isinstance(error, TaskDeferralError) and "timeout" in str(error)
+
+
+def is_trigger_failure(error: BaseException) -> bool:
+    """Whether Airflow resumed a task because its trigger failed without an event."""
+    return isinstance(error, TaskDeferralError) and not is_deferral_timeout(error)
