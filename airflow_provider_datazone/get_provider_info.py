@@ -49,11 +49,10 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["aws"],
             }
         ],
-        "hooks": [{"integration-name": _INTEGRATION, "python-modules": [f"{package}.hooks.datazone"]}],
-        "operators": [
-            {"integration-name": _INTEGRATION, "python-modules": [f"{package}.operators.datazone"]}
-        ],
-        "sensors": [{"integration-name": _INTEGRATION, "python-modules": [f"{package}.sensors.datazone"]}],
+        **{
+            room: [{"integration-name": _INTEGRATION, "python-modules": [f"{package}.{room}.datazone"]}]
+            for room in ("hooks", "operators", "sensors", "triggers")
+        },
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,
@@ -73,7 +72,7 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "max_requests_per_second": {
                         "description": (
-                            "Requests a second at most, in a triggerer, for all waits that share a connection.\n"
+                            "Requests a second at most in a triggerer, for all who share a connection.\n"
                             "They slow down by themselves while DataZone throttles.\n"
                         ),
                         "version_added": "0.1.0",
