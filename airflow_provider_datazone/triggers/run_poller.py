@@ -52,6 +52,12 @@ CONNECTION_LIFE = 30.0
 # Requests that fail one after the other for reasons that pass, until a round is given up.
 FAILURES_IN_A_ROW = 2 * THREADS
 LONGEST_PAUSE = 60.0
+# A page for each of the two statuses.
+CHEAPEST_LIST = 2
+# For how many rounds to believe that a List costs more than it saves: other people's runs end some time.
+LIST_ESTIMATE_LIFE = 20
+# Seconds after which a run that List still calls active is read by itself; then after twice as long.
+VERIFY_AFTER = 600.0
 
 
 class HookParameters(NamedTuple):
@@ -123,13 +129,24 @@ class _Wait:
     log: logging.Logger
     due: float
     done: asyncio.Future[MetadataGenerationRun]
+    deadline: float
+    verify_at: float = 0.0
     status: str | None = None
+    verify_after: float = VERIFY_AFTER
     # Airflow tells by it to which task's log a line belongs.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def note(self, run: MetadataGenerationRun) -> None:
         self.context.run(log_status, self.log, run, self.status)
         self.status = run.status
+
+    def verified(self, now: float) -> None:
+        """Take note that Get has called the run active; there is a last look before the deadline, too."""
+        last_look = self.deadline - self.poll_interval
+        self.verify_at = now + self.verify_after * random.uniform(1.0, 1.5)  # noqa: S311
+        self.verify_after *= 2
+        if now < last_look:
+            self.verify_at = min(self.verify_at, last_look)
 
     def warn(self, error: BaseException) -> None:
         self.context.run(self.log.warning, "Could not read the run just now, will try again: %s", error)
@@ -152,8 +169,10 @@ class RunPoller:
         self._loop = asyncio.get_running_loop()
         self._waits: dict[str, list[_Wait]] = {}
         self._wake = asyncio.Event()
-        self._can_list = True
-        self._list_cost = 2.0
+        self._round_began = 0.0
+        # Requests that a whole List takes, and when to find out anew.
+        self._list_cost: float = CHEAPEST_LIST
+        self._estimate_list_at = 0.0
         self._not_before = 0.0
         self._pause = 0.0
         # In no task's context: what the poller logs belongs to the triggerer, not to whoever came first.
@@ -177,13 +196,22 @@ class RunPoller:
         :raises CredentialsRejectedError: The poller ends; another one may do better.
         :raises Exception: What DataZone answered to a request for this run.
         """
-        done: asyncio.Future[MetadataGenerationRun] = self._loop.create_future()
-        wait = _Wait(run_identifier, run_type, poll_interval, log, self._loop.time() + poll_interval, done)
+        now = self._loop.time()
+        wait = _Wait(
+            run_identifier,
+            run_type,
+            poll_interval,
+            log,
+            due=now + poll_interval,
+            done=self._loop.create_future(),
+            deadline=math.inf if timeout is None else now + timeout,
+        )
+        wait.verified(now)
         self._waits.setdefault(run_identifier, []).append(wait)
         self._wake.set()
         timer = None if timeout is None else self._loop.call_later(max(timeout, 0), _time_out, wait)
         try:
-            return await done
+            return await wait.done
         finally:
             if timer is not None:
                 timer.cancel()
@@ -202,6 +230,8 @@ class RunPoller:
     def _fail_all(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             return
+        # At once, not with the last wait: whoever comes now must not join a poller that has ended.
+        self._on_close()
         error = task.exception() or RuntimeError("the poller ended while somebody waited")
         for wait in self._open(self._waits):
             wait.done.set_exception(error)
@@ -238,60 +268,78 @@ class RunPoller:
                     timer.cancel()
 
     async def _round(self) -> None:
-        now = self._loop.time()
+        self._round_began = now = self._loop.time()
         waits = self._open(self._waits)
         due = [wait for wait in waits if wait.due <= now]
         # One List serves all that are due before its next one would be; and brings them into step.
-        horizon = now + min((wait.poll_interval for wait in due), default=0)
-        soon = {wait.run_identifier: wait for wait in waits if wait.due <= horizon}
-        if self._can_list and self._list_cost < len(soon):
-            active = await self._list(budget=len(soon))
-            due = [wait for wait in self._open(soon) if wait.run_identifier not in active]
-        else:
-            # Other people's runs may have ended meanwhile: look at the list again some time.
-            self._list_cost *= 0.95
+        interval = min((wait.poll_interval for wait in due), default=0.0)
+        soon = {wait.run_identifier for wait in waits if wait.due <= now + interval}
+        if now >= self._estimate_list_at:
+            self._list_cost = CHEAPEST_LIST
+        if self._list_cost < len(soon):
+            self._estimate_list_at = now + LIST_ESTIMATE_LIFE * interval
+            active, complete = await self._list(budget=len(soon))
+            asked = self._open(soon) if complete else due
+            due = [wait for wait in asked if wait.run_identifier not in active]
         await self._get(due)
 
-    async def _list(self, budget: int) -> set[str]:
-        """Return the runs that DataZone lists as active, as far as it does so in fewer requests than Gets."""
+    async def _list(self, budget: int) -> tuple[set[str], bool]:
+        """
+        Ask which runs are active.
+
+        :param budget: Requests at most: as many as Gets would take.
+        :return: The runs that need no Get, and whether these are all that DataZone lists as active.
+        """
         active: set[str] = set()
         pages = 0
         for status in ("SUBMITTED", "IN_PROGRESS"):
             next_token = None
             while True:
                 if pages >= budget:
-                    self._list_cost = 2.0 * budget
-                    return active
+                    self._list_cost = math.inf
+                    return active, False
                 try:
                     runs, next_token = await self._ask(self._source.list_page, status, next_token)
                 except CredentialsRejectedError:
                     raise
                 except Exception as error:
-                    self._note_list_failure(error, budget)
-                    return active
+                    self._note_list_failure(error)
+                    return active, False
                 pages += 1
-                now = self._loop.time()
                 for run in runs:
-                    if not run.is_active:
-                        continue
-                    active.add(run.id)
-                    for wait in self._open([run.id]):
-                        wait.note(run)
-                        wait.due = now + wait.poll_interval
+                    if run.is_active and self._note_listed(run):
+                        active.add(run.id)
                 if next_token is None:
                     break
-        self._list_cost = float(max(pages, 2))
-        return active
+        self._list_cost = max(pages, CHEAPEST_LIST)
+        return active, True
 
-    def _note_list_failure(self, error: Exception, budget: int) -> None:
-        log = self._open(self._waits)[0].log if self._open(self._waits) else None
-        if not is_transient(error):
-            self._can_list = False
-            if log is not None:
-                log.warning("Runs cannot be listed, so each is read by itself: %s", error)
-        elif not is_throttling(error):
-            # The next few rounds do without.
-            self._list_cost = 2.0 * budget
+    def _note_listed(self, run: MetadataGenerationRun) -> bool:
+        """Have the waits for a run look again an interval later; return whether that is soon enough."""
+        soon_enough = True
+        for wait in self._open([run.id]):
+            wait.note(run)
+            if self._loop.time() >= wait.verify_at:
+                # A List may go on telling of a run that has ended: some time, have Get say so.
+                soon_enough = False
+            else:
+                self._look_again(wait)
+        return soon_enough
+
+    def _look_again(self, wait: _Wait) -> None:
+        # From when the round began, so that those who were asked for together stay together.
+        now = self._loop.time()
+        wait.due = max(self._round_began, now - wait.poll_interval / 2) + wait.poll_interval
+
+    def _note_list_failure(self, error: Exception) -> None:
+        if is_transient(error):
+            # Unless it was the rate, which Gets would meet all the more, do without for some rounds.
+            if not is_throttling(error):
+                self._list_cost = math.inf
+            return
+        self._list_cost = self._estimate_list_at = math.inf
+        for wait in self._open(self._waits)[:1]:
+            wait.log.warning("Runs cannot be listed, so each is read by itself: %s", error)
 
     async def _get(self, waits: list[_Wait]) -> None:
         """Read runs, several at a time, each once for all who wait for it."""
@@ -333,7 +381,8 @@ class RunPoller:
             if run.is_terminal:
                 wait.done.set_result(run)
             else:
-                wait.due = self._loop.time() + wait.poll_interval
+                self._look_again(wait)
+                wait.verified(self._loop.time())
 
     def _note_get_failure(self, run_identifier: str, run_type: str | None, error: Exception) -> bool:
         """Fail the waits for a run, or have them try again; return whether to try again."""
@@ -341,7 +390,7 @@ class RunPoller:
         for wait in self._open_of_type(run_identifier, run_type):
             if passes:
                 wait.warn(error)
-                wait.due = self._loop.time() + wait.poll_interval
+                self._look_again(wait)
             else:
                 wait.done.set_exception(error)
         return passes
@@ -381,6 +430,8 @@ class HookSource:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="datazone-poller")
         # One client, built once: the hook itself would build one for each thread that finds none.
         self._client = asyncio.get_running_loop().run_in_executor(self._pool, lambda: self._hook.conn)
+        # Where it cannot be built, the first request meets the same error, and tells of it.
+        self._client.add_done_callback(lambda client: client.cancelled() or client.exception())
 
     async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
         return await self._in_thread(

@@ -1,0 +1,531 @@
+"""The shared poller, on a clock that only the test moves and a DataZone that does its worst."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import selectors
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+from airflow_provider_datazone.triggers.run_poller import (
+    CredentialsRejectedError,
+    RequestRate,
+    RunPoller,
+)
+
+LOG = logging.getLogger("tests.poller")
+RATE = 10.0
+
+
+# ------------------------------------------------------------------ the clock
+
+
+class _Selector(selectors.DefaultSelector):
+    """Lets time pass instead of waiting for it."""
+
+    loop: SimulatedLoop
+
+    def select(self, timeout: float | None = None) -> Any:
+        assert timeout is not None, "everybody waits, and nothing will ever happen"
+        self.loop.now += max(timeout, 0)
+        return super().select(0)
+
+
+class SimulatedLoop(asyncio.SelectorEventLoop):
+    now = 0.0
+
+    def __init__(self) -> None:
+        selector = _Selector()
+        selector.loop = self
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.now
+
+
+def simulate(main: Coroutine[Any, Any, Any]) -> Any:
+    """Run in simulated time; nothing may be left behind."""
+    loop = SimulatedLoop()
+    try:
+        result = loop.run_until_complete(main)
+        assert asyncio.all_tasks(loop) == set()
+        return result
+    finally:
+        loop.close()
+
+
+# ---------------------------------------------------------------- the service
+
+
+def client_error(code: str, status: int) -> ClientError:
+    response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(response, "Operation")
+
+
+@dataclass
+class SimulatedRun:
+    """A run: when it begins to be worked on, when it ends and how; ``unknown`` stays unknown to us for a while."""
+
+    id: str
+    begins: float = 0.0
+    ends: float = math.inf
+    end_status: str = "SUCCEEDED"
+    exists: bool = True
+    odd_until: float = 0.0
+
+    def status(self, now: float) -> str:
+        if now >= self.ends:
+            return self.end_status
+        if now < self.odd_until:
+            return "PONDERING"
+        return "IN_PROGRESS" if now >= self.begins else "SUBMITTED"
+
+    def at(self, now: float) -> MetadataGenerationRun:
+        return MetadataGenerationRun(id=self.id, domain_id="dzd_1", status=self.status(now))
+
+
+@dataclass
+class SimulatedDataZone:
+    """DataZone as the poller sees it, with everything that may go wrong between the two."""
+
+    runs: list[SimulatedRun]
+    random: Random = field(default_factory=lambda: Random(0))
+    page_size: int = 50
+    latency: float = 0.01
+    # The share of requests that fail, and of runs that a List leaves out.
+    throttled: float = 0.0
+    failing: float = 0.0
+    omitted: float = 0.0
+    # How old the truth may be that a List tells, in seconds.
+    late: float = 0.0
+    shuffled: bool = False
+    list_error: ClientError | None = None
+    get_error: ClientError | None = None
+
+    # Whether a page begins where the last one did in a list that has changed since, or after its last run.
+    shifting: bool = False
+
+    def __post_init__(self) -> None:
+        self.by_id = {run.id: run for run in self.runs}
+        self.order = {run.id: number for number, run in enumerate(self.runs)}
+        self.requests: list[tuple[float, str, str | None]] = []
+        self.said_ended: dict[str, float] = {}
+
+    async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
+        await self._answer("get", run_identifier)
+        if self.get_error:
+            raise self.get_error
+        run = self.by_id[run_identifier]
+        if not run.exists:
+            raise client_error("ResourceNotFoundException", 404)
+        answer = run.at(now())
+        if answer.is_terminal:
+            self.said_ended.setdefault(run_identifier, now())
+        return answer
+
+    async def list_page(
+        self, status: str, next_token: str | None
+    ) -> tuple[list[MetadataGenerationRun], str | None]:
+        await self._answer("list", status if next_token is None else None)
+        if self.list_error:
+            raise self.list_error
+        told = now() - self.random.uniform(0, self.late)
+        found = [run.at(told) for run in self.runs if run.exists and run.status(told) == status]
+        if self.shuffled:
+            self.random.shuffle(found)
+        token = int(next_token or 0)
+        rest = found[token:] if self.shifting else [run for run in found if self.order[run.id] >= token]
+        page = rest[: self.page_size]
+        following = None
+        if len(rest) > self.page_size:
+            following = token + self.page_size if self.shifting else self.order[rest[self.page_size].id]
+        listed = [run for run in page if self.random.random() >= self.omitted]
+        return listed, None if following is None else str(following)
+
+    async def _answer(self, operation: str, about: str | None) -> None:
+        self.requests.append((now(), operation, about))
+        await asyncio.sleep(self.random.uniform(0, 2 * self.latency))
+        if self.random.random() < self.throttled:
+            raise client_error("ThrottlingException", 429)
+        if self.random.random() < self.failing:
+            raise client_error("InternalServerException", 500)
+
+    def count(self) -> Counter[str]:
+        return Counter(operation for _, operation, _ in self.requests)
+
+
+class Source:
+    """What one poller reads by."""
+
+    def __init__(self, datazone: SimulatedDataZone) -> None:
+        self.datazone = datazone
+        self.closed = 0
+
+    async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
+        assert not self.closed
+        return await self.datazone.get(run_identifier, run_type)
+
+    async def list_page(
+        self, status: str, next_token: str | None
+    ) -> tuple[list[MetadataGenerationRun], str | None]:
+        assert not self.closed
+        return await self.datazone.list_page(status, next_token)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+# ------------------------------------------------------------------ the waits
+
+
+@dataclass
+class Waiter:
+    run: str
+    begins: float = 0.0
+    poll_interval: float = 30.0
+    timeout: float | None = None
+    cancelled_at: float | None = None
+
+
+@dataclass
+class Ending:
+    what: Any
+    at: float
+
+
+class Pollers:
+    """One poller at a time, a new one where the last has ended, as the registry of a loop has it."""
+
+    def __init__(self, datazone: SimulatedDataZone) -> None:
+        self.datazone = datazone
+        self.rate = RequestRate(RATE)
+        self.current: RunPoller | None = None
+        self.sources: list[Source] = []
+
+    def poller(self) -> RunPoller:
+        if self.current is None:
+            self.sources.append(Source(self.datazone))
+
+            def forget() -> None:
+                if self.current is poller:
+                    self.current = None
+
+            poller = self.current = RunPoller(self.sources[-1], self.rate, forget)
+        return self.current
+
+
+async def wait_all(pollers: Pollers, waiters: list[Waiter]) -> list[Ending]:
+    async def wait(waiter: Waiter) -> Any:
+        await asyncio.sleep(waiter.begins)
+        return await pollers.poller().wait(
+            waiter.run, run_type=None, poll_interval=waiter.poll_interval, timeout=waiter.timeout, log=LOG
+        )
+
+    async def ending(waiter: Waiter) -> Ending:
+        task = asyncio.ensure_future(wait(waiter))
+        if waiter.cancelled_at is not None:
+            asyncio.get_running_loop().call_later(waiter.cancelled_at, task.cancel)
+        try:
+            return Ending(await task, now())
+        except asyncio.CancelledError:
+            return Ending("cancelled", now())
+        except Exception as error:
+            return Ending(error, now())
+
+    endings = await asyncio.gather(*(ending(waiter) for waiter in waiters))
+    # What was cancelled gets its turn to end.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert pollers.current is None
+    assert [source.closed for source in pollers.sources] == [1] * len(pollers.sources)
+    return list(endings)
+
+
+def poll(datazone: SimulatedDataZone, waiters: list[Waiter]) -> list[Ending]:
+    async def main() -> list[Ending]:
+        return await wait_all(Pollers(datazone), waiters)
+
+    return simulate(main())
+
+
+# ------------------------------------------------------------------ the worst
+
+times = st.floats(0, 300)
+chances = st.sampled_from([0.0, 0.0, 0.1, 0.5, 0.9])
+runs_drawn = st.builds(
+    dict,
+    begins=times,
+    ends=st.one_of(times, st.just(math.inf)),
+    end_status=st.sampled_from(["SUCCEEDED", "FAILED", "CANCELED", "PARTIALLY_SUCCEEDED"]),
+    exists=st.sampled_from([True] * 9 + [False]),
+    odd_until=st.sampled_from([0.0, 0.0, 100.0, math.inf]),
+)
+waiters_drawn = st.builds(
+    dict,
+    run=st.integers(0, 10_000),
+    begins=times,
+    poll_interval=st.sampled_from([1.0, 7.0, 30.0, 60.0]),
+    # Somebody must end the wait for a run that never ends.
+    timeout=st.floats(0, 900),
+    cancelled_at=st.one_of(st.none(), st.none(), times),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    runs=st.lists(runs_drawn, min_size=1, max_size=40),
+    waiters=st.lists(waiters_drawn, min_size=1, max_size=60),
+    random=st.randoms(use_true_random=False),
+    page_size=st.sampled_from([1, 3, 50]),
+    latency=st.sampled_from([0.0, 0.05, 3.0]),
+    throttled=chances,
+    failing=chances,
+    omitted=chances,
+    late=st.sampled_from([0.0, 5.0, 120.0]),
+    shuffled=st.booleans(),
+    shifting=st.booleans(),
+    list_forbidden=st.sampled_from([False, False, True]),
+)
+def test_whatever_the_service_does_every_wait_ends_once_and_by_what_get_said(
+    runs, waiters, random, list_forbidden, **misbehaviour
+):
+    known = [SimulatedRun(id=f"run{number}", **run) for number, run in enumerate(runs)]
+    datazone = SimulatedDataZone(
+        known,
+        random,
+        list_error=client_error("AccessDeniedException", 403) if list_forbidden else None,
+        **misbehaviour,
+    )
+    asked = [Waiter(**waiter | {"run": f"run{waiter['run'] % len(runs)}"}) for waiter in waiters]
+    for waiter, ending in zip(asked, poll(datazone, asked), strict=True):
+        run = datazone.by_id[waiter.run]
+        deadline = waiter.begins + waiter.timeout
+        assert ending.at <= max(deadline, waiter.begins) + 1e-6
+        if isinstance(ending.what, MetadataGenerationRun):
+            assert ending.what.id == waiter.run
+            assert ending.what.status == run.end_status
+            assert datazone.said_ended[waiter.run] <= ending.at
+        elif isinstance(ending.what, TimeoutError):
+            assert ending.at == pytest.approx(deadline)
+        elif ending.what == "cancelled":
+            assert ending.at == pytest.approx(waiter.cancelled_at)
+        else:
+            assert "ResourceNotFoundException" in str(ending.what)
+            assert not run.exists
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    ends=st.lists(st.floats(0, 600), min_size=1, max_size=300),
+    interval=st.sampled_from([5.0, 30.0]),
+    at_once=st.booleans(),
+    shifting=st.booleans(),
+)
+def test_an_end_is_told_within_a_poll_interval_and_the_share_of_the_rate(ends, interval, at_once, shifting):
+    if at_once:
+        ends = [300.0] * len(ends)
+    runs = [SimulatedRun(f"run{number}", ends=end) for number, end in enumerate(ends)]
+    endings = poll(
+        SimulatedDataZone(runs, shifting=shifting), [Waiter(run.id, poll_interval=interval) for run in runs]
+    )
+    # A Get for each run, and the pages of one round, at the rate with its jitter.
+    share = (len(runs) + 2 * math.ceil(len(runs) / 50) + 2) * 1.1 / RATE
+    for end, ending in zip(ends, endings, strict=True):
+        assert ending.at - end <= interval + share + 1
+
+
+# ------------------------------------------------------------------ the price
+
+
+def test_thousand_waits_cost_one_get_each_and_a_list_for_fifty():
+    # Ten of them end at a time.
+    runs = [SimulatedRun(f"run{number}", begins=100, ends=200 + number // 10 * 3) for number in range(1000)]
+    datazone = SimulatedDataZone(runs)
+    poll(datazone, [Waiter(run.id, begins=number * 0.03) for number, run in enumerate(runs)])
+    assert datazone.count()["get"] == len(runs)
+    # What a round may cost: twice the pages of the runs that are active when it begins.
+    rounds: list[list[float]] = []
+    for at, operation, about in datazone.requests:
+        if operation == "list" and about == "SUBMITTED":
+            rounds.append([])
+        if operation == "list":
+            rounds[-1].append(at)
+    for asked in rounds:
+        active = sum(run.ends > asked[0] for run in runs)
+        assert len(asked) <= 2 * math.ceil(active / 50) or active == 0
+    # As often as its interval says, and not more often.
+    starts = [asked[0] for asked in rounds]
+    assert all(later - earlier >= 29 for earlier, later in zip(starts[1:], starts[2:], strict=False))
+
+
+def test_few_waits_are_a_get_each():
+    runs = [SimulatedRun(f"run{number}", ends=299) for number in range(2)]
+    datazone = SimulatedDataZone(runs)
+    poll(datazone, [Waiter(run.id) for run in runs])
+    assert datazone.count() == {"get": 2 * 10}
+
+
+@pytest.mark.parametrize("strangers", [50, 50_000])
+def test_runs_of_other_people_do_not_turn_a_handful_of_waits_into_hundreds_of_requests(strangers: int):
+    mine = [SimulatedRun(f"run{number}", ends=3000) for number in range(5)]
+    others = [SimulatedRun(f"other{number}") for number in range(strangers)]
+    datazone = SimulatedDataZone(others + mine)
+    poll(datazone, [Waiter(run.id) for run in mine])
+    rounds = 3000 / 30
+    assert sum(datazone.count().values()) <= rounds * len(mine) * 1.2
+    per_round = Counter(int(at // 30) for at, _, _ in datazone.requests)
+    assert max(per_round.values()) <= 2 * len(mine)
+
+
+def test_each_wait_keeps_its_own_interval():
+    runs = [SimulatedRun("slow", ends=599), SimulatedRun("fast", ends=599)]
+    datazone = SimulatedDataZone(runs)
+    poll(datazone, [Waiter("slow", poll_interval=100), Waiter("fast", poll_interval=10)])
+    asked = Counter(about for _, _, about in datazone.requests)
+    assert asked["slow"] == 6
+    assert 58 <= asked["fast"] <= 60
+
+
+def test_two_waits_for_one_run_share_its_requests():
+    datazone = SimulatedDataZone([SimulatedRun("run", ends=95)])
+    endings = poll(datazone, [Waiter("run"), Waiter("run")])
+    assert [ending.what.status for ending in endings] == ["SUCCEEDED"] * 2
+    assert datazone.count() == {"get": 4}
+
+
+def test_requests_keep_to_the_rate():
+    runs = [SimulatedRun(f"run{number}", ends=1) for number in range(500)]
+    datazone = SimulatedDataZone(runs)
+    poll(datazone, [Waiter(run.id) for run in runs])
+    per_second = Counter(int(at) for at, _, _ in datazone.requests)
+    assert max(per_second.values()) <= RATE + 1
+
+
+def test_throttling_slows_down_and_passes():
+    runs = [SimulatedRun(f"run{number}", ends=1) for number in range(100)]
+    calm, throttled = SimulatedDataZone(runs), SimulatedDataZone(runs, throttled=0.5)
+    for datazone in (calm, throttled):
+        assert {e.what.status for e in poll(datazone, [Waiter(run.id) for run in runs])} == {"SUCCEEDED"}
+
+    def rate(datazone: SimulatedDataZone) -> float:
+        return len(datazone.requests) / (datazone.requests[-1][0] - datazone.requests[0][0])
+
+    assert rate(throttled) < rate(calm) / 2
+
+
+# -------------------------------------------------------------------- trouble
+
+
+def test_list_that_is_stuck_does_not_hold_up_a_wait_for_ever():
+    runs = [SimulatedRun(f"run{number}", ends=100) for number in range(20)]
+    datazone = SimulatedDataZone(runs, late=1e9)
+    endings = poll(datazone, [Waiter(run.id) for run in runs])
+    assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
+    assert max(ending.at for ending in endings) < 600 * 1.5 + 60
+
+
+def test_run_that_has_ended_is_not_reported_as_a_time_out_because_list_is_stuck():
+    runs = [SimulatedRun(f"run{number}", ends=100) for number in range(20)]
+    datazone = SimulatedDataZone(runs, late=1e9)
+    endings = poll(datazone, [Waiter(run.id, timeout=300) for run in runs])
+    assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
+
+
+def test_list_that_is_forbidden_is_one_warning_and_gets_take_over(caplog: pytest.LogCaptureFixture):
+    runs = [SimulatedRun(f"run{number}", ends=100) for number in range(20)]
+    datazone = SimulatedDataZone(runs, list_error=client_error("AccessDeniedException", 403))
+    endings = poll(datazone, [Waiter(run.id) for run in runs])
+    assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
+    assert datazone.count()["list"] == 1
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "cannot be listed" in warnings[0]
+    assert "AccessDenied" in warnings[0]
+
+
+def test_run_that_is_unknown_fails_its_own_wait_alone():
+    runs = [SimulatedRun(f"run{number}", ends=100, exists=number != 3) for number in range(10)]
+    endings = poll(SimulatedDataZone(runs), [Waiter(run.id) for run in runs])
+    for number, ending in enumerate(endings):
+        if number == 3:
+            assert "ResourceNotFoundException" in str(ending.what)
+        else:
+            assert ending.what.status == "SUCCEEDED"
+
+
+def test_outage_is_sat_out_without_a_storm():
+    runs = [SimulatedRun(f"run{number}", ends=10) for number in range(200)]
+    datazone = SimulatedDataZone(runs, failing=1.0)
+
+    async def main() -> list[Ending]:
+        asyncio.get_running_loop().call_later(600, setattr, datazone, "failing", 0.0)
+        return await wait_all(Pollers(datazone), [Waiter(run.id) for run in runs])
+
+    endings = simulate(main())
+    assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
+    during = [at for at, _, _ in datazone.requests if at < 600]
+    assert len(during) < 600 * RATE / 5
+    # A minute's pause at the most, an interval, and a Get each.
+    assert max(ending.at for ending in endings) < 600 + 60 + 30 + 200 * 1.1 / RATE + 5
+
+
+@pytest.mark.parametrize("runs_waited_for", [1, 20])
+def test_rejected_credentials_end_the_poller_for_all(runs_waited_for: int):
+    runs = [SimulatedRun(f"run{number}") for number in range(runs_waited_for)]
+    datazone = SimulatedDataZone(runs)
+    datazone.get_error = datazone.list_error = client_error("ExpiredTokenException", 403)
+    endings = poll(datazone, [Waiter(run.id) for run in runs])
+    assert {type(ending.what) for ending in endings} == {CredentialsRejectedError}
+    assert len(datazone.requests) <= 8
+
+
+def test_wait_that_begins_while_a_poller_ends_gets_one_that_lives():
+    datazone = SimulatedDataZone([SimulatedRun("run", ends=50)])
+
+    async def main() -> list[Any]:
+        pollers = Pollers(datazone)
+        datazone.get_error = client_error("ExpiredTokenException", 403)
+
+        async def wait_again() -> Any:
+            with contextlib.suppress(CredentialsRejectedError):
+                await pollers.poller().wait("run", run_type=None, poll_interval=30, timeout=None, log=LOG)
+            datazone.get_error = None
+            return await pollers.poller().wait("run", run_type=None, poll_interval=30, timeout=None, log=LOG)
+
+        found = await asyncio.gather(wait_again(), wait_again())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [source.closed for source in pollers.sources] == [1, 1]
+        return found
+
+    assert [run.status for run in simulate(main())] == ["SUCCEEDED"] * 2
+
+
+def test_fault_of_the_poller_itself_reaches_every_wait(monkeypatch: pytest.MonkeyPatch):
+    async def broken(self: RunPoller) -> None:
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr(RunPoller, "_round", broken)
+    endings = poll(SimulatedDataZone([SimulatedRun("run")]), [Waiter("run"), Waiter("run")])
+    assert [str(ending.what) for ending in endings] == ["a mistake"] * 2
+
+
+def test_unknown_status_is_waited_on_with_one_warning(caplog: pytest.LogCaptureFixture):
+    datazone = SimulatedDataZone([SimulatedRun("run", odd_until=200, ends=200)])
+    assert poll(datazone, [Waiter("run")])[0].what.status == "SUCCEEDED"
+    assert len([record for record in caplog.records if "PONDERING" in record.getMessage()]) == 1
