@@ -180,7 +180,8 @@ class DataZoneControls:
 
         What is said of an asset comes before what is said of all, and ``times`` before what holds for good.
         Without seconds and polls a run takes the pace that moto's state manager has for
-        ``datazone::metadata-generation-run``: ``IN_PROGRESS`` at the first Get, finished at the second.
+        ``datazone::metadata-generation-run``: ``IN_PROGRESS`` at the first look, finished at the second. A
+        look is a Get, which shows what comes after it, or a List with the run in it, showing what was before.
 
         .. seealso::
             - `moto's state transitions
@@ -200,7 +201,7 @@ class DataZoneControls:
             ``in_progress_seconds`` is given
         :param in_progress_seconds: how long it is ``IN_PROGRESS`` then, in seconds. Default: 0 where
             ``submitted_seconds`` is given
-        :param polls: the Get at which the run is finished, in place of seconds; 0 for at once. Default: None
+        :param polls: the look at which the run is finished, in place of seconds; 0 for at once. Default: None
         :param times: for how many runs this holds; None for all that follow. Default: 1
         :raises ValueError: for an unknown type or type status, or numbers that make no sense
         """

@@ -626,7 +626,7 @@ class DataZoneBackend(BaseBackend):
         target_identifier: str | None,
         max_results: int | None,
         next_token: str | None,
-    ) -> tuple[list[MetadataGenerationRun], str | None]:
+    ) -> tuple[list[dict[str, Any]], str | None]:
         runs = (
             run
             for run in self.get_domain(domain_identifier).runs.values()
@@ -634,7 +634,12 @@ class DataZoneBackend(BaseBackend):
             and target_identifier in (None, run.asset.id)
             and status in (None, run.look())
         )
-        return _page(runs, max_results or 50, next_token)
+        page, following = _page(runs, max_results or 50, next_token)
+        items = [run.to_item() for run in page]
+        # A list is a look as well, or who polls by it never sees a run move on. It shows what was before.
+        for run in page:
+            run.look(step=True)
+        return items, following
 
     def cancel_metadata_generation_run(self, domain_identifier: str, identifier: str) -> None:
         self.get_domain(domain_identifier).run(identifier).cancel()

@@ -137,7 +137,7 @@ class DataZoneResponse(BaseResponse):
 
     def list_metadata_generation_runs(self) -> ActionResult:
         params = self._get_params()
-        runs, next_token = self.backend.list_metadata_generation_runs(
+        items, next_token = self.backend.list_metadata_generation_runs(
             domain_identifier=params["domainIdentifier"],
             status=params.get("status"),
             run_type=params.get("type"),
@@ -145,7 +145,7 @@ class DataZoneResponse(BaseResponse):
             max_results=params.get("maxResults"),
             next_token=params.get("nextToken"),
         )
-        return ActionResult({"items": [run.to_item() for run in runs], "nextToken": next_token})
+        return ActionResult({"items": items, "nextToken": next_token})
 
     def cancel_metadata_generation_run(self) -> ActionResult:
         params = self._get_params()

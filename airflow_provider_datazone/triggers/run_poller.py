@@ -473,17 +473,12 @@ class _Connection:
     fingerprint: str
 
 
-@dataclass
-class _LookUp:
-    expires: float
-    task: asyncio.Task[_Connection]
-
-
 class _Shared:
-    """What the waits of one event loop share; gone with the loop."""
+    """What the waits of one event loop share; holds on to nothing that holds on to the loop."""
 
     def __init__(self) -> None:
-        self.look_ups: dict[str, _LookUp] = {}
+        self.connections: dict[str, tuple[float, _Connection]] = {}
+        self.look_ups: dict[str, asyncio.Task[_Connection]] = {}
         self.pollers: dict[tuple[str, str], RunPoller] = {}
         self.rates: WeakValueDictionary[str, RequestRate] = WeakValueDictionary()
 
@@ -491,22 +486,27 @@ class _Shared:
         """
         Look a connection up, once for all who ask within a short time.
 
-        :param rejected: A look-up that led to credentials that are no longer good: do not answer with it.
+        :param rejected: What led to credentials that are no longer good: do not answer with it.
         """
         loop = asyncio.get_running_loop()
         key = json.dumps(parameters, sort_keys=True)
+        expires, known = self.connections.get(key, (0.0, None))
+        if known is not None and known is not rejected and loop.time() < expires:
+            return known
         look_up = self.look_ups.get(key)
-        if look_up is not None and look_up.task.done():
-            failed = look_up.task.cancelled() or look_up.task.exception() is not None
-            if failed or look_up.expires < loop.time() or look_up.task.result() is rejected:
-                look_up = None
         if look_up is None:
+
+            def keep(done: asyncio.Task[_Connection]) -> None:
+                del self.look_ups[key]
+                if not done.cancelled() and done.exception() is None:
+                    self.connections[key] = (loop.time() + CONNECTION_LIFE, done.result())
+
             # Through `sync_to_async`, one at a time: from plain threads, several at once, it kills the
             # whole triggerer on Airflow 3.0 ("Response read out of order!").
-            task = loop.create_task(_look_up(parameters))
-            look_up = self.look_ups[key] = _LookUp(loop.time() + CONNECTION_LIFE, task)
+            look_up = self.look_ups[key] = loop.create_task(_look_up(parameters))
+            look_up.add_done_callback(keep)
         # Shielded: others wait for it too, when one of them is cancelled.
-        return await asyncio.shield(look_up.task)
+        return await asyncio.shield(look_up)
 
     def poller(self, connection: _Connection, domain_identifier: str) -> RunPoller:
         key = (connection.fingerprint, domain_identifier)

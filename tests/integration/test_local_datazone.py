@@ -157,11 +157,11 @@ class TestHowRunsGo:
         run = runs.start()
         assert runs.statuses(run, 3) == ["IN_PROGRESS", "SUCCEEDED", "SUCCEEDED"]
 
-    def test_list_moves_no_run_on(self, server: DataZoneServer) -> None:
+    def test_a_run_moves_on_with_each_list_that_shows_it(self, server: DataZoneServer) -> None:
         runs = Runs(server)
-        run = runs.start()
-        assert [item["status"] for item in runs.list() + runs.list()] == ["SUBMITTED", "SUBMITTED"]
-        assert runs.status(run) == "IN_PROGRESS"
+        runs.start()
+        seen = [item["status"] for _ in range(3) for item in runs.list()]
+        assert seen == ["SUBMITTED", "IN_PROGRESS", "SUCCEEDED"]
 
     def test_motos_state_manager_sets_the_pace(
         self, server: DataZoneServer, transition: Callable[[dict[str, Any]], None]
@@ -207,7 +207,6 @@ class TestHowRunsGo:
         runs = Runs(server)
         server.set_run_outcome(polls=polls)
         run = runs.start()
-        assert runs.list()[0]["status"] == ("SUBMITTED" if polls else "SUCCEEDED")
         assert runs.statuses(run, len(expected)) == expected
 
     @pytest.mark.parametrize(
@@ -331,7 +330,8 @@ class TestHowRunsGo:
             ),
         )
         names, both, elsewhere = runs.start(NAMES), runs.start(), other.start(DESCRIPTIONS)
-        runs.status(both)
+        for run, status in ((names, "SUBMITTED"), (both, "IN_PROGRESS"), (elsewhere, "SUBMITTED")):
+            server.set_run_status(run, status)
 
         def ids(**kwargs: str) -> list[str]:
             return [item["id"] for item in runs.list(**kwargs)]
@@ -526,7 +526,6 @@ class TestFailures:
             assert info.value.response["ResponseMetadata"]["HTTPStatusCode"] == local.ERRORS[code][0]
         # A request that failed has moved nothing on, and other operations go well.
         assert runs.list()[0]["status"] == "SUBMITTED"
-        assert runs.status(run) == "IN_PROGRESS"
 
     def test_any_operation_fails_until_reset(self, datazone: DataZoneControls) -> None:
         datazone.fail("*", "AccessDeniedException", times=None, message="not you")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import math
 import selectors
@@ -370,7 +371,7 @@ def test_thousand_waits_cost_one_get_each_and_a_list_for_fifty():
         assert len(asked) <= 2 * math.ceil(active / 50) or active == 0
     # As often as its interval says, and not more often.
     starts = [asked[0] for asked in rounds]
-    assert all(later - earlier >= 29 for earlier, later in zip(starts[1:], starts[2:], strict=False))
+    assert all(later - earlier >= 29 for earlier, later in itertools.pairwise(starts[1:]))
 
 
 def test_few_waits_are_a_get_each():

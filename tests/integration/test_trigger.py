@@ -1,0 +1,393 @@
+"""The trigger, over HTTP through real boto3, as a triggerer runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import BaseHook, TaskDeferred
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from airflow_provider_datazone.exceptions import RequestRefusedError, WaitFailedError
+from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_datazone.testing import DataZoneServer
+    from tests.conftest import Catalog
+
+SENSOR_ARGUMENTS = {
+    "task_id": "wait",
+    "run_identifier": "run1",
+    "domain_identifier": "dzd_1",
+    "deferrable": True,
+}
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rate is tested on a simulated clock; here it would only cost time."""
+    monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_REQUESTS_PER_SECOND", "1000")
+
+
+def trigger(catalog: Catalog, run: str, **arguments: Any) -> DataZoneMetadataGenerationRunTrigger:
+    defaults = {"poll_interval": 0.02, "aws_conn_id": "datazone_default"}
+    return DataZoneMetadataGenerationRunTrigger(run, catalog.domain_identifier, **defaults | arguments)
+
+
+async def only_event(trigger: DataZoneMetadataGenerationRunTrigger) -> dict[str, Any]:
+    (event,) = [event async for event in trigger.run()]
+    return event.payload
+
+
+def events(*triggers: DataZoneMetadataGenerationRunTrigger) -> list[dict[str, Any]]:
+    async def main() -> list[dict[str, Any]]:
+        found = await asyncio.wait_for(asyncio.gather(*map(only_event, triggers)), timeout=60)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return found
+
+    return asyncio.run(main())
+
+
+def test_event_is_the_run_as_it_ended(catalog: Catalog):
+    run = catalog.start_run(statuses={"BUSINESS_NAMES": "FAILED"}, error_messages={"BUSINESS_NAMES": "no"})
+    (event,) = events(trigger(catalog, run))
+    assert event["status"] == "terminal"
+    assert (event["run"]["id"], event["run"]["status"]) == (run, "PARTIALLY_SUCCEEDED")
+    assert event["run"]["typeStats"] == [
+        {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"},
+        {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no"},
+    ]
+    json.dumps(event)
+
+
+def test_many_waits_share_a_look_up_a_client_and_a_list(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+    look_ups = []
+    get_connection = BaseHook.get_connection.__func__
+
+    def counted(cls: type, conn_id: str) -> Any:
+        look_ups.append(conn_id)
+        return get_connection(cls, conn_id)
+
+    monkeypatch.setattr(BaseHook, "get_connection", classmethod(counted))
+    runs = [catalog.start_run(polls=0) for _ in range(60)]
+    before = catalog.server.request_counts
+    found = events(*(trigger(catalog, run) for run in runs))
+    assert [event["run"]["id"] for event in found] == runs
+    assert look_ups == ["datazone_default"]
+    asked = catalog.server.request_counts - before
+    assert asked == {"ListMetadataGenerationRuns": 2, "GetMetadataGenerationRun": 60}
+
+
+def test_nothing_is_left_when_the_last_wait_has_ended(catalog: Catalog):
+    def sockets() -> int:
+        gc.collect()
+        # The descriptor of the folder itself is gone by the time it is looked at.
+        links = [os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()]
+        return sum("/socket:" in link for link in links)
+
+    def settled(found: Any, wanted: int) -> bool:
+        """Threads and sockets end by themselves, soon; the server's own side of a socket does so too."""
+        end = time.monotonic() + 20
+        while found() > wanted and time.monotonic() < end:
+            time.sleep(0.02)
+        return found() <= wanted
+
+    def poller_threads() -> int:
+        return sum(thread.name.startswith("datazone-poller") for thread in threading.enumerate())
+
+    runs = [catalog.start_run() for _ in range(20)]
+    catalog.server.client().close()
+    before = sockets()
+    events(*(trigger(catalog, run) for run in runs))
+    assert settled(poller_threads, 0)
+    assert settled(sockets, before)
+    # asgiref keeps the last event loop of a process; of those before it, nothing is left.
+    events(trigger(catalog, catalog.start_run()))
+    gc.collect()
+    ((_, shared),) = run_poller._shared.items()
+    assert (shared.pollers, shared.look_ups) == ({}, {})
+
+
+def test_cancelled_wait_leaves_the_others_alone(catalog: Catalog):
+    async def main() -> list[Any]:
+        runs = [catalog.start_run(polls=10) for _ in range(10)]
+        tasks = [asyncio.ensure_future(only_event(trigger(catalog, run))) for run in runs]
+        await asyncio.sleep(0.05)
+        for task in tasks[::2]:
+            task.cancel()
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), timeout=60)
+
+    found = asyncio.run(main())
+    assert all(isinstance(event, asyncio.CancelledError) for event in found[::2])
+    assert {event["run"]["status"] for event in found[1::2]} == {"SUCCEEDED"}
+
+
+def test_deadline_is_an_event_of_its_own_that_names_the_run(catalog: Catalog):
+    run = catalog.start_run(in_progress_seconds=3600)
+    began = time.time()
+    (event,) = events(trigger(catalog, run, deadline=began + 0.5))
+    assert event["status"] == "timeout"
+    assert run in event["message"]
+    assert catalog.domain_identifier in event["message"]
+    assert time.time() >= began + 0.5
+
+
+def test_deadline_that_has_passed_is_a_time_out_at_once(catalog: Catalog):
+    (event,) = events(trigger(catalog, catalog.start_run(), poll_interval=3600, deadline=1.0))
+    assert event["status"] == "timeout"
+
+
+@pytest.mark.parametrize("trouble", ["ThrottlingException", "InternalServerException", "drop", "malformed"])
+def test_passing_trouble_is_waited_out(catalog: Catalog, trouble: str):
+    runs = [catalog.start_run() for _ in range(5)]
+    catalog.server.fail("*", trouble, times=4)
+    assert {e["run"]["status"] for e in events(*(trigger(catalog, run) for run in runs))} == {"SUCCEEDED"}
+
+
+def test_refusal_is_told_with_the_service_s_message(catalog: Catalog):
+    known = catalog.start_run()
+    unknown, other = events(trigger(catalog, "unknownrun"), trigger(catalog, known))
+    assert unknown["status"] == "error"
+    assert unknown["permanent"] is True
+    for part in ("Requested prediction cannot be found in domain", "unknownrun", catalog.domain_identifier):
+        assert part in unknown["message"]
+    assert other["run"]["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("broken", ["missing", "extra"])
+def test_connection_that_cannot_be_used_is_told_as_such(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, broken: str
+):
+    if broken == "extra":
+        monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps({"conn_type": "aws", "extra": "{no"}))
+    (event,) = events(trigger(catalog, "run1", aws_conn_id="broken"))
+    assert event["status"] == "error"
+    assert "'broken'" in event["message"]
+
+
+def test_credentials_that_were_rotated_are_looked_up_anew(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+    runs = [catalog.start_run() for _ in range(10)]
+    connection = json.loads(catalog.server.connection) | {"login": "old"}
+    monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
+    catalog.server.fail("*", "ExpiredTokenException", times=1)
+    look_ups = []
+    look_up = run_poller._look_up
+
+    async def rotated(parameters: Any) -> Any:
+        look_ups.append(parameters)
+        if len(look_ups) == 2:
+            monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection | {"login": "new"}))
+        return await look_up(parameters)
+
+    monkeypatch.setattr(run_poller, "_look_up", rotated)
+    found = events(*(trigger(catalog, run) for run in runs))
+    assert {event["run"]["status"] for event in found} == {"SUCCEEDED"}
+    assert len(look_ups) == 2, "once to begin with, once for all who were rejected"
+
+
+def test_credentials_that_stay_rejected_are_an_error_and_not_a_loop(catalog: Catalog):
+    catalog.server.fail("*", "UnrecognizedClientException", times=None)
+    for event in events(*(trigger(catalog, "run1") for _ in range(5))):
+        assert event["status"] == "error"
+        assert event["permanent"] is False
+        assert "UnrecognizedClientException" in event["message"]
+    assert len(catalog.server.requests) < 30
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"password": "another"}, {"login": "another"}, {"extra": {"role_arn": "arn:aws:iam::1:role/a"}}],
+)
+def test_connections_that_differ_never_share_a_client(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+):
+    # The look-up of the first is of no use to the second.
+    monkeypatch.setattr(run_poller, "CONNECTION_LIFE", -1.0)
+    connection = json.loads(catalog.server.connection)
+    changed = connection | change | {"extra": connection["extra"] | change.get("extra", {})}
+
+    async def main() -> int:
+        shared = run_poller._Shared()
+        parameters = run_poller.HookParameters("datazone_default", None, None, None)
+        pollers = set()
+        for definition in (connection, connection, changed):
+            monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(definition))
+            found = await shared.connection(parameters, rejected=None)
+            pollers.add(found.fingerprint)
+        return len(pollers)
+
+    assert asyncio.run(main()) == 2
+
+
+# ------------------------------------------------------- between task and trigger
+
+
+@pytest.mark.parametrize(
+    "aws",
+    [
+        {},
+        {"aws_conn_id": None},
+        {
+            "aws_conn_id": "mine",
+            "region_name": "eu-west-1",
+            "verify": "/ca.pem",
+            "botocore_config": {"read_timeout": 7},
+        },
+        {"verify": False},
+    ],
+)
+def test_aws_parameters_of_the_task_reach_the_trigger_and_its_hook(aws: dict[str, Any]):
+    task = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, **aws)
+    made = DataZoneMetadataGenerationRunTrigger.for_task(
+        task, run_identifier="run1", domain_identifier="dzd_1"
+    )
+    path, arguments = made.serialize()
+    again = DataZoneMetadataGenerationRunTrigger(**json.loads(json.dumps(arguments)))
+    assert path == f"{type(made).__module__}.{type(made).__name__}"
+    names = {"config": "botocore_config"}
+    for name, value in task._hook_parameters.items():
+        assert getattr(again, names.get(name, name)) == value
+
+
+def test_trigger_survives_airflow_s_own_round_trip(airflow_database: None):
+    from airflow.jobs.triggerer_job_runner import TriggerRunner
+    from airflow.models.trigger import Trigger
+    from airflow.utils.session import create_session
+
+    made = DataZoneMetadataGenerationRunTrigger(
+        "run1",
+        "dzd_1",
+        run_type="BUSINESS_NAMES",
+        poll_interval=7.5,
+        deadline=1234567890.25,
+        aws_conn_id=None,
+        region_name="eu-west-1",
+        verify=False,
+        botocore_config={"retries": {"total_max_attempts": 1}},
+        cancel_on_kill=True,
+    )
+    with create_session() as session:
+        row = Trigger.from_object(made)
+        session.add(row)
+        session.flush()
+        stored = row.id
+    with create_session() as session:
+        row = session.get(Trigger, stored)
+        loaded = TriggerRunner().get_trigger_by_classpath(row.classpath)(**row.kwargs)
+        session.delete(row)
+    assert loaded.serialize() == made.serialize()
+
+
+def defer(**arguments: Any) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as deferred:
+        DataZoneMetadataGenerationRunSensor(
+            **SENSOR_ARGUMENTS | {"aws_conn_id": "datazone_default"} | arguments
+        ).execute({})
+    return deferred.value
+
+
+def test_sensor_defers_until_its_time_out(catalog: Catalog):
+    began = time.time()
+    deferred = defer(
+        run_identifier=catalog.start_run(),
+        domain_identifier=catalog.domain_identifier,
+        timeout=600,
+        poke_interval=5,
+    )
+    assert began + 600 <= deferred.trigger.deadline <= time.time() + 600
+    assert deferred.trigger.poll_interval == 5
+    assert deferred.timeout.total_seconds() > 600, "the trigger tells of its deadline before Airflow ends it"
+
+
+def test_domain_is_resolved_before_deferring(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+    connection = json.loads(catalog.server.connection)
+    connection["extra"]["domain_identifier"] = catalog.domain_identifier
+    monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
+    deferred = defer(run_identifier=catalog.start_run(), domain_identifier=None)
+    assert deferred.trigger.domain_identifier == catalog.domain_identifier
+
+
+def test_run_that_has_ended_is_not_deferred(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+    pushed = {}
+
+    class TaskInstance:
+        """Stands for Airflow's, which runs in other tests; here only the way matters."""
+
+        def xcom_push(self, key: str, value: Any) -> None:
+            pushed[key] = value
+
+    sensor = DataZoneMetadataGenerationRunSensor(
+        **SENSOR_ARGUMENTS
+        | {
+            "aws_conn_id": "datazone_default",
+            "run_identifier": catalog.start_run(polls=0),
+            "domain_identifier": catalog.domain_identifier,
+        }
+    )
+    assert sensor.execute({"ti": TaskInstance()}) == pushed["type_stats"]
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        ({"status": "error", "message": "not so (run1)", "permanent": True}, RequestRefusedError),
+        ({"status": "error", "message": "not so (run1)", "permanent": False}, WaitFailedError),
+        (None, WaitFailedError),
+    ],
+)
+def test_trouble_of_the_trigger_is_never_hidden_by_soft_fail(
+    event: dict[str, Any] | None, error: type[Exception], soft_fail: bool
+):
+    sensor = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
+    with pytest.raises(error, match="run1" if event else "without an event"):
+        sensor.resume_execution("execute_complete", {"event": event}, {})
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_trigger_that_crashed_is_never_hidden_by_soft_fail(soft_fail: bool):
+    sensor = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
+    with pytest.raises(WaitFailedError, match=r"run1.*Trigger failure"):
+        sensor.resume_execution("__fail__", {"error": "Trigger failure"}, {})
+
+
+def test_execution_timeout_bounds_the_deferred_wait_too(catalog: Catalog):
+    from datetime import timedelta
+
+    from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+    deferred = defer(
+        run_identifier=catalog.start_run(),
+        domain_identifier=catalog.domain_identifier,
+        execution_timeout=timedelta(seconds=5),
+    )
+    assert deferred.trigger.deadline <= time.time() + 5
+    sensor = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, execution_timeout=timedelta(seconds=5))
+    with pytest.raises(AirflowTaskTimeout, match="late"):
+        sensor.resume_execution("execute_complete", {"event": {"status": "timeout", "message": "late"}}, {})
+
+
+def test_rate_that_is_no_rate_is_named(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_REQUESTS_PER_SECOND", "0")
+    (event,) = events(trigger(catalog, "run1"))
+    assert event["status"] == "error"
+    assert "[datazone] max_requests_per_second" in event["message"]
+
+
+def test_time_out_that_nobody_triggered_is_a_sensor_time_out(datazone: DataZoneServer):
+    from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+
+    sensor = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS)
+    # Airflow 2 and 3 have each their own.
+    reason = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
+    with pytest.raises(AirflowSensorTimeout, match="run1"):
+        sensor.resume_execution("__fail__", {"error": reason}, {})
