@@ -15,7 +15,7 @@ def run_tests(session: nox.Session, airflow: str) -> None:
     session.install(
         "--constraint", f"constraints/airflow-{airflow}.txt", "--editable", ".[testing]", "--group", "test"
     )
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session(python="3.10")

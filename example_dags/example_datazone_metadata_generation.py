@@ -42,15 +42,15 @@ with DAG(
     default_args={"aws_conn_id": "datazone_default"},
     tags=["example", "datazone"],
 ):
-    # Succeeds on SUCCEEDED and PARTIALLY_SUCCEEDED, fails at once on FAILED and CANCELED. A run takes
-    # about half a minute; `reschedule` gives the worker slot back between two looks at it.
+    # Succeeds on SUCCEEDED and PARTIALLY_SUCCEEDED, fails at once on FAILED and CANCELED. Deferred, it
+    # waits in the triggerer and holds no worker slot; `mode="reschedule"` is for an Airflow without one.
     wait_for_run = DataZoneMetadataGenerationRunSensor(
         task_id="wait_for_run",
         domain_identifier="{{ params.domain_identifier }}",
         run_identifier="{{ params.run_identifier }}",
         poke_interval=10,
         timeout=timedelta(hours=1).total_seconds(),
-        mode="reschedule",
+        deferrable=True,
     )
 
     # Reads once and judges nothing: for a run that is known to have ended, this is all you need.

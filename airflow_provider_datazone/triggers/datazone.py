@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_datazone.hooks.datazone import is_permanent
-from airflow_provider_datazone.triggers.run_poller import HookParameters, wait_for_run
+from airflow_provider_datazone.triggers.run_poller import (
+    DeadlinePassedError,
+    HookParameters,
+    wait_for_run,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.utils.mixins import AwsBaseHookMixin
@@ -113,7 +117,7 @@ class DataZoneMetadataGenerationRunTrigger(BaseTrigger):
                 timeout=None if self.deadline is None else self.deadline - time.time(),
                 log=self.log,
             )
-        except TimeoutError as error:
+        except DeadlinePassedError as error:
             return {"status": "timeout", "message": f"Metadata generation run {error} ({about})"}
         except Exception as error:
             # Whatever it is, the task is told: an exception here would reach it without a word of the reason.

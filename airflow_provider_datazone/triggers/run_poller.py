@@ -84,6 +84,10 @@ class RunSource(Protocol):
         """Let go of everything, without waiting for it."""
 
 
+class DeadlinePassedError(Exception):
+    """A wait is over before its run; no ``TimeoutError``, which a look-up may raise for its own reasons."""
+
+
 class CredentialsRejectedError(Exception):
     """The credentials of a poller are no longer good; the cause says what DataZone answered."""
 
@@ -192,7 +196,7 @@ class RunPoller:
         Wait until Get says that a run has ended.
 
         :param timeout: Seconds to wait at most, ``None`` for without end.
-        :raises TimeoutError: It has not ended by then.
+        :raises DeadlinePassedError: It has not ended by then.
         :raises CredentialsRejectedError: The poller ends; another one may do better.
         :raises Exception: What DataZone answered to a request for this run.
         """
@@ -413,7 +417,9 @@ class RunPoller:
 def _time_out(wait: _Wait) -> None:
     if not wait.done.done():
         status = f"its status is {wait.status}" if wait.status else "its status is not known"
-        wait.done.set_exception(TimeoutError(f"{wait.run_identifier!r} has not ended in time; {status}"))
+        wait.done.set_exception(
+            DeadlinePassedError(f"{wait.run_identifier!r} has not ended in time; {status}")
+        )
 
 
 class HookSource:
@@ -571,7 +577,7 @@ async def wait_for_run(
     :param timeout: Seconds to wait at most, ``None`` for without end.
     :param log: Where to log changes of the run, and passing trouble.
     :return: The terminal run, as Get answered it.
-    :raises TimeoutError: The run has not ended in time.
+    :raises DeadlinePassedError: The run has not ended in time.
     :raises Exception: What the look-up of the connection, or DataZone, answered.
     """
     loop = asyncio.get_running_loop()

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.triggers.run_poller import (
     CredentialsRejectedError,
+    DeadlinePassedError,
     RequestRate,
     RunPoller,
 )
@@ -321,7 +322,7 @@ def test_whatever_the_service_does_every_wait_ends_once_and_by_what_get_said(
             assert ending.what.id == waiter.run
             assert ending.what.status == run.end_status
             assert datazone.said_ended[waiter.run] <= ending.at
-        elif isinstance(ending.what, TimeoutError):
+        elif isinstance(ending.what, DeadlinePassedError):
             assert ending.at == pytest.approx(deadline)
         elif ending.what == "cancelled":
             assert ending.at == pytest.approx(waiter.cancelled_at)
