@@ -32,7 +32,9 @@ format: .venv/.installed ## Write the style
 
 # pyenv's python3.N answers only for the versions that are switched on: the usual one first, then all.
 matrix: .venv/.installed .venvs/awscli/.installed ## Run the tests on every supported Airflow and Python
-	PYENV_VERSION="$$(command -v pyenv > /dev/null && { pyenv version-name; pyenv versions --bare; } | paste -sd: )" \
+	@pyenv=$$(command -v pyenv) && root=$${pyenv%/bin/pyenv} && [ -d "$$root/versions" ] && \
+		export PYENV_ROOT="$${PYENV_ROOT:-$$root}" && \
+		export PYENV_VERSION="$$({ pyenv version-name; pyenv versions --bare; } | paste -sd: )"; \
 		$(BIN)/nox
 
 bench: .venv/.installed .venvs/bench/.installed ## Measure beside the Amazon provider: about eight minutes

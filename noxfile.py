@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import nox
+
+# What pip does of itself: the machine's own certificates, and no interpreter from elsewhere.
+os.environ.setdefault("UV_SYSTEM_CERTS", "true")
+os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
 
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv|virtualenv"

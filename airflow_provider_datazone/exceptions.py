@@ -14,6 +14,10 @@ class MalformedResponseError(Exception):
     """DataZone, or something between it and us, answered with what is no answer; asking again may help."""
 
 
+class NotConfiguredError(ValueError):
+    """What a request needs is neither passed nor in the connection, or cannot be used; nothing was sent."""
+
+
 class MetadataGenerationRunFailedError(AirflowFailException):
     """
     The run that a task waited for did not succeed; waiting again would not change that.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ class MetadataGenerationRun:
             "target": _without_none(target) if self.asset_id else None,
             "status": self.status,
             "types": list(self.types),
-            "createdAt": self.created_at.isoformat() if self.created_at else None,
+            # botocore gives times in the process's own zone, and worker and triggerer may differ in it.
+            "createdAt": self.created_at and self.created_at.astimezone(timezone.utc).isoformat(),
             "createdBy": self.created_by,
             "owningProjectId": self.owning_project_id,
             "typeStats": self.type_stats,
@@ -181,7 +182,8 @@ def one_line(text: str) -> str:
 
 
 def _as_datetime(value: datetime | str | None) -> datetime | None:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
+    # Python 3.10 does not read the suffix.
+    return datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
 
 
 def _without_none(members: dict[str, Any]) -> dict[str, Any]:

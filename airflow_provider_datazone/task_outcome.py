@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_datazone.exceptions import (
     InvalidInputError,
     MetadataGenerationRunFailedError,
+    NotConfiguredError,
     RequestRefusedError,
     WaitFailedError,
 )
@@ -75,7 +76,7 @@ def no_pointless_retry() -> Iterator[None]:
     """
     try:
         yield
-    except ValueError as error:
+    except NotConfiguredError as error:
         raise InvalidInputError(str(error)) from error
     except Exception as error:
         if is_permanent(error) or (isinstance(error, WaitFailedError) and error.permanent):

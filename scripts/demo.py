@@ -29,6 +29,8 @@ DAG_ID = "example_datazone_metadata_generation"
 def main() -> int:
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir()
+    # A machine behind a proxy would look for the local DataZone there.
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     with DataZoneServer() as datazone:
         step(f"A local DataZone answers at {datazone.endpoint_url}")
         domain, run = start_run(datazone)

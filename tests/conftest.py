@@ -31,6 +31,9 @@ os.environ.update(
     AWS_CONFIG_FILE=f"{AIRFLOW_HOME}/no-aws-config",
     AWS_SHARED_CREDENTIALS_FILE=f"{AIRFLOW_HOME}/no-aws-credentials",
     AWS_EC2_METADATA_DISABLED="true",
+    # Nor a proxy between the tests and the local DataZone.
+    NO_PROXY="127.0.0.1,localhost",
+    no_proxy="127.0.0.1,localhost",
 )
 # Airflow 3.3 looks for a DAG that is to run in its DAG folder.
 DAGS_FOLDER = Path(AIRFLOW_HOME, "dags")

@@ -27,7 +27,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from airflow_provider_datazone.exceptions import MalformedResponseError
+from airflow_provider_datazone.exceptions import MalformedResponseError, NotConfiguredError
 from airflow_provider_datazone.get_provider_info import (
     CONNECTION_FIELDS,
     CONNECTION_TYPE,
@@ -479,12 +479,12 @@ class DataZoneHook(AwsBaseHook):
         client_token: str | None,
     ) -> dict[str, Any]:
         if rule is None and choices is None:
-            raise ValueError(
+            raise NotConfiguredError(
                 f"Nothing says which predictions for asset {asset_identifier!r} to {answer}: "
                 "pass rule ('ALL' or 'NONE', with a threshold or without) or choices."
             )
         if threshold is not None and rule is None:
-            raise ValueError("threshold goes with a rule: pass rule='ALL' beside it.")
+            raise NotConfiguredError("threshold goes with a rule: pass rule='ALL' beside it.")
         request: dict[str, Any] = {f"{answer}Choices": list(choices) if choices is not None else None}
         if rule is not None:
             request[f"{answer}Rule"] = {"rule": rule}
@@ -527,7 +527,7 @@ class DataZoneHook(AwsBaseHook):
         key = f"{name!r}"
         if self.conn_config.conn_type != CONNECTION_TYPE:
             key += " under 'service_config.datazone'"
-        raise ValueError(
+        raise NotConfiguredError(
             f"No {name.replace('_', ' ')} is known: pass {name}, or set {key} in the extra of the connection "
             f"(aws_conn_id={self.aws_conn_id!r})."
         )
@@ -554,6 +554,11 @@ class DataZoneHook(AwsBaseHook):
             botocore_config=patience.merge(self.config).merge(Config(retries={"total_max_attempts": 1})),
         )
         return hook
+
+    def close(self) -> None:
+        """Close the client, where there is one."""
+        if "conn" in self.__dict__:
+            self.conn.close()
 
     @cached_property
     def conn_config(self) -> AwsConnectionWrapper:
@@ -594,7 +599,7 @@ class DataZoneHook(AwsBaseHook):
                     f"The connection {self.aws_conn_id!r} is not defined. Define it, or pass "
                     "aws_conn_id=None to use the credentials that boto3 finds by itself."
                 ) from error
-            self.log.info("No connection %r is defined: using boto3's own credentials.", self.aws_conn_id)
+            self.log.warning("No connection %r is defined: using boto3's own credentials.", self.aws_conn_id)
             return None
         self._read_extra(connection)
         return connection
@@ -608,7 +613,9 @@ class DataZoneHook(AwsBaseHook):
             problem = f"it is a {type(extra).__name__}"
         except json.JSONDecodeError as error:
             problem = str(error)
-        raise ValueError(f"The extra of connection {self.aws_conn_id!r} must be a JSON object: {problem}")
+        raise NotConfiguredError(
+            f"The extra of connection {self.aws_conn_id!r} must be a JSON object: {problem}"
+        )
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -661,14 +668,16 @@ class DataZoneHook(AwsBaseHook):
         try:
             yield
         except NoRegionError:
-            raise ValueError(
+            raise NotConfiguredError(
                 f"No AWS Region: pass region_name, or set 'region_name' in the extra of connection "
                 f"{self.aws_conn_id!r}."
             ) from None
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             # In place, so that `except client.exceptions.ResourceNotFoundException` still holds.
             message = one_line(_without_signature(str(error)))
-            place = f"Region {self.conn_region_name!r}, connection {self.aws_conn_id!r}"
+            # Not by way of the client: building it may be what failed, and would again, past this handler.
+            region = self.conn_region_name if "conn" in self.__dict__ else self.region_name
+            place = f"Region {region!r}, connection {self.aws_conn_id!r}"
             error.args = (f"{message} ({about}, domain {domain!r}, {place})",)
             raise
 

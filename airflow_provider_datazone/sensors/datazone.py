@@ -138,7 +138,7 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
             except Exception as error:
                 if is_deferral_timeout(error):
                     message = f"No triggerer has said in time how run {self.run_identifier!r} goes."
-                    raise self._timed_out(message) from error
+                    return self._look_once_more(context, message)
                 if is_trigger_failure(error):
                     message = f"The trigger that waited for run {self.run_identifier!r} failed: {error}"
                     raise WaitFailedError(message) from error
@@ -149,8 +149,16 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
         try:
             run = run_of_event(event)
         except TimeoutError as error:
-            raise self._timed_out(str(error)) from error
+            return self._look_once_more(context, str(error))
         return self._conclude(context, run)
+
+    def _look_once_more(self, context: Context, message: str) -> list[TypeStat]:
+        """Look before timing out, as the other modes do: the triggerer may have been away for a while."""
+        looked = self.poke(context)
+        if not looked:
+            raise self._timed_out(message)
+        type_stats: list[TypeStat] = looked.xcom_value
+        return type_stats
 
     def _timed_out(self, message: str) -> BaseException:
         """Name the bound that ended the wait: ``execution_timeout`` is retried, as in the other modes."""

@@ -46,7 +46,8 @@ class DataZoneMetadataGenerationRunTrigger(BaseTrigger):
     :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
         connection.
     :param botocore_config: Configuration of the botocore client; default from the connection.
-    :param cancel_on_kill: Whether to cancel the run when a user ends the task. Default ``False``.
+    :param cancel_on_kill: Whether to cancel the run when a user ends the task; has no effect yet. Default
+        ``False``.
     """
 
     def __init__(

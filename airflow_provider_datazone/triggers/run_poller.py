@@ -54,6 +54,8 @@ FAILURES_IN_A_ROW = 2 * THREADS
 LONGEST_PAUSE = 60.0
 # A page for each of the two statuses.
 CHEAPEST_LIST = 2
+# Requests of one List that may fail for reasons that pass, until the round goes on without it.
+LIST_FAILURES = 3
 # For how many rounds to believe that a List costs more than it saves: other people's runs end some time.
 LIST_ESTIMATE_LIFE = 20
 # Seconds after which a run that List still calls active is read by itself; then after twice as long.
@@ -89,7 +91,15 @@ class DeadlinePassedError(Exception):
 
 
 class CredentialsRejectedError(Exception):
-    """The credentials of a poller are no longer good; the cause says what DataZone answered."""
+    """
+    The credentials of a poller are no longer good; the cause says what DataZone answered.
+
+    :param asked: The run, or the status, that the rejected request was about.
+    """
+
+    def __init__(self, message: str, asked: str) -> None:
+        super().__init__(message)
+        self.asked = asked
 
 
 class RequestRate:
@@ -100,8 +110,10 @@ class RequestRate:
     """
 
     def __init__(self, per_second: float) -> None:
+        self.per_second = per_second
         self._interval = 1 / per_second
         self._slowdown = 1.0
+        self._slowed_at = -math.inf
         self._next_turn = 0.0
 
     async def turn(self) -> None:
@@ -112,10 +124,17 @@ class RequestRate:
         self._next_turn = turn + self._interval * self._slowdown * random.uniform(1.0, 1.1)  # noqa: S311
         await asyncio.sleep(turn - now)
 
-    def throttled(self) -> None:
-        """Take note that DataZone refused a request for its rate."""
-        self._slowdown = min(self._slowdown * 2, LONGEST_PAUSE / self._interval)
-        now = asyncio.get_running_loop().time()
+    def throttled(self, sent_at: float) -> None:
+        """
+        Take note that DataZone refused a request for its rate.
+
+        :param sent_at: When it was sent. Several are under way at a time, and refused together: that is
+            one reason to slow down, not several.
+        """
+        if sent_at < self._slowed_at:
+            return
+        self._slowed_at = now = asyncio.get_running_loop().time()
+        self._slowdown = min(self._slowdown * 2, max(LONGEST_PAUSE / self._interval, 1.0))
         self._next_turn = max(self._next_turn, now + self._interval * self._slowdown)
 
     def answered(self) -> None:
@@ -232,11 +251,10 @@ class RunPoller:
             self._source.close()
 
     def _fail_all(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            return
         # At once, not with the last wait: whoever comes now must not join a poller that has ended.
         self._on_close()
-        error = task.exception() or RuntimeError("the poller ended while somebody waited")
+        error = None if task.cancelled() else task.exception()
+        error = error or RuntimeError("the poller ended while somebody waited")
         for wait in self._open(self._waits):
             wait.done.set_exception(error)
 
@@ -284,6 +302,10 @@ class RunPoller:
             self._estimate_list_at = now + LIST_ESTIMATE_LIFE * interval
             active, complete = await self._list(budget=len(soon))
             asked = self._open(soon) if complete else due
+            if not complete:
+                # A List may do better in an interval: not one more of Gets than fit into it.
+                asked.sort(key=lambda wait: wait.due)
+                asked = asked[: max(THREADS, int(interval * self._rate.per_second))]
             due = [wait for wait in asked if wait.run_identifier not in active]
         await self._get(due)
 
@@ -295,21 +317,24 @@ class RunPoller:
         :return: The runs that need no Get, and whether these are all that DataZone lists as active.
         """
         active: set[str] = set()
-        pages = 0
+        pages = failures = 0
         for status in ("SUBMITTED", "IN_PROGRESS"):
             next_token = None
             while True:
                 if pages >= budget:
                     self._list_cost = math.inf
                     return active, False
+                pages += 1
                 try:
                     runs, next_token = await self._ask(self._source.list_page, status, next_token)
                 except CredentialsRejectedError:
                     raise
                 except Exception as error:
+                    failures += 1
+                    if is_transient(error) and failures < LIST_FAILURES:
+                        continue
                     self._note_list_failure(error)
                     return active, False
-                pages += 1
                 for run in runs:
                     if run.is_active and self._note_listed(run):
                         active.add(run.id)
@@ -337,9 +362,6 @@ class RunPoller:
 
     def _note_list_failure(self, error: Exception) -> None:
         if is_transient(error):
-            # Unless it was the rate, which Gets would meet all the more, do without for some rounds.
-            if not is_throttling(error):
-                self._list_cost = math.inf
             return
         self._list_cost = self._estimate_list_at = math.inf
         for wait in self._open(self._waits)[:1]:
@@ -401,13 +423,14 @@ class RunPoller:
 
     async def _ask(self, request: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         await self._rate.turn()
+        sent_at = self._loop.time()
         try:
             answer = await request(*arguments)
         except Exception as error:
             if is_throttling(error):
-                self._rate.throttled()
+                self._rate.throttled(sent_at)
             if is_rejected_credentials(error):
-                raise CredentialsRejectedError(str(error)) from error
+                raise CredentialsRejectedError(str(error), arguments[0]) from error
             raise
         self._rate.answered()
         self.has_answered = True
@@ -464,7 +487,7 @@ class HookSource:
 
     def close(self) -> None:
         # The last job: what is still under way keeps its own connection, and drops it when it is done.
-        self._pool.submit(lambda: self._hook.conn.close())
+        self._pool.submit(self._hook.close)
         self._pool.shutdown(wait=False)
 
 
@@ -480,7 +503,7 @@ class _Connection:
 
 
 class _Shared:
-    """What the waits of one event loop share; holds on to nothing that holds on to the loop."""
+    """What the waits of one event loop share; once they have ended, nothing in it holds on to the loop."""
 
     def __init__(self) -> None:
         self.connections: dict[str, tuple[float, _Connection]] = {}
@@ -488,16 +511,16 @@ class _Shared:
         self.pollers: dict[tuple[str, str], RunPoller] = {}
         self.rates: WeakValueDictionary[str, RequestRate] = WeakValueDictionary()
 
-    async def connection(self, parameters: HookParameters, *, rejected: _Connection | None) -> _Connection:
+    async def connection(self, parameters: HookParameters, *, rejected: str | None) -> _Connection:
         """
         Look a connection up, once for all who ask within a short time.
 
-        :param rejected: What led to credentials that are no longer good: do not answer with it.
+        :param rejected: The fingerprint of what led to credentials that are no longer good: look again.
         """
         loop = asyncio.get_running_loop()
         key = json.dumps(parameters, sort_keys=True)
         expires, known = self.connections.get(key, (0.0, None))
-        if known is not None and known is not rejected and loop.time() < expires:
+        if known is not None and known.fingerprint != rejected and loop.time() < expires:
             return known
         look_up = self.look_ups.get(key)
         if look_up is None:
@@ -583,7 +606,7 @@ async def wait_for_run(
     loop = asyncio.get_running_loop()
     shared = _shared.setdefault(loop, _Shared())
     deadline = None if timeout is None else loop.time() + timeout
-    rejected: _Connection | None = None
+    rejected: str | None = None
     while True:
         connection = await shared.connection(parameters, rejected=rejected)
         poller = shared.poller(connection, domain_identifier)
@@ -596,7 +619,9 @@ async def wait_for_run(
                 log=log,
             )
         except CredentialsRejectedError as error:
-            if rejected is not None and not poller.has_answered:
+            # Not the credentials, where others' requests are answered and this one is rejected again.
+            hopeless = not poller.has_answered or error.asked == run_identifier
+            if rejected is not None and hopeless:
                 raise error.__cause__ or error from None
             log.info("The credentials were rejected; looking connection %s up anew.", parameters.aws_conn_id)
-            rejected = connection
+            rejected = connection.fingerprint

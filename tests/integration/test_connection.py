@@ -134,6 +134,21 @@ def test_role_is_assumed_through_sts(define: Any, datazone: DataZoneServer, cata
     assert hook.get_session().get_credentials().method == "sts-assume-role"
 
 
+def test_role_that_cannot_be_assumed_is_one_clear_error_without_the_token(
+    define: Any, datazone: DataZoneServer, monkeypatch: pytest.MonkeyPatch
+):
+    # An endpoint that has no STS: any answer of it that is an error will do.
+    define(
+        "awsdatazone",
+        region_name="us-east-1",
+        role_arn="arn:aws:iam::123456789012:role/airflow",
+        service_config={"sts": {"endpoint_url": "http://127.0.0.1:1"}},
+        config_kwargs={"retries": {"total_max_attempts": 1}},
+    )
+    with pytest.raises(EndpointConnectionError, match=r"127\.0\.0\.1:1.*\(run 'run1', domain 'dzd_1'"):
+        DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
+
+
 def test_connection_that_was_named_must_exist():
     with pytest.raises(AirflowNotFoundException, match="'mine' is not defined"):
         DataZoneHook("mine").resolve_domain_identifier()

@@ -8,11 +8,17 @@ import json
 import os
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import BaseHook, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+    BaseHook,
+    TaskDeferred,
+)
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_datazone.exceptions import RequestRefusedError, WaitFailedError
@@ -21,7 +27,6 @@ from airflow_provider_datazone.triggers import run_poller
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 
 if TYPE_CHECKING:
-    from airflow_provider_datazone.testing import DataZoneServer
     from tests.conftest import Catalog
 
 SENSOR_ARGUMENTS = {
@@ -287,6 +292,23 @@ def test_trigger_survives_airflow_s_own_round_trip(airflow_database: None):
     assert loaded.serialize() == made.serialize()
 
 
+class TaskInstance:
+    """Stands for Airflow's, which runs in other tests; here only the way to it matters."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+def sensor(catalog: Catalog, run: str, **arguments: Any) -> DataZoneMetadataGenerationRunSensor:
+    known = {"run_identifier": run, "domain_identifier": catalog.domain_identifier}
+    return DataZoneMetadataGenerationRunSensor(
+        **SENSOR_ARGUMENTS | {"aws_conn_id": "datazone_default"} | known | arguments
+    )
+
+
 def defer(**arguments: Any) -> TaskDeferred:
     with pytest.raises(TaskDeferred) as deferred:
         DataZoneMetadataGenerationRunSensor(
@@ -317,23 +339,9 @@ def test_domain_is_resolved_before_deferring(catalog: Catalog, monkeypatch: pyte
 
 
 def test_run_that_has_ended_is_not_deferred(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
-    pushed = {}
-
-    class TaskInstance:
-        """Stands for Airflow's, which runs in other tests; here only the way matters."""
-
-        def xcom_push(self, key: str, value: Any) -> None:
-            pushed[key] = value
-
-    sensor = DataZoneMetadataGenerationRunSensor(
-        **SENSOR_ARGUMENTS
-        | {
-            "aws_conn_id": "datazone_default",
-            "run_identifier": catalog.start_run(polls=0),
-            "domain_identifier": catalog.domain_identifier,
-        }
-    )
-    assert sensor.execute({"ti": TaskInstance()}) == pushed["type_stats"]
+    task_instance = TaskInstance()
+    waiting = sensor(catalog, catalog.start_run(polls=0))
+    assert waiting.execute({"ti": task_instance}) == task_instance.pushed["type_stats"]
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
@@ -348,32 +356,28 @@ def test_run_that_has_ended_is_not_deferred(catalog: Catalog, monkeypatch: pytes
 def test_trouble_of_the_trigger_is_never_hidden_by_soft_fail(
     event: dict[str, Any] | None, error: type[Exception], soft_fail: bool
 ):
-    sensor = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
+    waiting = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
     with pytest.raises(error, match="run1" if event else "without an event"):
-        sensor.resume_execution("execute_complete", {"event": event}, {})
+        waiting.resume_execution("execute_complete", {"event": event}, {})
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
 def test_trigger_that_crashed_is_never_hidden_by_soft_fail(soft_fail: bool):
-    sensor = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
+    waiting = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
     with pytest.raises(WaitFailedError, match=r"run1.*Trigger failure"):
-        sensor.resume_execution("__fail__", {"error": "Trigger failure"}, {})
+        waiting.resume_execution("__fail__", {"error": "Trigger failure"}, {})
 
 
 def test_execution_timeout_bounds_the_deferred_wait_too(catalog: Catalog):
-    from datetime import timedelta
-
-    from airflow.providers.common.compat.sdk import AirflowTaskTimeout
-
     deferred = defer(
         run_identifier=catalog.start_run(),
         domain_identifier=catalog.domain_identifier,
         execution_timeout=timedelta(seconds=5),
     )
     assert deferred.trigger.deadline <= time.time() + 5
-    sensor = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, execution_timeout=timedelta(seconds=5))
+    waiting = sensor(catalog, catalog.start_run(), execution_timeout=timedelta(seconds=5))
     with pytest.raises(AirflowTaskTimeout, match="late"):
-        sensor.resume_execution("execute_complete", {"event": {"status": "timeout", "message": "late"}}, {})
+        waiting.resume_execution("execute_complete", {"event": {"status": "timeout", "message": "late"}}, {})
 
 
 def test_rate_that_is_no_rate_is_named(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
@@ -383,11 +387,27 @@ def test_rate_that_is_no_rate_is_named(catalog: Catalog, monkeypatch: pytest.Mon
     assert "[datazone] max_requests_per_second" in event["message"]
 
 
-def test_time_out_that_nobody_triggered_is_a_sensor_time_out(datazone: DataZoneServer):
-    from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+# Airflow 2 and 3 have each their own word for it.
+NOBODY_TRIGGERED = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
+TIMED_OUT = [
+    ("execute_complete", {"event": {"status": "timeout", "message": "run has not ended in time"}}),
+    ("__fail__", {"error": NOBODY_TRIGGERED}),
+]
 
-    sensor = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS)
-    # Airflow 2 and 3 have each their own.
-    reason = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
-    with pytest.raises(AirflowSensorTimeout, match="run1"):
-        sensor.resume_execution("__fail__", {"error": reason}, {})
+
+@pytest.mark.parametrize(("method", "arguments"), TIMED_OUT)
+def test_time_out_is_a_sensor_time_out_whoever_tells_of_it(
+    catalog: Catalog, method: str, arguments: dict[str, Any]
+):
+    waiting = sensor(catalog, catalog.start_run(in_progress_seconds=3600))
+    with pytest.raises(AirflowSensorTimeout, match="in time"):
+        waiting.resume_execution(method, arguments, {})
+
+
+@pytest.mark.parametrize(("method", "arguments"), TIMED_OUT)
+def test_run_that_ended_while_no_triggerer_looked_is_not_a_time_out(
+    catalog: Catalog, method: str, arguments: dict[str, Any]
+):
+    waiting = sensor(catalog, catalog.start_run(polls=0))
+    type_stats = waiting.resume_execution(method, arguments, {"ti": TaskInstance()})
+    assert [stat["status"] for stat in type_stats] == ["SUCCEEDED"] * 2

@@ -113,6 +113,7 @@ class SimulatedDataZone:
     late: float = 0.0
     shuffled: bool = False
     list_error: ClientError | None = None
+    list_failures: int = 0
     get_error: ClientError | None = None
 
     # Whether a page begins where the last one did in a list that has changed since, or after its last run.
@@ -142,6 +143,9 @@ class SimulatedDataZone:
         await self._answer("list", status if next_token is None else None)
         if self.list_error:
             raise self.list_error
+        if self.list_failures and next_token is not None:
+            self.list_failures -= 1
+            raise client_error("InternalServerException", 500)
         told = now() - self.random.uniform(0, self.late)
         found = [run.at(told) for run in self.runs if run.exists and run.status(told) == status]
         if self.shuffled:
@@ -428,6 +432,32 @@ def test_throttling_slows_down_and_passes():
         return len(datazone.requests) / (datazone.requests[-1][0] - datazone.requests[0][0])
 
     assert rate(throttled) < rate(calm) / 2
+
+
+def test_throttling_for_a_moment_is_slow_for_a_moment():
+    runs = [SimulatedRun(f"run{number}", ends=1) for number in range(300)]
+    datazone = SimulatedDataZone(runs, latency=0.5)
+
+    async def main() -> list[Ending]:
+        loop = asyncio.get_running_loop()
+        loop.call_at(40, setattr, datazone, "throttled", 1.0)
+        loop.call_at(42, setattr, datazone, "throttled", 0.0)
+        return await wait_all(Pollers(datazone), [Waiter(run.id) for run in runs])
+
+    endings = simulate(main())
+    assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
+    # From the first look on, it takes 33 s without the throttling, and somebody looks in vain a few times.
+    assert max(ending.at for ending in endings) < 30 + 33 + 60
+
+
+@pytest.mark.parametrize("list_failures", [1, 5])
+def test_list_that_fails_for_a_moment_holds_nobody_up(list_failures: int):
+    many = [SimulatedRun(f"run{number}", ends=400) for number in range(3000)]
+    datazone = SimulatedDataZone([*many, SimulatedRun("mine", ends=65)], list_failures=list_failures)
+    waiters = [Waiter(run.id) for run in many] + [Waiter("mine", poll_interval=10)]
+    endings = poll(datazone, waiters)
+    # A List of all takes 12 s at the rate; an interval's worth of Gets stands in for one that failed.
+    assert endings[-1].at < 65 + 10 + 2 * (30 + 12)
 
 
 # -------------------------------------------------------------------- trouble
