@@ -13,13 +13,17 @@ export PIP_NO_INPUT := 1
 .PHONY: help demo test lint format matrix bench constraints clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 demo: .venv/.installed ## Run the example DAG on a local DataZone: no AWS account, about half a minute
 	@$(BIN)/python scripts/demo.py
 
 test: .venv/.installed .venvs/awscli/.installed ## Run the whole test suite
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+.PHONY: system-test
+system-test: .venv/.installed ## Run the tests with whole Airflows: two triggerers, 200 waits, a kill
+	$(BIN)/python -m pytest tests/system
 
 lint: .venv/.installed ## Check style and types
 	$(BIN)/ruff check .
@@ -37,7 +41,7 @@ matrix: .venv/.installed .venvs/awscli/.installed ## Run the tests on every supp
 		export PYENV_VERSION="$$({ pyenv version-name; pyenv versions --bare; } | paste -sd: )"; \
 		$(BIN)/nox
 
-bench: .venv/.installed .venvs/bench/.installed ## Measure beside the Amazon provider: about eight minutes
+bench: .venv/.installed .venvs/bench/.installed ## Measure beside the Amazon provider: about nine minutes
 	$(BIN)/python benchmarks/import_time.py --rounds 10
 	.venvs/bench/bin/python benchmarks/waits.py
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_datazone.hooks.datazone import is_permanent
-from airflow_provider_datazone.triggers.run_poller import (
-    DeadlinePassedError,
-    HookParameters,
-    wait_for_run,
-)
-
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.utils.mixins import AwsBaseHookMixin
     from typing_extensions import Self
 
     from airflow_provider_datazone.hooks.datazone import DataZoneHook
+
+_POLLER = "airflow_provider_datazone.triggers.run_poller"
+_poller: Any = None
+
+
+async def _import_poller() -> Any:
+    """Import what waits, and boto3 with it, in a thread: Airflow imports a trigger in its event loop."""
+    global _poller
+    if _poller is None:
+        _poller = await asyncio.to_thread(importlib.import_module, _POLLER)
+    return _poller
 
 
 class DataZoneMetadataGenerationRunTrigger(BaseTrigger):
@@ -107,10 +113,11 @@ class DataZoneMetadataGenerationRunTrigger(BaseTrigger):
         yield TriggerEvent(await self._wait())
 
     async def _wait(self) -> dict[str, Any]:
+        poller = await _import_poller()
         about = f"run {self.run_identifier!r}, domain {self.domain_identifier!r}"
         try:
-            run = await wait_for_run(
-                HookParameters(self.aws_conn_id, self.region_name, self.verify, self.botocore_config),
+            run = await poller.wait_for_run(
+                poller.HookParameters(self.aws_conn_id, self.region_name, self.verify, self.botocore_config),
                 self.run_identifier,
                 domain_identifier=self.domain_identifier,
                 run_type=self.run_type,
@@ -118,11 +125,11 @@ class DataZoneMetadataGenerationRunTrigger(BaseTrigger):
                 timeout=None if self.deadline is None else self.deadline - time.time(),
                 log=self.log,
             )
-        except DeadlinePassedError as error:
+        except poller.DeadlinePassedError as error:
             return {"status": "timeout", "message": f"Metadata generation run {error} ({about})"}
         except Exception as error:
             # Whatever it is, the task is told: an exception here would reach it without a word of the reason.
             self.log.debug("The wait failed (%s).", about, exc_info=True)
             message = f"{type(error).__name__}: {error} ({about})"
-            return {"status": "error", "message": message, "permanent": is_permanent(error)}
+            return {"status": "error", "message": message, "permanent": poller.is_permanent(error)}
         return {"status": "terminal", "run": run.to_dict()}

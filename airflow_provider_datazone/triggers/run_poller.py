@@ -31,6 +31,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_datazone.hooks.datazone import (
     DataZoneHook,
+    is_permanent,
     is_rejected_credentials,
     is_throttling,
     is_transient,
@@ -429,6 +430,9 @@ class RunPoller:
         except Exception as error:
             if is_throttling(error):
                 self._rate.throttled(sent_at)
+            if is_permanent(error):
+                # Refused, but by somebody who knows us.
+                self.has_answered = True
             if is_rejected_credentials(error):
                 raise CredentialsRejectedError(str(error), arguments[0]) from error
             raise

@@ -1,0 +1,49 @@
+"""What a failed test shows of Airflow: the last lines of each component's log."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.system.deployment import Deployment
+
+if TYPE_CHECKING:
+    from airflow_provider_datazone.testing import DataZoneServer
+
+TAIL = 30
+_deployments: list[Deployment] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    if report.failed and "deployment" in getattr(item, "fixturenames", ()) and _deployments:
+        for component in _deployments[-1].components:
+            tail = "\n".join(component.output.splitlines()[-TAIL:])
+            report.sections.append((f"{component.name} ({component.log})", tail))
+    return report
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
+) -> Iterator[Deployment]:
+    """Airflow without a triggerer, and the local DataZone's connection in its database."""
+    datazone_server.reset()
+    deployment = Deployment(
+        tmp_path_factory.mktemp("airflow"), REPOSITORY / "tests" / "dags" / "deferred_waits.py"
+    )
+    _deployments.append(deployment)
+    # A `kill` of the tests ends as Ctrl-C does: with everything stopped.
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        deployment.set_up("datazone_default", datazone_server.connection)
+        deployment.start()
+        yield deployment
+    finally:
+        deployment.stop()
+        signal.signal(signal.SIGTERM, handler)

@@ -1,0 +1,221 @@
+"""A whole Airflow of real processes, on SQLite, in a home of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+AIRFLOW_2 = version("apache-airflow").startswith("2.")
+# Seconds without a heartbeat after which a triggerer's work is another's: far less than Airflow's 30, yet
+# enough for one that lives on a busy machine.
+HANDOVER_SECONDS = 8
+
+
+class Component(NamedTuple):
+    """A process of Airflow, the leader of a session that all its descendants are in."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+class TaskInstance(NamedTuple):
+    """A row of Airflow's database."""
+
+    map_index: int
+    state: str | None
+    try_number: int
+
+
+class Deployment:
+    """
+    Airflow's components as processes.
+
+    :param home: An empty folder.
+    :param dag_file: The DAG file to deploy.
+    """
+
+    def __init__(self, home: Path, dag_file: Path) -> None:
+        self.home = home
+        self.components: list[Component] = []
+        self._killed: list[Component] = []
+        self.database = home / "airflow.db"
+        dags = home / "dags"
+        dags.mkdir()
+        shutil.copy(dag_file, dags)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        settings = {
+            "CORE__DAGS_FOLDER": dags,
+            "CORE__LOAD_EXAMPLES": False,
+            "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
+            "CORE__EXECUTOR": "LocalExecutor",
+            "CORE__PARALLELISM": 4,
+            "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
+            "API__WORKERS": 1,
+            # A lock that another process holds is waited for, not reported.
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=60",
+            "LOGGING__COLORED_CONSOLE_LOG": False,
+            "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1,
+            "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
+            "TRIGGERER__JOB_HEARTBEAT_SEC": 1,
+            "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": HANDOVER_SECONDS,
+            "USAGE_DATA_COLLECTION__ENABLED": False,
+        }
+        self.environment = os.environ | {f"AIRFLOW__{name}": str(value) for name, value in settings.items()}
+        self.environment["AIRFLOW_HOME"] = str(home)
+        if AIRFLOW_2:
+            # Airflow 2 wants another database for LocalExecutor, except in tests, its own and these;
+            # SequentialExecutor takes some seconds a task. Can go with 2.11.
+            self.environment["_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK"] = "1"
+
+    # ------------------------------------------------------------ processes
+
+    def run(self, *arguments: str) -> None:
+        """Run a command of Airflow's to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, f"airflow {' '.join(arguments[:2])}: {done.stdout[-5000:]}"
+
+    def set_up(self, conn_id: str, connection: str) -> None:
+        """Make the database, with a connection in it."""
+        self.run("db", "migrate")
+        with closing(self._connect()) as database:
+            # Readers and a writer at once, as with the databases that Airflow is run on. It stays so.
+            database.execute("PRAGMA journal_mode=WAL")
+        self.run("connections", "add", conn_id, "--conn-json", connection)
+
+    def start(self) -> None:
+        """Start everything but triggerers."""
+        if not AIRFLOW_2:
+            self.start_component(
+                "api-server", "--apps", "execution", "--host", "127.0.0.1", "--port", str(self.port)
+            )
+            self.start_component("dag-processor")
+            self.wait_for("the API server", lambda: _listens(self.port))
+        self.start_component("scheduler", "--skip-serve-logs")
+        self.wait_for("the DAG", lambda: self.query("SELECT 1 FROM serialized_dag"))
+
+    def start_component(self, command: str, *arguments: str) -> Component:
+        number = sum(component.name.startswith(command) for component in self.components) + 1
+        log = self.home / f"{command}-{number}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "airflow", command, *arguments],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        component = Component(f"{command} {number}", process, log)
+        self.components.append(component)
+        return component
+
+    def start_triggerer(self) -> tuple[Component, int]:
+        """Start a triggerer; return the number of its job too."""
+        known = self._triggerer_jobs()
+        component = self.start_component("triggerer", "--skip-serve-logs")
+        self.wait_for("a triggerer", lambda: self._triggerer_jobs() - known)
+        (job,) = self._triggerer_jobs() - known
+        return component, job
+
+    def kill(self, component: Component) -> None:
+        """Kill a component with all its descendants, and see that they are gone."""
+        if component in self._killed:
+            return  # its number may be another's by now
+        session = component.process.pid
+        deadline = time.monotonic() + 30
+        while left := _processes_of(session):
+            assert time.monotonic() < deadline, f"{component.name} left processes behind: {left}"
+            for process in left:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.05)
+        component.process.wait(timeout=30)
+        self._killed.append(component)
+
+    def stop(self) -> None:
+        """Kill everything, whatever cannot be killed among it."""
+        with ExitStack() as stack:
+            for component in self.components:
+                stack.callback(self.kill, component)
+
+    # ------------------------------------------------------------- database
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.database, timeout=60)
+
+    def query(self, sql: str, *parameters: Any) -> list[Any]:
+        with closing(self._connect()) as database:
+            return database.execute(sql, parameters).fetchall()
+
+    def _triggerer_jobs(self) -> set[int]:
+        return {job for (job,) in self.query("SELECT id FROM job WHERE job_type = 'TriggererJob'")}
+
+    def task_instances(self, run_id: str, task_id: str = "wait") -> list[TaskInstance]:
+        # Before it is expanded, a mapped task is one row with the index -1.
+        rows = self.query(
+            "SELECT map_index, state, try_number FROM task_instance"
+            " WHERE run_id = ? AND task_id = ? ORDER BY map_index",
+            run_id,
+            task_id,
+        )
+        return [TaskInstance(*row) for row in rows]
+
+    def triggers(self) -> list[int | None]:
+        """Return, for each trigger, the job of the triggerer that has it."""
+        return [triggerer for (triggerer,) in self.query("SELECT triggerer_id FROM trigger")]
+
+    def wait_for(self, what: str, condition: Callable[[], Any], *, seconds: float = 120) -> None:
+        """Wait until something is so, as long as all components live."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            for component in self.components:
+                code = component.process.poll()
+                assert code in (None, -signal.SIGKILL), f"{component.name} ended with {code}"
+            if time.monotonic() > deadline:
+                states = "SELECT task_id, state, count(*) FROM task_instance GROUP BY 1, 2"
+                raise AssertionError(f"No sign of {what} after {seconds:.0f} s: {self.query(states)}")
+            time.sleep(0.2)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _processes_of(session: int) -> list[int]:
+    """Return the processes of a session: tasks have process groups of their own, but no sessions."""
+
+    def is_in(process: psutil.Process) -> bool:
+        try:
+            return os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, psutil.Error):
+            return False  # gone meanwhile, or somebody else's
+
+    return [process.pid for process in psutil.process_iter() if is_in(process)]
