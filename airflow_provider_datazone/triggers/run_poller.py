@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import hashlib
 import json
 import math
 import random
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -193,6 +195,7 @@ class RunPoller:
         self._loop = asyncio.get_running_loop()
         self._waits: dict[str, list[_Wait]] = {}
         self._wake = asyncio.Event()
+        self._sleeps_until = math.inf
         self._round_began = 0.0
         # Requests that a whole List takes, and when to find out anew.
         self._list_cost: float = CHEAPEST_LIST
@@ -232,7 +235,9 @@ class RunPoller:
         )
         wait.verified(now)
         self._waits.setdefault(run_identifier, []).append(wait)
-        self._wake.set()
+        # Only for who is due first: each awakening looks at all waits, and thousands may begin together.
+        if wait.due < self._sleeps_until:
+            self._wake.set()
         timer = None if timeout is None else self._loop.call_later(max(timeout, 0), _time_out, wait)
         try:
             return await wait.done
@@ -280,7 +285,8 @@ class RunPoller:
         while True:
             self._wake.clear()
             due = min((wait.due for wait in self._open(self._waits)), default=math.inf)
-            left = max(due, self._not_before) - self._loop.time()
+            self._sleeps_until = max(due, self._not_before)
+            left = self._sleeps_until - self._loop.time()
             if left <= 0:
                 return
             timer = None if left == math.inf else self._loop.call_later(left, self._wake.set)
@@ -449,6 +455,26 @@ def _time_out(wait: _Wait) -> None:
         )
 
 
+_building = threading.Lock()
+
+
+def _build_client(hook: DataZoneHook) -> None:
+    """
+    Build a hook's client without holding up the event loop.
+
+    botocore makes some 100,000 objects of its description of DataZone, which sets off collections of the
+    whole heap, and each of these stops every thread of the process.
+    """
+    with _building:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            hook.conn  # noqa: B018
+        finally:
+            if was_enabled:
+                gc.enable()
+
+
 class HookSource:
     """
     Read runs through a hook, in a few threads: boto3 blocks, and so does building its client.
@@ -462,7 +488,7 @@ class HookSource:
         self._domain_identifier = domain_identifier
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="datazone-poller")
         # One client, built once: the hook itself would build one for each thread that finds none.
-        self._client = asyncio.get_running_loop().run_in_executor(self._pool, lambda: self._hook.conn)
+        self._client = asyncio.get_running_loop().run_in_executor(self._pool, _build_client, self._hook)
         # Where it cannot be built, the first request meets the same error, and tells of it.
         self._client.add_done_callback(lambda client: client.cancelled() or client.exception())
 
