@@ -45,6 +45,10 @@ bench: .venv/.installed .venvs/bench/.installed ## Measure beside the Amazon pro
 	$(BIN)/python benchmarks/import_time.py --rounds 10
 	.venvs/bench/bin/python benchmarks/waits.py
 
+.PHONY: bench-short
+bench-short: .venvs/bench/.installed ## The same with fewer waits: under a minute, and only to be looked at
+	.venvs/bench/bin/python benchmarks/waits.py --short
+
 constraints: ## Resolve the dependencies of every supported Airflow anew (needs uv, Python 3.10 and 3.11)
 	constraints/update.sh
 
