@@ -18,9 +18,9 @@ class NotConfiguredError(ValueError):
     """What a request needs is neither passed nor in the connection, or cannot be used; nothing was sent."""
 
 
-class MetadataGenerationRunFailedError(AirflowFailException):
+class MetadataGenerationRunError(Exception):
     """
-    The run that a task waited for did not succeed; waiting again would not change that.
+    A run has ended, and did not succeed.
 
     :param message: Run, domain, status and every type that failed with its reason.
     :param run: The run, with its typeStats.
@@ -30,6 +30,14 @@ class MetadataGenerationRunFailedError(AirflowFailException):
     def __init__(self, message: str, run: MetadataGenerationRun | None = None) -> None:
         super().__init__(message)
         self.run = run
+
+
+class MetadataGenerationRunFailedError(MetadataGenerationRunError, AirflowFailException):
+    """The run did not succeed, and a retry could not change that: it has ended, or the quota is used up."""
+
+
+class StartedRunFailedError(MetadataGenerationRunError):
+    """The run that a task has started did not succeed; a retry starts another one."""
 
 
 class RequestRefusedError(AirflowFailException):

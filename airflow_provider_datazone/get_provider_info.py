@@ -53,6 +53,7 @@ def get_provider_info() -> dict[str, Any]:
             room: [{"integration-name": _INTEGRATION, "python-modules": [f"{package}.{room}.datazone"]}]
             for room in ("hooks", "operators", "sensors", "triggers")
         },
+        "extra-links": [f"{package}.links.datazone.DataZoneDomainLink"],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

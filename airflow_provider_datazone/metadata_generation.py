@@ -22,6 +22,9 @@ SUCCESS_STATUSES = frozenset({"SUCCEEDED", "PARTIALLY_SUCCEEDED"})
 FAILURE_STATUSES = frozenset({"FAILED", "CANCELED"})
 TERMINAL_STATUSES = SUCCESS_STATUSES | FAILURE_STATUSES
 
+# The one thing that DataZone says of a run whose account has no quota left, in an errorMessage.
+_QUOTA_USED_UP = "monthly quota"
+
 RUN_TYPES = ("BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES", "BUSINESS_GLOSSARY_ASSOCIATIONS")
 
 
@@ -110,6 +113,11 @@ class MetadataGenerationRun:
         """The type stats that failed or were canceled."""
         return [stat for stat in self.type_stats if stat.get("status") in FAILURE_STATUSES]
 
+    @property
+    def quota_used_up(self) -> bool:
+        """Whether a type failed for the account's monthly AI quota, so that another run would as well."""
+        return any(_QUOTA_USED_UP in (stat.get("errorMessage") or "").lower() for stat in self.failures)
+
     def to_dict(self) -> dict[str, Any]:
         """
         Return the run for XCom or an event: JSON only, AWS's key names, times in ISO 8601.
@@ -160,6 +168,10 @@ def judge(run: MetadataGenerationRun, *, allow_partial_success: bool) -> Verdict
         message += f": {describe_failures(run.failures)}"
     elif run.status != "SUCCEEDED":
         message += "; DataZone gave no reason"
+    if run.quota_used_up:
+        message += (
+            ". The account's monthly quota is used up: until it is renewed or raised, no run can do more"
+        )
     partly = run.status == "PARTIALLY_SUCCEEDED"
     return Verdict(run.status in SUCCESS_STATUSES and (allow_partial_success or not partly), message)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_datazone.exceptions import (
     InvalidInputError,
     MetadataGenerationRunFailedError,
     NotConfiguredError,
     RequestRefusedError,
+    StartedRunFailedError,
     WaitFailedError,
 )
 from airflow_provider_datazone.hooks.datazone import is_permanent
@@ -24,43 +25,39 @@ XCOM_TYPE_STATS = "type_stats"
 XCOM_RUN = "run"
 
 
-def push_run(context: Context, run: MetadataGenerationRun) -> None:
+def push_run(context: Context, run: MetadataGenerationRun, *, type_stats: bool = True) -> None:
     """
-    Push the typeStats (key ``type_stats``) and the whole run (key ``run``) to XCom.
+    Push the whole run (key ``run``) and its typeStats (key ``type_stats``) to XCom.
 
     Done before the run is judged, so that the tasks downstream have them after a failure too.
+
+    :param type_stats: Whether they are known: Start and List leave them out.
     """
-    context["ti"].xcom_push(key=XCOM_TYPE_STATS, value=run.type_stats)
+    if type_stats:
+        context["ti"].xcom_push(key=XCOM_TYPE_STATS, value=run.type_stats)
     context["ti"].xcom_push(key=XCOM_RUN, value=run.to_dict())
 
 
-def require_success(run: MetadataGenerationRun, *, allow_partial_success: bool, log: logging.Logger) -> None:
+def require_success(
+    run: MetadataGenerationRun,
+    *,
+    allow_partial_success: bool,
+    log: logging.Logger,
+    retry_starts_anew: bool = False,
+) -> None:
     """
-    Let the task go on, or fail it for good: waiting again for a run that has ended changes nothing.
+    Let the task go on, or fail it: for good, as waiting again for a run that has ended changes nothing.
 
+    :param retry_starts_anew: Whether a retry of the task would start another run.
+    :raises StartedRunFailedError: The run did not succeed, and another one may.
     :raises MetadataGenerationRunFailedError: The run did not succeed.
     """
     verdict = judge(run, allow_partial_success=allow_partial_success)
     if not verdict.succeeded:
+        if retry_starts_anew and not run.quota_used_up:
+            raise StartedRunFailedError(verdict.message, run)
         raise MetadataGenerationRunFailedError(verdict.message, run)
     log.log(logging.INFO if run.status == "SUCCEEDED" else logging.WARNING, verdict.message)
-
-
-def run_of_event(event: dict[str, Any] | None) -> MetadataGenerationRun:
-    """
-    Return the terminal run that a trigger has waited for.
-
-    :param event: What ``DataZoneMetadataGenerationRunTrigger`` yielded.
-    :raises TimeoutError: The run had not ended by the deadline.
-    :raises WaitFailedError: It could not be read.
-    """
-    if event is None:
-        raise WaitFailedError("The trigger ended without an event.")
-    if event["status"] == "terminal":
-        return MetadataGenerationRun.from_response(event["run"])
-    if event["status"] == "timeout":
-        raise TimeoutError(event["message"])
-    raise WaitFailedError(event["message"], permanent=event.get("permanent", False))
 
 
 @contextmanager

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+try:
+    from airflow.sdk.log import mask_secret as mask_secret
+except ImportError:
+    # Airflow 2.11 has it elsewhere; can go with 2.11.
+    from airflow.utils.log.secrets_masker import mask_secret as mask_secret
+
 try:
     from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 except ImportError:
@@ -25,3 +36,8 @@ def is_deferral_timeout(error: BaseException) -> bool:
 def is_trigger_failure(error: BaseException) -> bool:
     """Whether Airflow resumed a task because its trigger failed without an event."""
     return isinstance(error, TaskDeferralError) and not is_deferral_timeout(error)
+
+
+def task_state_store(context: Context) -> Any:
+    """Return what keeps a task's state over its tries, ``None`` before Airflow 3.3; can go with 3.2."""
+    return context.get("task_state_store")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -33,7 +33,7 @@ from airflow_provider_datazone.get_provider_info import (
     CONNECTION_TYPE,
     UI_FIELD_BEHAVIOUR,
 )
-from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, one_line
+from airflow_provider_datazone.metadata_generation import ACTIVE_STATUSES, MetadataGenerationRun, one_line
 
 # What DataZone declares, and what the layers in front of it answer in the same cases.
 _THROTTLING_CODES = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException"})
@@ -41,6 +41,8 @@ _TRANSIENT_CODES = _THROTTLING_CODES | {"InternalServerException", "RequestTimeo
 _PERMANENT_CODES = frozenset(
     {"ValidationException", "ResourceNotFoundException", "AccessDeniedException", "UnauthorizedException"}
 )
+# What DataZone answers to the cancelling of a run that has ended; each is declared.
+_ENDED_CODES = frozenset({"ValidationException", "ConflictException"})
 # A signature that does not fit the secret, a key that is gone, a session that has ended.
 _REJECTED_CODES = frozenset(
     {
@@ -76,6 +78,16 @@ def is_permanent(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         return _code(error) in _PERMANENT_CODES
     return isinstance(error, ParamValidationError)
+
+
+def is_not_found(error: BaseException) -> bool:
+    """Whether DataZone does not know what a request was about, or does not know it yet."""
+    return isinstance(error, ClientError) and _code(error) == "ResourceNotFoundException"
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether DataZone refused a request because of what is going on there just now."""
+    return isinstance(error, ClientError) and _code(error) == "ConflictException"
 
 
 def is_rejected_credentials(error: BaseException) -> bool:
@@ -182,6 +194,30 @@ class DataZoneHook(AwsBaseHook):
         )
         return self._parse_run(response, about)
 
+    def get_started_metadata_generation_run(
+        self, run_identifier: str, *, domain_identifier: str | None = None, grace: float = 30
+    ) -> MetadataGenerationRun:
+        """
+        Read a run that was started a moment ago, so that Get may not know it yet.
+
+        :param run_identifier: The run.
+        :param domain_identifier: The domain; default from the connection.
+        :param grace: Seconds for which DataZone may not know it. Default 30.
+        :raises ValueError: No domain is known.
+        :raises botocore.exceptions.ClientError: DataZone refused: ``ResourceNotFoundException`` where it
+            still does not know the run.
+        :raises MalformedResponseError: The answer was no run.
+        """
+        deadline = time.monotonic() + grace
+        while True:
+            try:
+                return self.get_metadata_generation_run(run_identifier, domain_identifier=domain_identifier)
+            except ClientError as error:
+                left = deadline - time.monotonic()
+                if not is_not_found(error) or left <= 0:
+                    raise
+            time.sleep(min(left, 1))
+
     def start_metadata_generation_run(
         self,
         asset_identifier: str,
@@ -219,7 +255,7 @@ class DataZoneHook(AwsBaseHook):
             about,
             domainIdentifier=self.resolve_domain_identifier(domain_identifier),
             target=target,
-            types=list(types),
+            types=_list_of_types(types),
             owningProjectIdentifier=self.resolve_owning_project_identifier(owning_project_identifier),
             clientToken=client_token,
         )
@@ -267,6 +303,40 @@ class DataZoneHook(AwsBaseHook):
             yield from runs
             if next_token is None:
                 return
+
+    def find_active_metadata_generation_run(
+        self,
+        asset_identifier: str,
+        *,
+        types: Sequence[str],
+        asset_revision: str | None = None,
+        domain_identifier: str | None = None,
+    ) -> MetadataGenerationRun | None:
+        """
+        Find the run that is at work on an asset just now, the youngest where there are several.
+
+        :param asset_identifier: The asset.
+        :param types: What it generates: these types, no more and no less.
+        :param asset_revision: Only a run for this revision; by default for any.
+        :param domain_identifier: The domain; default from the connection.
+        :return: The run as List answers it, without typeStats, or ``None``.
+        :raises ValueError: No domain is known.
+        :raises botocore.exceptions.ClientError: DataZone refused.
+        """
+        domain = self.resolve_domain_identifier(domain_identifier)
+        wanted = set(_list_of_types(types))
+        # SUBMITTED first: a run that moves on between the two requests is still seen.
+        found = [
+            run
+            for status in sorted(ACTIVE_STATUSES, reverse=True)
+            for run in self.list_metadata_generation_runs(
+                domain_identifier=domain, status=status, asset_identifier=asset_identifier
+            )
+            if set(run.types) == wanted
+            and run.asset_id == asset_identifier
+            and asset_revision in (None, run.asset_revision)
+        ]
+        return max(found, key=lambda run: run.created_at.timestamp() if run.created_at else 0, default=None)
 
     def list_metadata_generation_runs_page(
         self,
@@ -326,6 +396,34 @@ class DataZoneHook(AwsBaseHook):
             domainIdentifier=self.resolve_domain_identifier(domain_identifier),
             identifier=run_identifier,
         )
+
+    def cancel_metadata_generation_run_unless_ended(
+        self, run_identifier: str, *, domain_identifier: str | None = None
+    ) -> MetadataGenerationRun:
+        """
+        Cancel a metadata generation run, where it has not ended by itself.
+
+        :param run_identifier: The run.
+        :param domain_identifier: The domain; default from the connection.
+        :return: The run as it is afterwards.
+        :raises ValueError: No domain is known.
+        :raises botocore.exceptions.ClientError: DataZone refused, and the run has not ended.
+        """
+        refusal: ClientError | None = None
+        try:
+            self.cancel_metadata_generation_run(run_identifier, domain_identifier=domain_identifier)
+        except ClientError as error:
+            if _code(error) not in _ENDED_CODES:
+                raise
+            refusal = error
+        run = self.get_metadata_generation_run(run_identifier, domain_identifier=domain_identifier)
+        if refusal is None:
+            self.log.info("Metadata generation run %s was canceled; it is %s.", run.id, run.status)
+        elif run.is_terminal:
+            self.log.info("Metadata generation run %s had ended already: %s.", run.id, run.status)
+        else:
+            raise refusal
+        return run
 
     def wait_for_metadata_generation_run(
         self,
@@ -485,20 +583,29 @@ class DataZoneHook(AwsBaseHook):
             )
         if threshold is not None and rule is None:
             raise NotConfiguredError("threshold goes with a rule: pass rule='ALL' beside it.")
+        edited_values = _edited_values(choices or ())
         request: dict[str, Any] = {f"{answer}Choices": list(choices) if choices is not None else None}
         if rule is not None:
             request[f"{answer}Rule"] = {"rule": rule}
             if threshold is not None:
                 request[f"{answer}Rule"]["threshold"] = threshold
-        return self._call(
-            f"{answer}_predictions",
-            f"asset {asset_identifier!r}",
-            domainIdentifier=self.resolve_domain_identifier(domain_identifier),
-            identifier=asset_identifier,
-            revision=revision,
-            clientToken=client_token,
-            **request,
-        )
+        try:
+            return self._call(
+                f"{answer}_predictions",
+                f"asset {asset_identifier!r}",
+                domainIdentifier=self.resolve_domain_identifier(domain_identifier),
+                identifier=asset_identifier,
+                revision=revision,
+                clientToken=client_token,
+                **request,
+            )
+        except ClientError as error:
+            # Whatever DataZone, or something in front of it, repeats of what it was sent.
+            for edited_value in edited_values:
+                error.args = (str(error).replace(edited_value, "***"),)
+                details = error.response.get("Error", {})
+                details["Message"] = str(details.get("Message", "")).replace(edited_value, "***")
+            raise
 
     # ----------------------------------------------------------- connection
 
@@ -687,6 +794,33 @@ class DataZoneHook(AwsBaseHook):
         except ValueError as error:
             # botocore takes a body that is no JSON for an empty answer.
             raise MalformedResponseError(f"DataZone answered with {error} ({about})") from error
+
+
+def _list_of_types(types: Sequence[str]) -> list[str]:
+    if isinstance(types, str) or not isinstance(types, Iterable):
+        # A text would be taken for one type a letter: a template that did not render to a list, for example.
+        raise NotConfiguredError(f"types must be a list of run types, and is {types!r}.")
+    return list(types)
+
+
+def _edited_values(choices: Sequence[dict[str, Any]]) -> list[str]:
+    """
+    Return the edited values among choices, which DataZone's model marks as sensitive.
+
+    :raises ValueError: One is no text, or a choice is none: botocore would say so with the value.
+    """
+    values = []
+    for number, choice in enumerate(choices):
+        if not isinstance(choice, dict):
+            raise NotConfiguredError(
+                f"choices must be a list of dicts; item {number} is a {type(choice).__name__}."
+            )
+        value = choice.get("editedValue")
+        if value is not None and not isinstance(value, str):
+            raise NotConfiguredError(f"editedValue of item {number} of choices must be a text.")
+        if value:
+            values.append(one_line(value))
+    return values
 
 
 def _revision(response: dict[str, Any], member: str) -> str:

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
-from airflow_provider_datazone.hooks.datazone import DataZoneHook
-from airflow_provider_datazone.task_outcome import no_pointless_retry, push_run
+from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run_of_event
+from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_transient
+from airflow_provider_datazone.links.datazone import DataZoneDomainLink
+from airflow_provider_datazone.submission import RunRequest, Submission, client_token, note_success
+from airflow_provider_datazone.task_outcome import XCOM_RUN, no_pointless_retry, push_run, require_success
+from airflow_provider_datazone.version_compat import mask_secret
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, TypeStat
 
+# Seconds in which a run is to be canceled when a task is killed; Airflow 3 kills its process soon after.
+_SECONDS_TO_CANCEL = 20
 
-class DataZoneGetMetadataGenerationRunOperator(AwsBaseOperator[DataZoneHook]):
+
+class _DataZoneOperator(AwsBaseOperator[DataZoneHook]):
+    """What all operators share."""
+
+    aws_hook_class = DataZoneHook
+    operator_extra_links = (DataZoneDomainLink(),)
+
+
+class DataZoneGetMetadataGenerationRunOperator(_DataZoneOperator):
     """
     Read a metadata generation run once, and push its typeStats to XCom, however it went.
 
@@ -42,7 +59,6 @@ class DataZoneGetMetadataGenerationRunOperator(AwsBaseOperator[DataZoneHook]):
         https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetMetadataGenerationRun.html
     """
 
-    aws_hook_class = DataZoneHook
     template_fields: Sequence[str] = aws_template_fields("domain_identifier", "run_identifier", "run_type")
 
     def __init__(
@@ -59,6 +75,7 @@ class DataZoneGetMetadataGenerationRunOperator(AwsBaseOperator[DataZoneHook]):
         self.run_type = run_type
 
     def execute(self, context: Context) -> list[TypeStat]:
+        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         with no_pointless_retry():
             run: MetadataGenerationRun = self.hook.get_metadata_generation_run(
                 self.run_identifier, domain_identifier=self.domain_identifier, run_type=self.run_type
@@ -66,3 +83,394 @@ class DataZoneGetMetadataGenerationRunOperator(AwsBaseOperator[DataZoneHook]):
         self.log.info("Metadata generation run %s is %s.", run.id, run.status)
         push_run(context, run)
         return run.type_stats
+
+
+class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
+    """
+    Start a metadata generation run and wait until it has ended; never start it twice.
+
+    Each run counts against the account's monthly quota. So a retry after a crash, a kill, a lost worker or a
+    time-out goes on with the run that is there, and only one after a run that ended ``FAILED`` or
+    ``CANCELED`` starts another: see :mod:`~airflow_provider_datazone.submission`. Clearing a task that had
+    succeeded starts another, too. What Airflow's versions can and cannot do for it is in
+    ``docs/reliability.md``.
+
+    The wait goes as that of
+    :class:`~airflow_provider_datazone.sensors.datazone.DataZoneMetadataGenerationRunSensor`.
+    ``execution_timeout`` bounds it, deferred too; the run goes on then, and the next try with it.
+
+    XCom: the return value is the run's identifier. The key ``run`` is the whole run, as soon as it is
+    started and again when it has ended; the key ``type_stats`` the typeStats of the run that was waited for,
+    a list of ``{"type": str, "status": str, "errorMessage"?: str}``. The two keys are there after a failure
+    too, for tasks downstream with ``trigger_rule="all_done"``.
+
+    :param asset_identifier: The asset to generate metadata for. (templated)
+    :param types: What to generate, e.g. ``["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]``; see
+        :data:`~airflow_provider_datazone.metadata_generation.RUN_TYPES`. (templated)
+    :param owning_project_identifier: The project that owns the asset; default from the connection.
+        (templated)
+    :param asset_revision: The asset's revision; by default DataZone takes the latest. (templated)
+    :param domain_identifier: The DataZone domain; default from the connection. (templated)
+    :param client_token: 1 to 128 printable ASCII characters: the same token starts one run. By default one
+        that each try of the same submission comes to, and no other. With a token of your own every try and
+        every clear sends that one, and DataZone decides what comes of it after a run that failed. (templated)
+    :param wait_for_completion: Whether to wait until the run has ended. Default ``True``.
+    :param poll_interval: Seconds between two looks at the run. Default 30.
+    :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success. Default ``True``.
+    :param cancel_on_kill: Whether to cancel the run when the task is killed while it waits: marked as failed
+        or succeeded, cleared, or its worker told to stop; deferred, from Airflow 3.3 on. Default ``True``.
+    :param deferrable: Wait in the triggerer, on a poller that all waits with the same connection and domain
+        share. Default: ``[operators] default_deferrable``.
+    :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
+        ``None`` stands for boto3's own credential chain. (templated)
+    :param region_name: AWS Region; default from the connection. (templated)
+    :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
+        connection. (templated)
+    :param botocore_config: Configuration of the botocore client; default from the connection.
+    :raises StartedRunFailedError: The run did not succeed; a retry starts another one.
+    :raises MetadataGenerationRunFailedError: The run failed for the account's monthly quota; not retried.
+    :raises AirflowTaskTimeout: The run had not ended after ``execution_timeout``; a retry goes on with it.
+    :raises WaitFailedError: Deferred, the run could not be read; a retry goes on with it.
+    :raises RequestRefusedError: DataZone refuses; not retried.
+    :raises InvalidInputError: No domain or owning project is known; not retried.
+
+    .. seealso::
+        https://docs.aws.amazon.com/datazone/latest/APIReference/API_StartMetadataGenerationRun.html
+    """
+
+    template_fields: Sequence[str] = aws_template_fields(
+        "asset_identifier",
+        "types",
+        "owning_project_identifier",
+        "asset_revision",
+        "domain_identifier",
+        "client_token",
+    )
+
+    def __init__(
+        self,
+        *,
+        asset_identifier: str,
+        types: Sequence[str],
+        owning_project_identifier: str | None = None,
+        asset_revision: str | None = None,
+        domain_identifier: str | None = None,
+        client_token: str | None = None,
+        wait_for_completion: bool = True,
+        poll_interval: float = 30,
+        allow_partial_success: bool = True,
+        cancel_on_kill: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.asset_identifier = asset_identifier
+        self.types = types
+        self.owning_project_identifier = owning_project_identifier
+        self.asset_revision = asset_revision
+        self.domain_identifier = domain_identifier
+        self.client_token = client_token
+        self.wait_for_completion = wait_for_completion
+        self.poll_interval = poll_interval
+        self.allow_partial_success = allow_partial_success
+        self.cancel_on_kill = cancel_on_kill
+        self.deferrable = deferrable
+        # What `on_kill` cancels.
+        self._run: MetadataGenerationRun | None = None
+
+    def execute(self, context: Context) -> str:
+        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
+        with no_pointless_retry():
+            return self._submit_and_wait(context)
+
+    def _submit_and_wait(self, context: Context) -> str:
+        started_at = time.time()
+        request = RunRequest(
+            asset_identifier=self.asset_identifier,
+            types=self.types,
+            domain_identifier=self.hook.resolve_domain_identifier(self.domain_identifier),
+            owning_project_identifier=self.hook.resolve_owning_project_identifier(
+                self.owning_project_identifier
+            ),
+            asset_revision=self.asset_revision or None,
+        )
+        submission = Submission(
+            context,
+            self.hook,
+            request,
+            token=self.client_token,
+            allow_partial_success=self.allow_partial_success,
+            log=self.log,
+        )
+        try:
+            self._run, adopted = submission.submit()
+            push_run(context, self._run, type_stats=False)
+            if not self.wait_for_completion:
+                note_success(context)
+                return self._run.id
+            run = self._first_look(self._run)
+            if not run.is_terminal and self.deferrable:
+                timeout = self.execution_timeout
+                defer_until_run_ends(
+                    self,
+                    started_at=started_at,
+                    # Airflow 3 itself does not apply it while a task is deferred (apache/airflow#69678).
+                    timeout=None if timeout is None else timeout.total_seconds(),
+                    kwargs={"adopted": adopted},
+                    run_identifier=run.id,
+                    domain_identifier=run.domain_id,
+                    poll_interval=self.poll_interval,
+                    cancel_on_kill=self.cancel_on_kill,
+                )
+            if not run.is_terminal:
+                time.sleep(self.poll_interval)
+                run = self.hook.wait_for_metadata_generation_run(
+                    run.id, domain_identifier=run.domain_id, poll_interval=self.poll_interval
+                )
+        except AirflowTaskTimeout:
+            # Airflow calls `on_kill` next. But nobody has said that the run is to stop.
+            self._run = None
+            raise
+        return self._conclude(context, run, adopted)
+
+    def _first_look(self, run: MetadataGenerationRun) -> MetadataGenerationRun:
+        """Read a run, which Get may not know yet: a trigger would take that for an answer."""
+        try:
+            run = self.hook.get_started_metadata_generation_run(run.id, domain_identifier=run.domain_id)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            self.log.warning("Could not read the run just now, will try again: %s", error)
+        return run
+
+    def _conclude(self, context: Context, run: MetadataGenerationRun, adopted: bool) -> str:
+        self._run = None
+        push_run(context, run)
+        if adopted and run.status == "CANCELED":
+            # The try before this one was killed, and its run was still seen before the cancelling had effect.
+            self.log.info("Metadata generation run %s was canceled. Submitting anew.", run.id)
+            return self._submit_and_wait(context)
+        require_success(
+            run, allow_partial_success=self.allow_partial_success, log=self.log, retry_starts_anew=True
+        )
+        note_success(context)
+        return run.id
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        with no_pointless_retry():
+            return resume(
+                lambda: super(DataZoneStartMetadataGenerationRunOperator, self).resume_execution(
+                    next_method, next_kwargs, context
+                ),
+                about=f"the run for asset {self.asset_identifier!r}",
+                look_once_more=lambda message: self._look_once_more(context, message),
+            )
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None, adopted: bool = False
+    ) -> str:
+        """Judge the run that the trigger has waited for."""
+        try:
+            run = run_of_event(event)
+        except TimeoutError as error:
+            return self._look_once_more(context, str(error))
+        return self._conclude(context, run, adopted)
+
+    def _look_once_more(self, context: Context, message: str) -> str:
+        """Look before timing out: the triggerer may have been away for a while."""
+        ti = context["ti"]
+        started = ti.xcom_pull(task_ids=ti.task_id, key=XCOM_RUN, map_indexes=ti.map_index)
+        run = self.hook.poll_metadata_generation_run(started["id"], domain_identifier=started["domainId"])
+        if run is None or not run.is_terminal:
+            raise AirflowTaskTimeout(message)
+        return self._conclude(context, run, adopted=False)
+
+    def on_kill(self) -> None:
+        run = self._run
+        if run is None or not self.cancel_on_kill:
+            return
+        # In a thread: this is a signal handler, and what it interrupted may hold a lock of the client.
+        thread = threading.Thread(target=self._cancel, args=(run,), daemon=True)
+        thread.start()
+        thread.join(_SECONDS_TO_CANCEL)
+        if thread.is_alive():
+            self.log.warning("Metadata generation run %s was not canceled in time; it may go on.", run.id)
+
+    def _cancel(self, run: MetadataGenerationRun) -> None:
+        try:
+            self.hook.cancel_metadata_generation_run_unless_ended(run.id, domain_identifier=run.domain_id)
+        except Exception as error:
+            self.log.warning("Metadata generation run %s was not canceled; it may go on: %s", run.id, error)
+
+
+class DataZoneCancelMetadataGenerationRunOperator(_DataZoneOperator):
+    """
+    Cancel a metadata generation run; one that has ended already is reported, and no error.
+
+    XCom: the return value is the run's status afterwards, the key ``run`` the whole run.
+
+    :param run_identifier: The run. (templated)
+    :param domain_identifier: The DataZone domain; default from the connection. (templated)
+    :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
+        ``None`` stands for boto3's own credential chain. (templated)
+    :param region_name: AWS Region; default from the connection. (templated)
+    :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
+        connection. (templated)
+    :param botocore_config: Configuration of the botocore client; default from the connection.
+    :raises RequestRefusedError: DataZone does not know the run, or refuses; not retried.
+    :raises InvalidInputError: No domain is known; not retried.
+
+    .. seealso::
+        https://docs.aws.amazon.com/datazone/latest/APIReference/API_CancelMetadataGenerationRun.html
+    """
+
+    template_fields: Sequence[str] = aws_template_fields("run_identifier", "domain_identifier")
+
+    def __init__(self, *, run_identifier: str, domain_identifier: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.run_identifier = run_identifier
+        self.domain_identifier = domain_identifier
+
+    def execute(self, context: Context) -> str:
+        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
+        with no_pointless_retry():
+            run: MetadataGenerationRun = self.hook.cancel_metadata_generation_run_unless_ended(
+                self.run_identifier, domain_identifier=self.domain_identifier
+            )
+        push_run(context, run, type_stats=False)
+        return run.status
+
+
+class _DecideOnPredictionsOperator(_DataZoneOperator):
+    """What accepting and rejecting have in common."""
+
+    template_fields: Sequence[str] = aws_template_fields(
+        "asset_identifier", "domain_identifier", "revision", "choices", "client_token"
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"choices": "json"}
+
+    def __init__(
+        self,
+        *,
+        asset_identifier: str,
+        domain_identifier: str | None = None,
+        revision: str | None = None,
+        rule: str | None = None,
+        threshold: float | None = None,
+        choices: Sequence[dict[str, Any]] | None = None,
+        client_token: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.asset_identifier = asset_identifier
+        self.domain_identifier = domain_identifier
+        self.revision = revision
+        self.rule = rule
+        self.threshold = threshold
+        self.choices = choices
+        self.client_token = client_token
+
+    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
+        super()._do_render_template_fields(*args, **kwargs)
+        # Airflow shows rendered fields; DataZone's model marks these values as sensitive.
+        if isinstance(self.choices, list):
+            for choice in self.choices:
+                if isinstance(choice, dict) and isinstance(choice.get("editedValue"), str):
+                    mask_secret(choice["editedValue"])
+
+    def _decide(self, *args: Any, **kwargs: Any) -> str:
+        """Call the hook's method."""
+        raise NotImplementedError
+
+    def execute(self, context: Context) -> str:
+        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
+        decision = {
+            "revision": self.revision or None,
+            "rule": self.rule,
+            "threshold": self.threshold,
+            "choices": self.choices,
+        }
+        token = self.client_token
+        if token is None:
+            # A retry must not decide twice, should the answer to the first have been lost.
+            domain_identifier = self.domain_identifier or None
+            token = client_token(
+                context, type(self).__name__, self.asset_identifier, domain_identifier, decision
+            )
+        with no_pointless_retry():
+            revision = self._decide(
+                self.asset_identifier,
+                domain_identifier=self.domain_identifier,
+                client_token=token,
+                **decision,
+            )
+        self.log.info("Asset %s is at revision %s.", self.asset_identifier, revision)
+        return revision
+
+
+class DataZoneAcceptPredictionsOperator(_DecideOnPredictionsOperator):
+    """
+    Accept what was generated for an asset, by a rule or by choices; this makes a new revision of the asset.
+
+    Nothing is accepted by default. What nobody accepts is never published.
+
+    XCom: the return value is the asset's new revision.
+
+    :param asset_identifier: The asset. (templated)
+    :param domain_identifier: The DataZone domain; default from the connection. (templated)
+    :param revision: The asset's revision; by default the latest. (templated)
+    :param rule: ``ALL`` or ``NONE``.
+    :param threshold: With ``rule``: the confidence from which a prediction is accepted, 0 to 1.
+    :param choices: AWS's ``acceptChoices``, a list of
+        ``{"predictionTarget": str, "predictionChoice"?: int, "editedValue"?: str}``. An ``editedValue`` is
+        sensitive: it is in no log and no error of this provider, and masked where Airflow shows rendered
+        fields. (templated)
+    :param client_token: The same token accepts once. By default one that each try of the task comes to, until
+        it is cleared. (templated)
+    :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
+        ``None`` stands for boto3's own credential chain. (templated)
+    :param region_name: AWS Region; default from the connection. (templated)
+    :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
+        connection. (templated)
+    :param botocore_config: Configuration of the botocore client; default from the connection.
+    :raises InvalidInputError: Neither rule nor choices are given, or no domain is known; not retried.
+    :raises RequestRefusedError: DataZone refuses; not retried.
+
+    .. seealso::
+        https://docs.aws.amazon.com/datazone/latest/APIReference/API_AcceptPredictions.html
+    """
+
+    def _decide(self, *args: Any, **kwargs: Any) -> str:
+        return str(self.hook.accept_predictions(*args, **kwargs))
+
+
+class DataZoneRejectPredictionsOperator(_DecideOnPredictionsOperator):
+    """
+    Reject what was generated for an asset, by a rule or by choices.
+
+    XCom: the return value is the asset's revision.
+
+    :param asset_identifier: The asset. (templated)
+    :param domain_identifier: The DataZone domain; default from the connection. (templated)
+    :param revision: The asset's revision; by default the latest. (templated)
+    :param rule: ``ALL`` or ``NONE``.
+    :param threshold: With ``rule``: the confidence that the rule goes by, 0 to 1.
+    :param choices: AWS's ``rejectChoices``, a list of
+        ``{"predictionTarget": str, "predictionChoices"?: list[int]}``. (templated)
+    :param client_token: The same token rejects once. By default one that each try of the task comes to, until
+        it is cleared. (templated)
+    :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
+        ``None`` stands for boto3's own credential chain. (templated)
+    :param region_name: AWS Region; default from the connection. (templated)
+    :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
+        connection. (templated)
+    :param botocore_config: Configuration of the botocore client; default from the connection.
+    :raises InvalidInputError: Neither rule nor choices are given, or no domain is known; not retried.
+    :raises RequestRefusedError: DataZone refuses; not retried.
+
+    .. seealso::
+        https://docs.aws.amazon.com/datazone/latest/APIReference/API_RejectPredictions.html
+    """
+
+    def _decide(self, *args: Any, **kwargs: Any) -> str:
+        return str(self.hook.reject_predictions(*args, **kwargs))

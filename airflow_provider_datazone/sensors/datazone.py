@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,24 +21,15 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_datazone.exceptions import WaitFailedError
+from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run_of_event
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
-from airflow_provider_datazone.task_outcome import (
-    no_pointless_retry,
-    push_run,
-    require_success,
-    run_of_event,
-)
-from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
-from airflow_provider_datazone.version_compat import is_deferral_timeout, is_trigger_failure
+from airflow_provider_datazone.links.datazone import DataZoneDomainLink
+from airflow_provider_datazone.task_outcome import no_pointless_retry, push_run, require_success
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, TypeStat
-
-# Seconds that Airflow waits for a trigger beyond the trigger's own deadline.
-_GRACE = 60
 
 
 class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
@@ -81,6 +73,7 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
 
     aws_hook_class = DataZoneHook
     template_fields: Sequence[str] = aws_template_fields("domain_identifier", "run_identifier", "run_type")
+    operator_extra_links = (DataZoneDomainLink(),)
 
     def __init__(
         self,
@@ -101,6 +94,7 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> Any:
+        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         if not self.deferrable:
             with no_pointless_retry():
                 return super().execute(context)
@@ -110,39 +104,27 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
             if looked:
                 return looked.xcom_value
             domain_identifier = self.hook.resolve_domain_identifier(self.domain_identifier)
-        timeout = self.timeout
-        if self.execution_timeout is not None:
-            # Airflow 3 itself does not apply it while a task is deferred (apache/airflow#69678).
-            timeout = min(timeout, self.execution_timeout.total_seconds())
-        self.defer(
-            trigger=DataZoneMetadataGenerationRunTrigger.for_task(
-                self,
-                run_identifier=self.run_identifier,
-                domain_identifier=domain_identifier,
-                run_type=self.run_type,
-                poll_interval=self.poke_interval,
-                deadline=started_at + timeout,
-            ),
-            method_name=self.execute_complete.__name__,
-            # The trigger keeps the deadline; this is for when there is no triggerer to run it.
-            timeout=timedelta(seconds=timeout + _GRACE),
+        # Airflow 3 itself does not apply execution_timeout while a task is deferred (apache/airflow#69678).
+        timeout = self._execution_timeout if self._ends_by_execution_timeout else self.timeout
+        return defer_until_run_ends(
+            self,
+            started_at=started_at,
+            timeout=timeout,
+            run_identifier=self.run_identifier,
+            domain_identifier=domain_identifier,
+            run_type=self.run_type,
+            poll_interval=self.poke_interval,
         )
-        return None  # never: `defer` raises
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         with no_pointless_retry(), self._skips():
-            try:
+            return resume(
                 # Past BaseSensorOperator: there, versions differ in what soft_fail and never_fail turn into
                 # a skip (apache/airflow#61130), and all skip when a trigger failed (apache/airflow#71255).
-                return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
-            except Exception as error:
-                if is_deferral_timeout(error):
-                    message = f"No triggerer has said in time how run {self.run_identifier!r} goes."
-                    return self._look_once_more(context, message)
-                if is_trigger_failure(error):
-                    message = f"The trigger that waited for run {self.run_identifier!r} failed: {error}"
-                    raise WaitFailedError(message) from error
-                raise
+                lambda: super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context),
+                about=f"run {self.run_identifier!r}",
+                look_once_more=lambda message: self._look_once_more(context, message),
+            )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> list[TypeStat]:
         """Judge the run that the trigger has waited for."""
@@ -156,17 +138,18 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
         """Look before timing out, as the other modes do: the triggerer may have been away for a while."""
         looked = self.poke(context)
         if not looked:
-            raise self._timed_out(message)
+            raise (AirflowTaskTimeout if self._ends_by_execution_timeout else AirflowSensorTimeout)(message)
         type_stats: list[TypeStat] = looked.xcom_value
         return type_stats
 
-    def _timed_out(self, message: str) -> BaseException:
-        """Name the bound that ended the wait: ``execution_timeout`` is retried, as in the other modes."""
-        if self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout:
-            error: BaseException = AirflowTaskTimeout(message)
-        else:
-            error = AirflowSensorTimeout(message)
-        return error
+    @property
+    def _execution_timeout(self) -> float:
+        return math.inf if self.execution_timeout is None else self.execution_timeout.total_seconds()
+
+    @property
+    def _ends_by_execution_timeout(self) -> bool:
+        """Whether that bounds the wait: it is retried, as in the other modes, and ``timeout`` is not."""
+        return bool(self._execution_timeout < self.timeout)
 
     @contextmanager
     def _skips(self) -> Iterator[None]:

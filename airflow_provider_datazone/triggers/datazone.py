@@ -52,8 +52,9 @@ class DataZoneMetadataGenerationRunTrigger(BaseTrigger):
     :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
         connection.
     :param botocore_config: Configuration of the botocore client; default from the connection.
-    :param cancel_on_kill: Whether to cancel the run when a user ends the task; has no effect yet. Default
-        ``False``.
+    :param cancel_on_kill: Whether to cancel the run when a user marks the deferred task as failed or
+        succeeded, or clears it. Before Airflow 3.3 a trigger is not told of that, and the run goes on.
+        Default ``False``.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class DataZoneMetadataGenerationRunTrigger(BaseTrigger):
         about = f"run {self.run_identifier!r}, domain {self.domain_identifier!r}"
         try:
             run = await poller.wait_for_run(
-                poller.HookParameters(self.aws_conn_id, self.region_name, self.verify, self.botocore_config),
+                self._hook_parameters(poller),
                 self.run_identifier,
                 domain_identifier=self.domain_identifier,
                 run_type=self.run_type,
@@ -133,3 +134,26 @@ class DataZoneMetadataGenerationRunTrigger(BaseTrigger):
             message = f"{type(error).__name__}: {error} ({about})"
             return {"status": "error", "message": message, "permanent": poller.is_permanent(error)}
         return {"status": "terminal", "run": run.to_dict()}
+
+    async def on_kill(self) -> None:
+        """Cancel the run: Airflow calls this when a user ends the task, not for a restart or a hand-over."""
+        if not self.cancel_on_kill:
+            return
+        poller = await _import_poller()
+        try:
+            run = await poller.cancel_run(
+                self._hook_parameters(poller),
+                self.run_identifier,
+                domain_identifier=self.domain_identifier,
+                log=self.log,
+            )
+            self.log.info(
+                "The task was ended by a user. Metadata generation run %s is %s.", run.id, run.status
+            )
+        except Exception as error:
+            self.log.warning(
+                "Metadata generation run %s was not canceled; it may go on: %s", self.run_identifier, error
+            )
+
+    def _hook_parameters(self, poller: Any) -> Any:
+        return poller.HookParameters(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)

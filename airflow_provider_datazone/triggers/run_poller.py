@@ -61,6 +61,10 @@ CHEAPEST_LIST = 2
 LIST_FAILURES = 3
 # For how many rounds to believe that a List costs more than it saves: other people's runs end some time.
 LIST_ESTIMATE_LIFE = 20
+# Cancellings a second: what DataZone allows for the account.
+CANCELS_PER_SECOND = 20.0
+# Seconds until a cancelling that failed for a reason that passes is tried again; Airflow bounds it all.
+CANCEL_AGAIN_AFTER = 2.0
 # Seconds after which a run that List still calls active is read by itself; then after twice as long.
 VERIFY_AFTER = 600.0
 
@@ -84,6 +88,9 @@ class RunSource(Protocol):
         self, status: str, next_token: str | None
     ) -> tuple[list[MetadataGenerationRun], str | None]:
         """Read one page of the runs in a status."""
+
+    async def cancel(self, run_identifier: str) -> MetadataGenerationRun:
+        """Cancel a run, unless it has ended."""
 
     def close(self) -> None:
         """Let go of everything, without waiting for it."""
@@ -190,6 +197,8 @@ class RunPoller:
     def __init__(self, source: RunSource, rate: RequestRate, on_close: Callable[[], None]) -> None:
         self.has_answered = False
         self._source = source
+        self._cancel_rate = RequestRate(CANCELS_PER_SECOND)
+        self._cancels = 0
         self._rate = rate
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
@@ -251,7 +260,32 @@ class RunPoller:
         waits.remove(wait)
         if not waits:
             del self._waits[wait.run_identifier]
-        if not self._waits:
+        self._close_if_idle()
+
+    async def cancel(self, run_identifier: str, log: logging.Logger) -> MetadataGenerationRun:
+        """
+        Cancel a run, unless it has ended; reasons that pass are waited out.
+
+        :raises CredentialsRejectedError: Another poller may do better.
+        :raises Exception: What DataZone answered.
+        """
+        self._cancels += 1
+        try:
+            while True:
+                try:
+                    # At a rate of its own: whoever is killed has but seconds for it, polls or no polls.
+                    return await self._ask(self._source.cancel, run_identifier, rate=self._cancel_rate)
+                except Exception as error:
+                    if not is_transient(error):
+                        raise
+                    log.warning("Could not cancel the run just now, will try again: %s", error)
+                await asyncio.sleep(CANCEL_AGAIN_AFTER)
+        finally:
+            self._cancels -= 1
+            self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if not self._waits and not self._cancels:
             self._on_close()
             self._task.cancel()
             self._source.close()
@@ -428,21 +462,24 @@ class RunPoller:
                 wait.done.set_exception(error)
         return passes
 
-    async def _ask(self, request: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        await self._rate.turn()
+    async def _ask(
+        self, request: Callable[..., Awaitable[T]], *arguments: Any, rate: RequestRate | None = None
+    ) -> T:
+        rate = rate or self._rate
+        await rate.turn()
         sent_at = self._loop.time()
         try:
             answer = await request(*arguments)
         except Exception as error:
             if is_throttling(error):
-                self._rate.throttled(sent_at)
+                rate.throttled(sent_at)
             if is_permanent(error):
                 # Refused, but by somebody who knows us.
                 self.has_answered = True
             if is_rejected_credentials(error):
                 raise CredentialsRejectedError(str(error), arguments[0]) from error
             raise
-        self._rate.answered()
+        rate.answered()
         self.has_answered = True
         return answer
 
@@ -508,6 +545,13 @@ class HookSource:
                 status=status,
                 page_size=PAGE_SIZE,
                 next_token=next_token,
+            )
+        )
+
+    async def cancel(self, run_identifier: str) -> MetadataGenerationRun:
+        return await self._in_thread(
+            lambda: self._hook.cancel_metadata_generation_run_unless_ended(
+                run_identifier, domain_identifier=self._domain_identifier
             )
         )
 
@@ -634,23 +678,59 @@ async def wait_for_run(
     :raises Exception: What the look-up of the connection, or DataZone, answered.
     """
     loop = asyncio.get_running_loop()
-    shared = _shared.setdefault(loop, _Shared())
     deadline = None if timeout is None else loop.time() + timeout
+
+    async def wait(poller: RunPoller) -> MetadataGenerationRun:
+        return await poller.wait(
+            run_identifier,
+            run_type=run_type,
+            poll_interval=poll_interval,
+            timeout=None if deadline is None else deadline - loop.time(),
+            log=log,
+        )
+
+    return await _on_poller(parameters, domain_identifier, wait, about=run_identifier, log=log)
+
+
+async def cancel_run(
+    parameters: HookParameters, run_identifier: str, *, domain_identifier: str, log: logging.Logger
+) -> MetadataGenerationRun:
+    """
+    Cancel a metadata generation run unless it has ended, on the client of all who have the same connection.
+
+    :param parameters: What makes the hook.
+    :param run_identifier: The run.
+    :param domain_identifier: The domain.
+    :param log: Where to log passing trouble.
+    :return: The run as it is afterwards.
+    :raises Exception: What the look-up of the connection, or DataZone, answered.
+    """
+
+    async def cancel(poller: RunPoller) -> MetadataGenerationRun:
+        return await poller.cancel(run_identifier, log)
+
+    return await _on_poller(parameters, domain_identifier, cancel, about=run_identifier, log=log)
+
+
+async def _on_poller(
+    parameters: HookParameters,
+    domain_identifier: str,
+    job: Callable[[RunPoller], Awaitable[T]],
+    *,
+    about: str,
+    log: logging.Logger,
+) -> T:
+    """Do something on a poller; if its credentials are rejected, on one with what the connection says now."""
+    shared = _shared.setdefault(asyncio.get_running_loop(), _Shared())
     rejected: str | None = None
     while True:
         connection = await shared.connection(parameters, rejected=rejected)
         poller = shared.poller(connection, domain_identifier)
         try:
-            return await poller.wait(
-                run_identifier,
-                run_type=run_type,
-                poll_interval=poll_interval,
-                timeout=None if deadline is None else deadline - loop.time(),
-                log=log,
-            )
+            return await job(poller)
         except CredentialsRejectedError as error:
             # Not the credentials, where others' requests are answered and this one is rejected again.
-            hopeless = not poller.has_answered or error.asked == run_identifier
+            hopeless = not poller.has_answered or error.asked == about
             if rejected is not None and hopeless:
                 raise error.__cause__ or error from None
             log.info("The credentials were rejected; looking connection %s up anew.", parameters.aws_conn_id)

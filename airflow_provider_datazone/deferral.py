@@ -1,0 +1,84 @@
+"""How a task hands its wait to a triggerer, and what it makes of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from airflow_provider_datazone.exceptions import WaitFailedError
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
+from airflow_provider_datazone.version_compat import is_deferral_timeout, is_trigger_failure
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator
+
+T = TypeVar("T")
+
+# Seconds that Airflow waits for a trigger beyond the trigger's own deadline.
+_GRACE = 60
+
+
+def defer_until_run_ends(
+    task: BaseOperator,
+    *,
+    started_at: float,
+    timeout: float | None,
+    kwargs: dict[str, Any] | None = None,
+    **arguments: Any,
+) -> NoReturn:
+    """
+    Have a triggerer wait for a run, and go on with the task's ``execute_complete``.
+
+    :param task: The operator or sensor.
+    :param started_at: Unix time in seconds at which the wait began.
+    :param timeout: Seconds to wait from then, ``None`` for without end.
+    :param kwargs: What ``execute_complete`` is to be told beside the event; lost with the trigger.
+    :param arguments: The trigger's other arguments.
+    """
+    deadline = None if timeout is None else started_at + timeout
+    task.defer(
+        trigger=DataZoneMetadataGenerationRunTrigger.for_task(task, deadline=deadline, **arguments),
+        method_name="execute_complete",
+        kwargs=kwargs,
+        # The trigger keeps the deadline; this is for when there is no triggerer to run it.
+        timeout=None if timeout is None else timedelta(seconds=timeout + _GRACE),
+    )
+    raise AssertionError("defer raises")
+
+
+def resume(resume_execution: Callable[[], T], *, about: str, look_once_more: Callable[[str], T]) -> T:
+    """
+    Resume a deferred task; what went wrong with its trigger is told in a way that helps.
+
+    :param resume_execution: Airflow's own way to do it.
+    :param about: What was waited for.
+    :param look_once_more: Called with a message where the time was up: nobody may have looked for a while.
+    :raises WaitFailedError: The trigger failed without a word.
+    """
+    try:
+        return resume_execution()
+    except Exception as error:
+        if is_deferral_timeout(error):
+            return look_once_more(f"No triggerer has said in time how {about} goes.")
+        if is_trigger_failure(error):
+            raise WaitFailedError(f"The trigger that waited for {about} failed: {error}") from error
+        raise
+
+
+def run_of_event(event: dict[str, Any] | None) -> MetadataGenerationRun:
+    """
+    Return the terminal run that a trigger has waited for.
+
+    :param event: What ``DataZoneMetadataGenerationRunTrigger`` yielded.
+    :raises TimeoutError: The run had not ended by the deadline.
+    :raises WaitFailedError: It could not be read.
+    """
+    if event is None:
+        raise WaitFailedError("The trigger ended without an event.")
+    if event["status"] == "terminal":
+        return MetadataGenerationRun.from_response(event["run"])
+    if event["status"] == "timeout":
+        raise TimeoutError(event["message"])
+    raise WaitFailedError(event["message"], permanent=event.get("permanent", False))
