@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow_provider_datazone.exceptions import WaitFailedError
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
-from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
+from airflow_provider_datazone.triggers.datazone import (
+    DataZoneBatchMetadataGenerationTrigger,
+    DataZoneMetadataGenerationRunTrigger,
+)
 from airflow_provider_datazone.version_compat import is_deferral_timeout, is_trigger_failure
 
 if TYPE_CHECKING:
@@ -38,12 +42,30 @@ def defer_until_run_ends(
     :param arguments: The trigger's other arguments.
     """
     deadline = None if timeout is None else started_at + timeout
+    trigger = DataZoneMetadataGenerationRunTrigger.for_task(task, deadline=deadline, **arguments)
+    defer(task, trigger, kwargs=kwargs)
+
+
+def defer(
+    task: BaseOperator,
+    trigger: DataZoneMetadataGenerationRunTrigger | DataZoneBatchMetadataGenerationTrigger,
+    *,
+    kwargs: dict[str, Any] | None = None,
+) -> NoReturn:
+    """
+    Hand a task to a trigger, and go on with the task's ``execute_complete``.
+
+    :param task: The operator or sensor.
+    :param trigger: The trigger, which keeps its deadline.
+    :param kwargs: What ``execute_complete`` is to be told beside the event; lost with the trigger.
+    """
+    left = None if trigger.deadline is None else trigger.deadline - time.time()
     task.defer(
-        trigger=DataZoneMetadataGenerationRunTrigger.for_task(task, deadline=deadline, **arguments),
+        trigger=trigger,
         method_name="execute_complete",
         kwargs=kwargs,
-        # The trigger keeps the deadline; this is for when there is no triggerer to run it.
-        timeout=None if timeout is None else timedelta(seconds=timeout + _GRACE),
+        # For when there is no triggerer to run it.
+        timeout=None if left is None else timedelta(seconds=max(left, 0) + _GRACE),
     )
     raise AssertionError("defer raises")
 

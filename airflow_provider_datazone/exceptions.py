@@ -40,6 +40,14 @@ class StartedRunFailedError(MetadataGenerationRunError):
     """The run that a task has started did not succeed; a retry starts another one."""
 
 
+class BatchFailedError(Exception):
+    """Of the assets of a batch more failed than may; a retry works on those alone."""
+
+
+class QuotaUsedUpError(AirflowFailException):
+    """A batch stopped since the account's monthly quota is used up; a retry would meet the same."""
+
+
 class RequestRefusedError(AirflowFailException):
     """DataZone refused a request of a task for a reason that a retry cannot change."""
 

@@ -81,6 +81,16 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "5",
                         "default": "10",
                     },
+                    "max_starts_per_second": {
+                        "description": (
+                            "Metadata generation runs that batches start a second at most, for all who\n"
+                            "share a connection. DataZone's own limit is 10 for the account and Region.\n"
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "5",
+                        "default": "10",
+                    },
                 },
             },
         },

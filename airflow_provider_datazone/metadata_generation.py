@@ -116,7 +116,7 @@ class MetadataGenerationRun:
     @property
     def quota_used_up(self) -> bool:
         """Whether a type failed for the account's monthly AI quota, so that another run would as well."""
-        return any(_QUOTA_USED_UP in (stat.get("errorMessage") or "").lower() for stat in self.failures)
+        return names_used_up_quota(self.failures)
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -182,6 +182,11 @@ def describe_failures(failures: Iterable[TypeStat]) -> str:
         one_line(f"{stat['type']} {stat['status']}: {stat.get('errorMessage') or 'no reason given'}")
         for stat in failures
     )
+
+
+def names_used_up_quota(failures: Iterable[TypeStat]) -> bool:
+    """Tell whether a type failed for the account's monthly AI quota."""
+    return any(_QUOTA_USED_UP in (stat.get("errorMessage") or "").lower() for stat in failures)
 
 
 def one_line(text: str) -> str:

@@ -74,7 +74,12 @@ def client_token(context: Context, *parts: Any) -> str:
     # A DAG run that was deleted and made anew has the same name, and so has its like in another Airflow.
     began = dag_run.start_date and dag_run.start_date.isoformat()
     # Each clear adds to max_tries, a retry does not: Airflow tells the two apart by it as well.
-    return f"airflow-{_digest([ti.dag_id, ti.run_id, ti.task_id, ti.map_index, began, ti.max_tries, parts])}"
+    return token_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, began, ti.max_tries, parts)
+
+
+def token_of(*parts: Any) -> str:
+    """Return a client token made of what it stands for; JSON."""
+    return f"airflow-{_digest(parts)}"
 
 
 class Submission:

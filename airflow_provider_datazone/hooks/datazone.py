@@ -125,6 +125,18 @@ def log_status(log: logging.Logger, run: MetadataGenerationRun, last_status: str
         )
 
 
+def list_of_types(types: Sequence[str]) -> list[str]:
+    """
+    Return run types as a list.
+
+    :raises ValueError: They are none: a template that did not render to a list, for example.
+    """
+    if isinstance(types, str) or not isinstance(types, Iterable):
+        # A text would be taken for one type a letter.
+        raise NotConfiguredError(f"types must be a list of run types, and is {types!r}.")
+    return list(types)
+
+
 class DataZoneHook(AwsBaseHook):
     """
     Interact with Amazon DataZone, above all with its metadata generation runs.
@@ -255,7 +267,7 @@ class DataZoneHook(AwsBaseHook):
             about,
             domainIdentifier=self.resolve_domain_identifier(domain_identifier),
             target=target,
-            types=_list_of_types(types),
+            types=list_of_types(types),
             owningProjectIdentifier=self.resolve_owning_project_identifier(owning_project_identifier),
             clientToken=client_token,
         )
@@ -324,7 +336,7 @@ class DataZoneHook(AwsBaseHook):
         :raises botocore.exceptions.ClientError: DataZone refused.
         """
         domain = self.resolve_domain_identifier(domain_identifier)
-        wanted = set(_list_of_types(types))
+        wanted = set(list_of_types(types))
         # SUBMITTED first: a run that moves on between the two requests is still seen.
         found = [
             run
@@ -794,13 +806,6 @@ class DataZoneHook(AwsBaseHook):
         except ValueError as error:
             # botocore takes a body that is no JSON for an empty answer.
             raise MalformedResponseError(f"DataZone answered with {error} ({about})") from error
-
-
-def _list_of_types(types: Sequence[str]) -> list[str]:
-    if isinstance(types, str) or not isinstance(types, Iterable):
-        # A text would be taken for one type a letter: a template that did not render to a list, for example.
-        raise NotConfiguredError(f"types must be a list of run types, and is {types!r}.")
-    return list(types)
 
 
 def _edited_values(choices: Sequence[dict[str, Any]]) -> list[str]:

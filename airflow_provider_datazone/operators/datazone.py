@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
 
-from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run_of_event
-from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_transient
+from airflow_provider_datazone.batch import (
+    XCOM_RESULTS,
+    AssetRow,
+    Batch,
+    BatchMemory,
+    pack,
+    parse_assets,
+    require_few_failures,
+    summarise,
+    unpack,
+)
+from airflow_provider_datazone.deferral import defer, defer_until_run_ends, resume, run_of_event
+from airflow_provider_datazone.exceptions import WaitFailedError
+from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_transient, list_of_types
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.submission import RunRequest, Submission, client_token, note_success
 from airflow_provider_datazone.task_outcome import XCOM_RUN, no_pointless_retry, push_run, require_success
+from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
+from airflow_provider_datazone.triggers.run_poller import HookParameters
 from airflow_provider_datazone.version_compat import mask_secret
 
 if TYPE_CHECKING:
@@ -32,6 +47,33 @@ class _DataZoneOperator(AwsBaseOperator[DataZoneHook]):
 
     aws_hook_class = DataZoneHook
     operator_extra_links = (DataZoneDomainLink(),)
+    domain_identifier: str | None
+
+    def _cancel_runs(self, run_identifiers: list[str]) -> None:
+        """Cancel runs when the task is killed, as far as there is time."""
+        # In threads: this is a signal handler, and what it interrupted may hold a lock of the client.
+        deadline = time.monotonic() + _SECONDS_TO_CANCEL
+        threads = [
+            threading.Thread(target=self._cancel_run, args=(run_identifier,), daemon=True)
+            for run_identifier in run_identifiers
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+        left = [run for run, thread in zip(run_identifiers, threads, strict=True) if thread.is_alive()]
+        if left:
+            self.log.warning("Not canceled in time, and may go on: %s", ", ".join(left))
+
+    def _cancel_run(self, run_identifier: str) -> None:
+        try:
+            self.hook.cancel_metadata_generation_run_unless_ended(
+                run_identifier, domain_identifier=self.domain_identifier
+            )
+        except Exception as error:
+            self.log.warning(
+                "Metadata generation run %s was not canceled; it may go on: %s", run_identifier, error
+            )
 
 
 class DataZoneGetMetadataGenerationRunOperator(_DataZoneOperator):
@@ -286,21 +328,8 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         return self._conclude(context, run, adopted=False)
 
     def on_kill(self) -> None:
-        run = self._run
-        if run is None or not self.cancel_on_kill:
-            return
-        # In a thread: this is a signal handler, and what it interrupted may hold a lock of the client.
-        thread = threading.Thread(target=self._cancel, args=(run,), daemon=True)
-        thread.start()
-        thread.join(_SECONDS_TO_CANCEL)
-        if thread.is_alive():
-            self.log.warning("Metadata generation run %s was not canceled in time; it may go on.", run.id)
-
-    def _cancel(self, run: MetadataGenerationRun) -> None:
-        try:
-            self.hook.cancel_metadata_generation_run_unless_ended(run.id, domain_identifier=run.domain_id)
-        except Exception as error:
-            self.log.warning("Metadata generation run %s was not canceled; it may go on: %s", run.id, error)
+        if self._run is not None and self.cancel_on_kill:
+            self._cancel_runs([self._run.id])
 
 
 class DataZoneCancelMetadataGenerationRunOperator(_DataZoneOperator):
@@ -474,3 +503,215 @@ class DataZoneRejectPredictionsOperator(_DecideOnPredictionsOperator):
 
     def _decide(self, *args: Any, **kwargs: Any) -> str:
         return str(self.hook.reject_predictions(*args, **kwargs))
+
+
+class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
+    """
+    Generate metadata for many assets, at the speed that DataZone allows, in one task.
+
+    Runs are started at most at the rate of ``[datazone] max_starts_per_second``, and at most
+    ``max_concurrent_runs`` are active at a time; each is waited for on the shared poller. An asset that has
+    succeeded stays done, whatever is killed, and no run is started twice: see
+    :mod:`~airflow_provider_datazone.batch`. A retry works on what failed alone. Once a run failed for the
+    account's monthly quota, no further one is started.
+
+    Deferred, the batch comes back to a worker every ten minutes for a moment, to note how far it is.
+    ``execution_timeout`` bounds the wait, deferred too; the runs go on then, and the next try with them.
+
+    XCom: the return value is a summary, ``{"total": int, "succeeded": int, "partially_succeeded": int,
+    "failed": int, "canceled": int, "not_started": int, "duplicates": int, "duration_seconds": float,
+    "failures": list}``, with the first 100 failures. The key ``results`` has a row for each asset,
+    ``{"asset": str, "run": str | None, "status": str | None, "typeStats": list, "error"?: str}``. Both are
+    there after a failure too. ``do_xcom_push=False`` switches both off.
+
+    :param asset_identifiers: The assets: a list, or what an upstream task returned, of identifiers or of
+        ``{"asset_identifier": str, "asset_revision"?: str, "owning_project_identifier"?: str}``.
+        Duplicates count once. (templated)
+    :param types: What to generate, e.g. ``["BUSINESS_DESCRIPTIONS"]``. (templated)
+    :param owning_project_identifier: The project that owns the assets that name none; default from the
+        connection. (templated)
+    :param domain_identifier: The DataZone domain; default from the connection. (templated)
+    :param max_concurrent_runs: Runs that are active at a time at most. Default 50.
+    :param poll_interval: Seconds between two looks at a run. Default 30.
+    :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success. Default ``True``.
+    :param max_failures: How many assets may fail: a number (``int``), or a share of all (``float``, 0 to 1).
+        Default 0: any failure fails the task, after all have ended.
+    :param cancel_on_kill: Whether to cancel the active runs when the task is killed: marked as failed or
+        succeeded, cleared, or its worker told to stop; deferred, from Airflow 3.3 on. Default ``True``.
+    :param deferrable: Do it all in the triggerer. Default: ``[operators] default_deferrable``.
+    :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
+        ``None`` stands for boto3's own credential chain. (templated)
+    :param region_name: AWS Region; default from the connection. (templated)
+    :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
+        connection. (templated)
+    :param botocore_config: Configuration of the botocore client; default from the connection.
+    :raises BatchFailedError: More assets failed than may; a retry works on those alone.
+    :raises QuotaUsedUpError: The account's monthly quota is used up; not retried.
+    :raises AirflowTaskTimeout: The batch had not ended after ``execution_timeout``; a retry goes on with it.
+    :raises WaitFailedError: Deferred, the batch as a whole could not go on; a retry goes on with it.
+    :raises RequestRefusedError: DataZone refuses; not retried.
+    :raises InvalidInputError: The list is none, or no domain or owning project is known; not retried.
+
+    .. seealso::
+        https://docs.aws.amazon.com/datazone/latest/APIReference/API_StartMetadataGenerationRun.html
+    """
+
+    template_fields: Sequence[str] = aws_template_fields(
+        "asset_identifiers", "types", "owning_project_identifier", "domain_identifier"
+    )
+
+    def __init__(
+        self,
+        *,
+        asset_identifiers: Iterable[str | dict[str, str]],
+        types: Sequence[str],
+        owning_project_identifier: str | None = None,
+        domain_identifier: str | None = None,
+        max_concurrent_runs: int = 50,
+        poll_interval: float = 30,
+        allow_partial_success: bool = True,
+        max_failures: float = 0,
+        cancel_on_kill: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.asset_identifiers = asset_identifiers
+        self.types = types
+        self.owning_project_identifier = owning_project_identifier
+        self.domain_identifier = domain_identifier
+        self.max_concurrent_runs = max_concurrent_runs
+        self.poll_interval = poll_interval
+        self.allow_partial_success = allow_partial_success
+        self.max_failures = max_failures
+        self.cancel_on_kill = cancel_on_kill
+        self.deferrable = deferrable
+        # What `on_kill` cancels.
+        self._rows: list[AssetRow] = []
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
+        started_at = time.time()
+        with no_pointless_retry():
+            rows, duplicates = parse_assets(
+                self.asset_identifiers,
+                lambda: self.hook.resolve_owning_project_identifier(self.owning_project_identifier),
+            )
+            if not rows:
+                return self._conclude(context, rows, duplicates, started_at)
+            domain_identifier = self.hook.resolve_domain_identifier(self.domain_identifier)
+            memory = BatchMemory(context, domain_identifier, list_of_types(self.types))
+            rows = memory.recall(rows, allow_partial_success=self.allow_partial_success)
+            if self.deferrable:
+                self._defer(memory, rows, duplicates, started_at)
+            return self._work(context, memory, rows, duplicates, started_at)
+
+    def _work(
+        self, context: Context, memory: BatchMemory, rows: list[AssetRow], duplicates: int, started_at: float
+    ) -> dict[str, Any]:
+        self._rows = rows
+        batch = Batch(
+            rows,
+            types=memory.types,
+            domain_identifier=memory.domain_identifier,
+            identity=memory.identity,
+            began_at=memory.began_at,
+            max_concurrent_runs=self.max_concurrent_runs,
+            poll_interval=self.poll_interval,
+            allow_partial_success=self.allow_partial_success,
+            log=self.log,
+            on_progress=lambda: memory.note(rows),
+        )
+        parameters = HookParameters.for_task(self)
+        try:
+            asyncio.run(self._within_execution_timeout(batch.run(parameters, noted_at=memory.noted_at)))
+        except AirflowTaskTimeout:
+            # Airflow calls `on_kill` next. But nobody has said that the runs are to stop.
+            self._rows = []
+            raise
+        finally:
+            memory.note(rows)
+        self._rows = []
+        return self._conclude(context, rows, duplicates, started_at, memory)
+
+    async def _within_execution_timeout(self, work: Awaitable[None]) -> None:
+        """Time out in the event loop too: an alarm that goes off there may be taken for one asset's error."""
+        timeout = self.execution_timeout
+        try:
+            await asyncio.wait_for(work, timeout and timeout.total_seconds())
+        except asyncio.TimeoutError:
+            raise AirflowTaskTimeout("The batch has not ended in time; its runs go on.") from None
+
+    def _defer(
+        self, memory: BatchMemory, rows: list[AssetRow], duplicates: int, started_at: float
+    ) -> NoReturn:
+        timeout = self.execution_timeout
+        trigger = DataZoneBatchMetadataGenerationTrigger.for_task(
+            self,
+            rows=pack(rows),
+            noted_at=memory.noted_at,
+            types=memory.types,
+            domain_identifier=memory.domain_identifier,
+            identity=memory.identity,
+            began_at=memory.began_at,
+            max_concurrent_runs=self.max_concurrent_runs,
+            poll_interval=self.poll_interval,
+            allow_partial_success=self.allow_partial_success,
+            started_at=started_at,
+            duplicates=duplicates,
+            deadline=None if timeout is None else started_at + timeout.total_seconds(),
+            cancel_on_kill=self.cancel_on_kill,
+        )
+        defer(self, trigger)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        def time_out(message: str) -> NoReturn:
+            raise AirflowTaskTimeout(message)
+
+        with no_pointless_retry():
+            return resume(
+                lambda: super(DataZoneBatchMetadataGenerationOperator, self).resume_execution(
+                    next_method, next_kwargs, context
+                ),
+                about="the batch",
+                look_once_more=time_out,
+            )
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Note how far the trigger has come; go on, or judge the batch."""
+        if event is None:
+            raise WaitFailedError("The trigger ended without an event.")
+        domain_identifier = self.hook.resolve_domain_identifier(self.domain_identifier)
+        memory = BatchMemory(context, domain_identifier, list_of_types(self.types))
+        rows, duplicates, started_at = unpack(event["rows"]), event["duplicates"], event["started_at"]
+        memory.note(rows, event["noted_at"])
+        if event["status"] == "checkpoint":
+            self._defer(memory, rows, duplicates, started_at)
+        if event["status"] == "timeout":
+            raise AirflowTaskTimeout(event["message"])
+        if event["status"] == "error":
+            raise WaitFailedError(event["message"], permanent=event.get("permanent", False))
+        return self._conclude(context, rows, duplicates, started_at, memory)
+
+    def _conclude(
+        self,
+        context: Context,
+        rows: list[AssetRow],
+        duplicates: int,
+        started_at: float,
+        memory: BatchMemory | None = None,
+    ) -> dict[str, Any]:
+        summary = summarise(rows, duplicates, time.time() - started_at, self.allow_partial_success)
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key=XCOM_RESULTS, value=[row.to_result() for row in rows])
+            # Airflow itself pushes what a task returns, but not what it had to say before it failed.
+            context["ti"].xcom_push(key="return_value", value=summary)
+        require_few_failures(rows, self.max_failures, allow_partial_success=self.allow_partial_success)
+        if memory is not None:
+            memory.note_success()
+        return summary
+
+    def on_kill(self) -> None:
+        active = [str(row.run_identifier) for row in self._rows if row.is_active]
+        if active and self.cancel_on_kill:
+            self._cancel_runs(active)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
+import math
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -28,7 +30,47 @@ async def _import_poller() -> Any:
     return _poller
 
 
-class DataZoneMetadataGenerationRunTrigger(BaseTrigger):
+class _DataZoneTrigger(BaseTrigger):
+    """What triggers share: how they reach DataZone."""
+
+    def __init__(
+        self,
+        aws_conn_id: str | None,
+        region_name: str | None,
+        verify: bool | str | None,
+        botocore_config: dict[str, Any] | None,
+        cancel_on_kill: bool,
+    ) -> None:
+        super().__init__()
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+        self.cancel_on_kill = cancel_on_kill
+
+    @classmethod
+    def for_task(cls, task: AwsBaseHookMixin[DataZoneHook], **arguments: Any) -> Self:
+        """
+        Make a trigger that reaches DataZone as a task does.
+
+        :param task: The operator or sensor, for its four AWS parameters.
+        :param arguments: The trigger's other arguments.
+        """
+        hook_parameters = dict(task._hook_parameters)
+        return cls(botocore_config=hook_parameters.pop("config"), **hook_parameters, **arguments)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {name: getattr(self, name) for name in names},
+        )
+
+    def _hook_parameters(self, poller: Any) -> Any:
+        return poller.HookParameters(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+
+
+class DataZoneMetadataGenerationRunTrigger(_DataZoneTrigger):
     """
     Wait until a metadata generation run has ended; one event.
 
@@ -70,45 +112,12 @@ class DataZoneMetadataGenerationRunTrigger(BaseTrigger):
         botocore_config: dict[str, Any] | None = None,
         cancel_on_kill: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(aws_conn_id, region_name, verify, botocore_config, cancel_on_kill)
         self.run_identifier = run_identifier
         self.domain_identifier = domain_identifier
         self.run_type = run_type
         self.poll_interval = poll_interval
         self.deadline = deadline
-        self.aws_conn_id = aws_conn_id
-        self.region_name = region_name
-        self.verify = verify
-        self.botocore_config = botocore_config
-        self.cancel_on_kill = cancel_on_kill
-
-    @classmethod
-    def for_task(cls, task: AwsBaseHookMixin[DataZoneHook], **arguments: Any) -> Self:
-        """
-        Make a trigger that reaches DataZone as a task does.
-
-        :param task: The operator or sensor, for its four AWS parameters.
-        :param arguments: The trigger's other arguments.
-        """
-        hook_parameters = dict(task._hook_parameters)
-        return cls(botocore_config=hook_parameters.pop("config"), **hook_parameters, **arguments)
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "run_identifier": self.run_identifier,
-                "domain_identifier": self.domain_identifier,
-                "run_type": self.run_type,
-                "poll_interval": self.poll_interval,
-                "deadline": self.deadline,
-                "aws_conn_id": self.aws_conn_id,
-                "region_name": self.region_name,
-                "verify": self.verify,
-                "botocore_config": self.botocore_config,
-                "cancel_on_kill": self.cancel_on_kill,
-            },
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         yield TriggerEvent(await self._wait())
@@ -155,5 +164,139 @@ class DataZoneMetadataGenerationRunTrigger(BaseTrigger):
                 "Metadata generation run %s was not canceled; it may go on: %s", self.run_identifier, error
             )
 
-    def _hook_parameters(self, poller: Any) -> Any:
-        return poller.HookParameters(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+
+class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
+    """
+    Bring a batch of assets to an end, or as far as it comes in a while; one event.
+
+    Each has ``rows``, the batch as :func:`~airflow_provider_datazone.batch.pack` has it, ``noted_at``, the
+    Unix time in seconds up to which they tell everything, and ``started_at`` and ``duplicates`` as given.
+
+    - ``{"status": "ended"}``: there is nothing more to do.
+    - ``{"status": "checkpoint"}``: there is; the rows are to be stored, and the rest deferred again.
+    - ``{"status": "timeout", "message": str}``: there was at the deadline.
+    - ``{"status": "error", "message": str, "permanent": bool}``: the batch as a whole cannot go on.
+
+    :param rows: The batch, packed.
+    :param noted_at: Unix time in seconds up to which the rows tell everything.
+    :param types: What to generate.
+    :param domain_identifier: The domain, resolved.
+    :param identity: What the client tokens are made of.
+    :param began_at: Unix time in seconds from which runs of these assets are the batch's own.
+    :param max_concurrent_runs: Runs at a time at most.
+    :param poll_interval: Seconds between two looks at a run. Default 30.
+    :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success. Default ``True``.
+    :param started_at: Unix time in seconds at which the task began, for the task.
+    :param duplicates: How many assets were named more than once, for the task.
+    :param checkpoint_interval: Seconds after which to hand the rows to the task. Default 600.
+    :param deadline: Unix time in seconds at which to give up; by default never.
+    :param aws_conn_id: As for :class:`DataZoneMetadataGenerationRunTrigger`, and so the following.
+    :param region_name: AWS Region.
+    :param verify: Whether to verify TLS certificates, or the path of a CA bundle.
+    :param botocore_config: Configuration of the botocore client.
+    :param cancel_on_kill: Whether to cancel the runs that are active when a user ends the task.
+    """
+
+    def __init__(
+        self,
+        rows: str,
+        noted_at: float,
+        types: list[str],
+        domain_identifier: str,
+        identity: str,
+        began_at: float,
+        max_concurrent_runs: int,
+        poll_interval: float = 30,
+        allow_partial_success: bool = True,
+        started_at: float = 0.0,
+        duplicates: int = 0,
+        checkpoint_interval: float = 600,
+        deadline: float | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+        cancel_on_kill: bool = False,
+    ) -> None:
+        super().__init__(aws_conn_id, region_name, verify, botocore_config, cancel_on_kill)
+        self.rows = rows
+        self.noted_at = noted_at
+        self.types = types
+        self.domain_identifier = domain_identifier
+        self.identity = identity
+        self.began_at = began_at
+        self.max_concurrent_runs = max_concurrent_runs
+        self.poll_interval = poll_interval
+        self.allow_partial_success = allow_partial_success
+        self.started_at = started_at
+        self.duplicates = duplicates
+        self.checkpoint_interval = checkpoint_interval
+        self.deadline = deadline
+        self._batch: Any = None
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        poller = await _import_poller()
+        engine = await asyncio.to_thread(importlib.import_module, "airflow_provider_datazone.batch")
+        self._batch = engine.Batch(
+            await asyncio.to_thread(engine.unpack, self.rows),
+            types=self.types,
+            domain_identifier=self.domain_identifier,
+            identity=self.identity,
+            began_at=self.began_at,
+            max_concurrent_runs=self.max_concurrent_runs,
+            poll_interval=self.poll_interval,
+            allow_partial_success=self.allow_partial_success,
+            log=self.log,
+        )
+        deadline = math.inf if self.deadline is None else self.deadline
+        work = asyncio.ensure_future(self._batch.run(self._hook_parameters(poller), noted_at=self.noted_at))
+        try:
+            await asyncio.wait({work}, timeout=min(self.checkpoint_interval, max(deadline - time.time(), 0)))
+            if not work.done():
+                await self._batch.put_down()
+        finally:
+            work.cancel()
+        await asyncio.wait({work})
+        event: dict[str, Any] = {
+            "status": "checkpoint",
+            "noted_at": time.time(),
+            "started_at": self.started_at,
+            "duplicates": self.duplicates,
+        }
+        if work.cancelled():
+            if time.time() >= deadline:
+                event |= {"status": "timeout", "message": "The batch has not ended in time."}
+        elif error := work.exception():
+            message = f"{type(error).__name__}: {error}"
+            event |= {"status": "error", "message": message, "permanent": poller.is_permanent(error)}
+        else:
+            event["status"] = "ended"
+        event["rows"] = await asyncio.to_thread(engine.pack, self._batch.rows)
+        yield TriggerEvent(event)
+
+    async def on_kill(self) -> None:
+        """Cancel what is active: Airflow calls this when a user ends the task."""
+        if not self.cancel_on_kill or self._batch is None:
+            return
+        poller = await _import_poller()
+        active = [row.run_identifier for row in self._batch.rows if row.is_active]
+        ended = await asyncio.gather(
+            *(
+                poller.cancel_run(
+                    self._hook_parameters(poller),
+                    run_identifier,
+                    domain_identifier=self.domain_identifier,
+                    log=self.log,
+                )
+                for run_identifier in active
+            ),
+            return_exceptions=True,
+        )
+        failed = [error for error in ended if isinstance(error, BaseException)]
+        self.log.info(
+            "The task was ended by a user; %s of %s active runs were canceled.",
+            len(active) - len(failed),
+            len(active),
+        )
+        if failed:
+            self.log.warning("%s runs were not canceled, and may go on: %s", len(failed), failed[0])

@@ -22,8 +22,9 @@ import math
 import random
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -43,7 +44,10 @@ from airflow_provider_datazone.hooks.datazone import (
 if TYPE_CHECKING:
     import logging
 
+    from airflow.providers.amazon.aws.utils.mixins import AwsBaseHookMixin
+
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+    from airflow_provider_datazone.submission import RunRequest
 
 T = TypeVar("T")
 
@@ -77,6 +81,14 @@ class HookParameters(NamedTuple):
     verify: bool | str | None
     botocore_config: dict[str, Any] | None
 
+    @classmethod
+    def for_task(cls, task: AwsBaseHookMixin[DataZoneHook]) -> HookParameters:
+        """Return those of an operator or sensor."""
+        parameters = task._hook_parameters
+        return cls(
+            parameters["aws_conn_id"], parameters["region_name"], parameters["verify"], parameters["config"]
+        )
+
 
 class RunSource(Protocol):
     """Where a poller reads runs."""
@@ -91,6 +103,12 @@ class RunSource(Protocol):
 
     async def cancel(self, run_identifier: str) -> MetadataGenerationRun:
         """Cancel a run, unless it has ended."""
+
+    async def start(self, request: RunRequest, client_token: str) -> MetadataGenerationRun:
+        """Start a run."""
+
+    async def list_of_asset(self, asset_identifier: str) -> list[MetadataGenerationRun]:
+        """Read all runs of an asset."""
 
     def close(self) -> None:
         """Let go of everything, without waiting for it."""
@@ -117,10 +135,14 @@ class RequestRate:
     Space out requests, slower for everybody while DataZone throttles.
 
     :param per_second: Requests a second at most.
+    :param jitter: Share of the interval between two requests by which it is longer at most.
+    :param recovery: By what each answer shortens an interval that throttling has made longer.
     """
 
-    def __init__(self, per_second: float) -> None:
+    def __init__(self, per_second: float, *, jitter: float = 0.1, recovery: float = 0.9) -> None:
         self.per_second = per_second
+        self._jitter = jitter
+        self._recovery = recovery
         self._interval = 1 / per_second
         self._slowdown = 1.0
         self._slowed_at = -math.inf
@@ -131,7 +153,8 @@ class RequestRate:
         now = asyncio.get_running_loop().time()
         turn = max(now, self._next_turn)
         # Jitter, so that triggerers that were started together do not ask together.
-        self._next_turn = turn + self._interval * self._slowdown * random.uniform(1.0, 1.1)  # noqa: S311
+        longer = random.uniform(1.0, 1.0 + self._jitter)  # noqa: S311
+        self._next_turn = turn + self._interval * self._slowdown * longer
         await asyncio.sleep(turn - now)
 
     def throttled(self, sent_at: float) -> None:
@@ -149,7 +172,7 @@ class RequestRate:
 
     def answered(self) -> None:
         """Take note that DataZone answered."""
-        self._slowdown = max(self._slowdown * 0.9, 1.0)
+        self._slowdown = max(self._slowdown * self._recovery, 1.0)
 
 
 @dataclass(eq=False)
@@ -191,14 +214,22 @@ class RunPoller:
 
     :param source: Where to read runs; closed with the last wait.
     :param rate: The rate of requests, which pollers of the same credentials share.
+    :param start_rate: The same of starts, which DataZone limits for the account.
     :param on_close: Called when the last wait has ended.
     """
 
-    def __init__(self, source: RunSource, rate: RequestRate, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        source: RunSource,
+        rate: RequestRate,
+        on_close: Callable[[], None],
+        start_rate: RequestRate | None = None,
+    ) -> None:
         self.has_answered = False
-        self._source = source
+        self.source = source
+        self.start_rate = start_rate or rate
         self._cancel_rate = RequestRate(CANCELS_PER_SECOND)
-        self._cancels = 0
+        self._holders = 0
         self._rate = rate
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
@@ -269,26 +300,33 @@ class RunPoller:
         :raises CredentialsRejectedError: Another poller may do better.
         :raises Exception: What DataZone answered.
         """
-        self._cancels += 1
-        try:
+        with self.held():
             while True:
+                # At a rate of its own: whoever is killed has but seconds for it, polls or no polls.
+                await self._cancel_rate.turn()
                 try:
-                    # At a rate of its own: whoever is killed has but seconds for it, polls or no polls.
-                    return await self._ask(self._source.cancel, run_identifier, rate=self._cancel_rate)
+                    return await self.ask(self._cancel_rate, self.source.cancel, run_identifier)
                 except Exception as error:
                     if not is_transient(error):
                         raise
                     log.warning("Could not cancel the run just now, will try again: %s", error)
                 await asyncio.sleep(CANCEL_AGAIN_AFTER)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the poller for other requests than those of waits."""
+        self._holders += 1
+        try:
+            yield
         finally:
-            self._cancels -= 1
+            self._holders -= 1
             self._close_if_idle()
 
     def _close_if_idle(self) -> None:
-        if not self._waits and not self._cancels:
+        if not self._waits and not self._holders:
             self._on_close()
             self._task.cancel()
-            self._source.close()
+            self.source.close()
 
     def _fail_all(self, task: asyncio.Task[None]) -> None:
         # At once, not with the last wait: whoever comes now must not join a poller that has ended.
@@ -367,7 +405,7 @@ class RunPoller:
                     return active, False
                 pages += 1
                 try:
-                    runs, next_token = await self._ask(self._source.list_page, status, next_token)
+                    runs, next_token = await self.ask_in_turn(self.source.list_page, status, next_token)
                 except CredentialsRejectedError:
                     raise
                 except Exception as error:
@@ -421,7 +459,7 @@ class RunPoller:
                 if not self._open_of_type(run_identifier, run_type):
                     continue
                 try:
-                    run = await self._ask(self._source.get, run_identifier, run_type)
+                    run = await self.ask_in_turn(self.source.get, run_identifier, run_type)
                 except CredentialsRejectedError as error:
                     rejected = error
                 except Exception as error:
@@ -462,11 +500,21 @@ class RunPoller:
                 wait.done.set_exception(error)
         return passes
 
-    async def _ask(
-        self, request: Callable[..., Awaitable[T]], *arguments: Any, rate: RequestRate | None = None
-    ) -> T:
-        rate = rate or self._rate
-        await rate.turn()
+    async def ask_in_turn(self, request: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """Send a request when it is its turn, as :meth:`ask` does."""
+        await self._rate.turn()
+        return await self.ask(self._rate, request, *arguments)
+
+    async def ask(self, rate: RequestRate, request: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """
+        Send a request whose turn it is.
+
+        :param rate: Whose turn it is, to be told how it went.
+        :param request: A method of :attr:`source`.
+        :param arguments: Its arguments; the first says what it is about.
+        :raises CredentialsRejectedError: The poller's credentials are no longer good.
+        :raises Exception: What DataZone answered.
+        """
         sent_at = self._loop.time()
         try:
             answer = await request(*arguments)
@@ -477,7 +525,7 @@ class RunPoller:
                 # Refused, but by somebody who knows us.
                 self.has_answered = True
             if is_rejected_credentials(error):
-                raise CredentialsRejectedError(str(error), arguments[0]) from error
+                raise CredentialsRejectedError(str(error), str(arguments[0])) from error
             raise
         rate.answered()
         self.has_answered = True
@@ -555,6 +603,27 @@ class HookSource:
             )
         )
 
+    async def start(self, request: RunRequest, client_token: str) -> MetadataGenerationRun:
+        return await self._in_thread(
+            lambda: self._hook.start_metadata_generation_run(
+                request.asset_identifier,
+                types=request.types,
+                owning_project_identifier=request.owning_project_identifier,
+                asset_revision=request.asset_revision,
+                client_token=client_token,
+                domain_identifier=request.domain_identifier,
+            )
+        )
+
+    async def list_of_asset(self, asset_identifier: str) -> list[MetadataGenerationRun]:
+        return await self._in_thread(
+            lambda: list(
+                self._hook.list_metadata_generation_runs(
+                    domain_identifier=self._domain_identifier, asset_identifier=asset_identifier
+                )
+            )
+        )
+
     async def _in_thread(self, request: Callable[[], T]) -> T:
         await asyncio.wait([self._client])
         return await asyncio.get_running_loop().run_in_executor(self._pool, request)
@@ -584,6 +653,7 @@ class _Shared:
         self.look_ups: dict[str, asyncio.Task[_Connection]] = {}
         self.pollers: dict[tuple[str, str], RunPoller] = {}
         self.rates: WeakValueDictionary[str, RequestRate] = WeakValueDictionary()
+        self.start_rates: WeakValueDictionary[str, RequestRate] = WeakValueDictionary()
 
     async def connection(self, parameters: HookParameters, *, rejected: str | None) -> _Connection:
         """
@@ -617,14 +687,22 @@ class _Shared:
         if poller is None:
             rate = self.rates.get(connection.fingerprint)
             if rate is None:
-                rate = self.rates[connection.fingerprint] = RequestRate(_requests_per_second())
+                rate = RequestRate(requests_per_second("max_requests_per_second"))
+                self.rates[connection.fingerprint] = rate
+            start_rate = self.start_rates.get(connection.fingerprint)
+            if start_rate is None:
+                # Just below the limit, which is known, and slow to come back to it: others share it.
+                start_rate = RequestRate(
+                    requests_per_second("max_starts_per_second"), jitter=0.02, recovery=0.995
+                )
+                self.start_rates[connection.fingerprint] = start_rate
 
             def forget() -> None:
                 if self.pollers.get(key) is poller:
                     del self.pollers[key]
 
             poller = self.pollers[key] = RunPoller(
-                HookSource(connection.hook, domain_identifier), rate, on_close=forget
+                HookSource(connection.hook, domain_identifier), rate, on_close=forget, start_rate=start_rate
             )
         return poller
 
@@ -632,10 +710,11 @@ class _Shared:
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
 
 
-def _requests_per_second() -> float:
-    value = conf.getfloat("datazone", "max_requests_per_second", fallback=10.0)
+def requests_per_second(option: str) -> float:
+    """Return what the section ``datazone`` of Airflow's configuration says of a rate."""
+    value = conf.getfloat("datazone", option, fallback=10.0)
     if not 0 < value < math.inf:
-        raise ValueError(f"[datazone] max_requests_per_second must be a number above 0, and is {value}.")
+        raise ValueError(f"[datazone] {option} must be a number above 0, and is {value}.")
     return float(value)
 
 
@@ -689,7 +768,7 @@ async def wait_for_run(
             log=log,
         )
 
-    return await _on_poller(parameters, domain_identifier, wait, about=run_identifier, log=log)
+    return await on_poller(parameters, domain_identifier, wait, about=run_identifier, log=log)
 
 
 async def cancel_run(
@@ -709,10 +788,10 @@ async def cancel_run(
     async def cancel(poller: RunPoller) -> MetadataGenerationRun:
         return await poller.cancel(run_identifier, log)
 
-    return await _on_poller(parameters, domain_identifier, cancel, about=run_identifier, log=log)
+    return await on_poller(parameters, domain_identifier, cancel, about=run_identifier, log=log)
 
 
-async def _on_poller(
+async def on_poller(
     parameters: HookParameters,
     domain_identifier: str,
     job: Callable[[RunPoller], Awaitable[T]],

@@ -1,0 +1,661 @@
+"""
+Generate metadata for many assets, at the speed that DataZone allows: one engine for worker and triggerer.
+
+Runs are started one after the other at the rate of ``[datazone] max_starts_per_second``, at most so many at a
+time, and waited for on the shared poller. What has become of each asset is in its row, and the rows can be
+carried from one process to the next. What a process did last before it was killed is in nobody's rows: the
+next one asks DataZone for the runs of those assets that may have been reached meanwhile, and each start has a
+client token that is the same whoever sends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from airflow_provider_datazone.exceptions import BatchFailedError, NotConfiguredError, QuotaUsedUpError
+from airflow_provider_datazone.hooks.datazone import is_conflict, is_not_found, is_permanent, is_transient
+from airflow_provider_datazone.metadata_generation import (
+    TERMINAL_STATUSES,
+    describe_failures,
+    judge,
+    names_used_up_quota,
+)
+from airflow_provider_datazone.submission import RunRequest, client_token, token_of
+from airflow_provider_datazone.triggers.run_poller import (
+    CredentialsRejectedError,
+    on_poller,
+    requests_per_second,
+)
+from airflow_provider_datazone.version_compat import task_state_store
+
+if TYPE_CHECKING:
+    import logging
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, TypeStat
+    from airflow_provider_datazone.triggers.run_poller import HookParameters, RunPoller
+
+ASSET_MEMBERS = frozenset({"asset_identifier", "asset_revision", "owning_project_identifier"})
+XCOM_RESULTS = "results"
+# How many failures a summary shows.
+FAILURES_SHOWN = 100
+# The keys in the task state store, and what one of them holds at most: Airflow warns beyond 64 KB.
+_STATE_KEY = "metadata_generation_batch"
+_STATE_SIZE = 60_000
+# Seconds between two lines of progress at least, and between two calls of `on_progress`.
+REPORT_INTERVAL = 30.0
+# Seconds for which Get may not know a run that was just started.
+GRACE = 30.0
+# Seconds by which the clocks of DataZone and of Airflow may differ.
+CLOCK_SKEW = 300.0
+LONGEST_PAUSE = 60.0
+# Seconds that a batch may take from a worker to a triggerer without another one having had it in between;
+# what happens in less is left to the client tokens.
+HAND_OVER = 60.0
+# Seconds in which the starts under way are to be answered when a batch is put down.
+SECONDS_TO_PUT_DOWN = 60.0
+
+
+@dataclass
+class AssetRow:
+    """
+    How far one asset of a batch has come.
+
+    :param asset_identifier: The asset.
+    :param asset_revision: Its revision, ``None`` for the latest.
+    :param owning_project_identifier: The project that owns it.
+    :param submission: Counts the runs that were meant for it.
+    :param run_identifier: The run, once it is known.
+    :param status: The run's status, once it has ended.
+    :param type_stats: The run's typeStats, once it has ended.
+    :param error: Why there is no run, or none that can be read.
+    """
+
+    asset_identifier: str
+    asset_revision: str | None
+    owning_project_identifier: str
+    submission: int = 1
+    run_identifier: str | None = None
+    status: str | None = None
+    type_stats: list[TypeStat] = field(default_factory=list)
+    error: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str | None, str]:
+        """What tells the assets of a batch apart."""
+        return self.asset_identifier, self.asset_revision, self.owning_project_identifier
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the asset needs nothing more."""
+        return self.status in TERMINAL_STATUSES or self.error is not None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a run is to be waited for."""
+        return self.run_identifier is not None and not self.is_done
+
+    def submit_anew(self) -> None:
+        """Forget what became of the last run, for another one."""
+        self.submission += 1
+        self.run_identifier = self.status = self.error = None
+        self.type_stats = []
+
+    def to_result(self) -> dict[str, Any]:
+        """Return the row of the XCom ``results``."""
+        result: dict[str, Any] = {
+            "asset": self.asset_identifier,
+            "run": self.run_identifier,
+            "status": self.status,
+            "typeStats": self.type_stats,
+        }
+        return result | {"error": self.error} if self.error else result
+
+
+def pack(rows: Iterable[AssetRow]) -> str:
+    """Return rows as a text that is small enough for thousands of them in a database's column."""
+    text = json.dumps([astuple(row) for row in rows], separators=(",", ":"))
+    return base64.b85encode(zlib.compress(text.encode())).decode()
+
+
+def unpack(packed: str) -> list[AssetRow]:
+    """Return the rows that :func:`pack` was given."""
+    return [AssetRow(*row) for row in json.loads(zlib.decompress(base64.b85decode(packed)))]
+
+
+def parse_assets(
+    asset_identifiers: Iterable[str | dict[str, str]], default_project: Callable[[], str]
+) -> tuple[list[AssetRow], int]:
+    """
+    Return a row for each asset, and how many more there were that are the same.
+
+    :param asset_identifiers: Identifiers, or dicts with ``asset_identifier``, ``asset_revision`` and
+        ``owning_project_identifier``.
+    :param default_project: Called for the project of assets that name none.
+    :raises ValueError: Something is none of that.
+    """
+    if isinstance(asset_identifiers, (str, Mapping)) or not isinstance(asset_identifiers, Iterable):
+        raise NotConfiguredError(
+            f"asset_identifiers must be a list, and is a {type(asset_identifiers).__name__}: "
+            "a template that did not render to a list?"
+        )
+    rows: dict[tuple[str, str | None, str], AssetRow] = {}
+    number = 0
+    project: str | None = None
+    for number, item in enumerate(asset_identifiers, start=1):
+        members = {"asset_identifier": item} if isinstance(item, str) else item
+        if not isinstance(members, Mapping) or not members.get("asset_identifier"):
+            raise NotConfiguredError(
+                f"Item {number} of asset_identifiers must be an identifier, or a dict with "
+                f"'asset_identifier', and is {item!r}."
+            )
+        if unknown := sorted(members.keys() - ASSET_MEMBERS):
+            raise NotConfiguredError(
+                f"Item {number} of asset_identifiers has {', '.join(unknown)}; it may have "
+                f"{', '.join(sorted(ASSET_MEMBERS))}."
+            )
+        owner = members.get("owning_project_identifier")
+        if not owner:
+            owner = project = project or default_project()
+        row = AssetRow(members["asset_identifier"], members.get("asset_revision") or None, owner)
+        rows.setdefault(row.key, row)
+    return list(rows.values()), number - len(rows)
+
+
+class Counts(NamedTuple):
+    """How many assets of a batch have come how far."""
+
+    total: int
+    succeeded: int
+    partially_succeeded: int
+    failed: int
+    canceled: int
+    active: int
+    not_started: int
+
+    @property
+    def done(self) -> int:
+        """How many need nothing more."""
+        return self.succeeded + self.partially_succeeded + self.failed + self.canceled
+
+    @classmethod
+    def of(cls, rows: list[AssetRow]) -> Counts:
+        """Count rows."""
+        statuses = [row.status for row in rows]
+        active = sum(row.is_active for row in rows)
+        done = sum(row.is_done for row in rows)
+        succeeded = statuses.count("SUCCEEDED")
+        partially_succeeded = statuses.count("PARTIALLY_SUCCEEDED")
+        canceled = statuses.count("CANCELED")
+        return cls(
+            total=len(rows),
+            succeeded=succeeded,
+            partially_succeeded=partially_succeeded,
+            failed=done - succeeded - partially_succeeded - canceled,
+            canceled=canceled,
+            active=active,
+            not_started=len(rows) - done - active,
+        )
+
+
+class Batch:
+    """
+    Runs for many assets.
+
+    :param rows: The assets; changed in place as they come further.
+    :param types: What to generate.
+    :param domain_identifier: The domain.
+    :param identity: What the client tokens are made of: the same for every try of the same submission.
+    :param began_at: Unix time in seconds from which runs of these assets are the batch's own.
+    :param max_concurrent_runs: Runs at a time at most.
+    :param poll_interval: Seconds between two looks at a run.
+    :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success.
+    :param log: The task's log.
+    :param on_progress: Called now and then while the batch goes on, for example to store the rows.
+    """
+
+    def __init__(
+        self,
+        rows: list[AssetRow],
+        *,
+        types: list[str],
+        domain_identifier: str,
+        identity: str,
+        began_at: float,
+        max_concurrent_runs: int,
+        poll_interval: float,
+        allow_partial_success: bool,
+        log: logging.Logger,
+        on_progress: Callable[[], None] | None = None,
+    ) -> None:
+        self.rows = rows
+        self._types = types
+        self._domain_identifier = domain_identifier
+        self._identity = identity
+        self._began_at = began_at
+        self._max_concurrent_runs = max_concurrent_runs
+        self._poll_interval = poll_interval
+        self._allow_partial_success = allow_partial_success
+        self._log = log
+        self._on_progress = on_progress
+        # Assets that somebody may have started a run for without a note of it in the rows.
+        self._uncertain: set[tuple[str, str | None, str]] = set()
+        self._stopped = self._quota_used_up = False
+        self._starting: set[asyncio.Task[bool]] = set()
+        self._progress = _Progress(rows, log)
+
+    async def run(self, parameters: HookParameters, *, noted_at: float) -> None:
+        """
+        Bring every asset to an end.
+
+        :param parameters: What makes the hook.
+        :param noted_at: Unix time in seconds up to which the rows tell everything.
+        :raises Exception: What ends the batch as a whole: the connection cannot be used, or is rejected.
+        """
+        self._stopped = False
+        self._quota_used_up = any(names_used_up_quota(row.type_stats) for row in self.rows)
+        self._progress.begin()
+        not_started = [row.key for row in self.rows if row.run_identifier is None and not row.is_done]
+        away = time.time() - noted_at
+        if away > HAND_OVER:
+            # How far somebody may have come since then, and what they were about to start.
+            reached = math.ceil(away * requests_per_second("max_starts_per_second"))
+            self._uncertain = set(not_started[: reached + self._max_concurrent_runs])
+        ticker = asyncio.ensure_future(self._tick())
+        try:
+            await on_poller(parameters, self._domain_identifier, self._work, about="", log=self._log)
+        finally:
+            ticker.cancel()
+
+    async def put_down(self) -> None:
+        """Start no more runs, and wait until those that are being started are known."""
+        self._stopped = True
+        if self._starting:
+            await asyncio.wait(self._starting, timeout=SECONDS_TO_PUT_DOWN)
+
+    # ----------------------------------------------------------------- work
+
+    async def _work(self, poller: RunPoller) -> None:
+        slots = asyncio.Semaphore(self._max_concurrent_runs)
+        tasks: set[asyncio.Task[None]] = set()
+        errors: list[BaseException] = []
+
+        def ended(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            slots.release()
+            if not task.cancelled() and (error := task.exception()):
+                errors.append(error)
+
+        # Those that are under way first: they have their slots already.
+        queue = sorted(
+            (row for row in self.rows if not row.is_done), key=lambda row: row.run_identifier is None
+        )
+        with poller.held():
+            try:
+                for row in queue:
+                    await slots.acquire()
+                    if row.run_identifier is None and not errors and self._may_start:
+                        await poller.start_rate.turn()
+                    if errors or (row.run_identifier is None and not self._may_start):
+                        break
+                    task = asyncio.ensure_future(self._bring_to_an_end(poller, row))
+                    tasks.add(task)
+                    task.add_done_callback(ended)
+                while tasks and not errors:
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.sleep(0)
+                if errors:
+                    raise errors[0]
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    @property
+    def _may_start(self) -> bool:
+        return not self._stopped and not self._quota_used_up
+
+    async def _bring_to_an_end(self, poller: RunPoller, row: AssetRow) -> None:
+        adopted = row.run_identifier is not None
+        while not row.is_done:
+            if row.run_identifier is None:
+                task = asyncio.ensure_future(self._start(poller, row))
+                self._starting.add(task)
+                try:
+                    adopted = await task
+                finally:
+                    self._starting.discard(task)
+                    task.cancel()
+                if row.run_identifier is None:
+                    break
+                self._progress.started += not adopted
+            if not row.is_done:
+                await self._wait(poller, row)
+            if row.status == "CANCELED" and adopted and self._may_start:
+                # By whoever ended the task before, and its runs with it.
+                row.submit_anew()
+        if names_used_up_quota(row.type_stats) and not self._quota_used_up:
+            self._quota_used_up = True
+            self._log.warning("The account's monthly quota is used up: no further runs are started.")
+        self._progress.note_end()
+
+    async def _start(self, poller: RunPoller, row: AssetRow) -> bool:
+        """Find or start the run of an asset; return whether it was there already."""
+        if row.key in self._uncertain:
+            self._uncertain.discard(row.key)
+            if await self._find(poller, row):
+                return True
+        request = RunRequest(
+            row.asset_identifier,
+            self._types,
+            self._domain_identifier,
+            row.owning_project_identifier,
+            row.asset_revision,
+        )
+        token = token_of(self._identity, request.fingerprint, row.submission)
+        pause = 1.0
+        while (adopted := await self._try_to_start(poller, row, request, token)) is None:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+            await poller.start_rate.turn()
+            if not self._may_start:
+                return False
+        return adopted
+
+    async def _try_to_start(
+        self, poller: RunPoller, row: AssetRow, request: RunRequest, token: str
+    ) -> bool | None:
+        """Return as :meth:`_start` does, or ``None`` where it is to be tried again."""
+        try:
+            run = await poller.ask(poller.start_rate, poller.source.start, request, token)
+        except CredentialsRejectedError:
+            raise
+        except Exception as error:
+            if is_transient(error):
+                self._progress.warning("Could not start a run just now, will try again: %s", error)
+                return None
+            if is_conflict(error) and await self._find(poller, row):
+                return True
+            _note_refusal(row, error)
+        else:
+            row.run_identifier = run.id
+        return False
+
+    async def _find(self, poller: RunPoller, row: AssetRow) -> bool:
+        """Look for a run of the batch that no row tells of."""
+        runs = [
+            run
+            for run in await poller.ask_in_turn(poller.source.list_of_asset, row.asset_identifier)
+            if set(run.types) == set(self._types)
+            and row.asset_revision in (None, run.asset_revision)
+            and (run.created_at is None or run.created_at.timestamp() >= self._began_at - CLOCK_SKEW)
+        ]
+        failed = [run for run in runs if run.is_terminal and not self._succeeded(run)]
+        left = [run for run in runs if run not in failed]
+        if not left:
+            row.submission = max(row.submission, len(failed) + 1)
+            return False
+        row.run_identifier = min(left, key=lambda run: run.is_terminal).id
+        return True
+
+    def _succeeded(self, run: MetadataGenerationRun) -> bool:
+        return judge(run, allow_partial_success=self._allow_partial_success).succeeded
+
+    async def _wait(self, poller: RunPoller, row: AssetRow) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + GRACE
+        while True:
+            try:
+                run = await poller.wait(
+                    str(row.run_identifier),
+                    run_type=None,
+                    poll_interval=self._poll_interval,
+                    timeout=None,
+                    log=self._progress,  # type: ignore[arg-type]
+                )
+            except CredentialsRejectedError:
+                raise
+            except Exception as error:
+                if is_not_found(error) and loop.time() < until:
+                    continue
+                _note_refusal(row, error)
+            else:
+                row.status, row.type_stats = run.status, run.type_stats
+            return
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL)
+            self._progress.report()
+            if self._on_progress is not None:
+                self._on_progress()
+
+
+def _note_refusal(row: AssetRow, error: Exception) -> None:
+    """Take note of what DataZone has against one asset; what else goes wrong is about all of them."""
+    if not isinstance(error, ClientError) and not is_permanent(error):
+        raise error
+    row.error = str(error)
+
+
+class _Progress:
+    """Tell how far a batch is; and stand for the log of each of its waits, which nobody would read."""
+
+    def __init__(self, rows: list[AssetRow], log: logging.Logger) -> None:
+        self.started = 0
+        self._rows = rows
+        self._log = log
+        self._began_at = self._reported_at = time.monotonic()
+        self._done = self._done_before = self._tenth = self._started_before = 0
+        self._warned_at: dict[str, float] = {}
+
+    def begin(self) -> None:
+        """Take note of what was done before this process came to it."""
+        self._began_at = self._reported_at = time.monotonic()
+        self._done = self._done_before = sum(row.is_done for row in self._rows)
+        self._tenth = self._tenths()
+
+    def note_end(self) -> None:
+        """Take note that an asset is done; each tenth is worth a line."""
+        self._done += 1
+        if self._tenths() > self._tenth or self._done == len(self._rows):
+            self.report()
+
+    def report(self) -> None:
+        """Write a line."""
+        counts = Counts.of(self._rows)
+        self._tenth = self._tenths()
+        now = time.monotonic()
+        elapsed, since = now - self._began_at, now - self._reported_at
+        starts = (self.started - self._started_before) / since if since else 0.0
+        self._reported_at, self._started_before = now, self.started
+        parts = [
+            f"{counts.done:,}/{counts.total:,} done",
+            f"{counts.succeeded + counts.partially_succeeded:,} succeeded",
+            f"{counts.failed + counts.canceled:,} failed",
+            f"{counts.active:,} active",
+            f"{starts:.1f} starts/s",
+        ]
+        done = counts.done - self._done_before
+        if done and counts.done < counts.total:
+            left = (counts.total - counts.done) * elapsed / done
+            parts.append(f"about {_duration(left)} left")
+        self._log.info(" · ".join(parts))
+
+    def _tenths(self) -> int:
+        return self._done * 10 // max(len(self._rows), 1)
+
+    # ------------------------------------------------------ the log of a wait
+
+    def debug(self, message: str, *arguments: Any) -> None:
+        self._log.debug(message, *arguments)
+
+    def info(self, message: str, *arguments: Any) -> None:
+        self._log.debug(message, *arguments)
+
+    def warning(self, message: str, *arguments: Any) -> None:
+        # Of the same trouble, which thousands of waits may have at a time, one line in a while.
+        now = time.monotonic()
+        if now - self._warned_at.get(message, -math.inf) >= REPORT_INTERVAL:
+            self._warned_at[message] = now
+            self._log.warning(message, *arguments)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+# ----------------------------------------------------------------- what a task makes of it
+
+
+class BatchMemory:
+    """
+    What a task remembers of its batch over its tries: all of it from Airflow 3.3 on, and nothing before.
+
+    :param context: The task's context.
+    :param domain_identifier: The domain.
+    :param types: What is generated.
+    """
+
+    def __init__(self, context: Context, domain_identifier: str, types: list[str]) -> None:
+        self.domain_identifier = domain_identifier
+        self.types = types
+        self._store = task_state_store(context)
+        self._max_tries = context["ti"].max_tries
+        request = [domain_identifier, sorted(types)]
+        record = (self._store.get(_STATE_KEY) if self._store is not None else None) or {}
+        if record.get("request") != request or record.get("succeeded") not in (None, self._max_tries):
+            # It asks for something else by now; or it had succeeded, and was cleared to be done again.
+            was_cleared = "succeeded" in record
+            record = {
+                "request": request,
+                "identity": client_token(context, request),
+                "began_at": _began_at(context, anew=was_cleared),
+                "parts": 0,
+            }
+            is_first = context["ti"].try_number == 1 or was_cleared
+            record["noted_at"] = time.time() if is_first else 0.0
+        self._record = record
+
+    @property
+    def identity(self) -> str:
+        """What the client tokens are made of."""
+        return str(self._record["identity"])
+
+    @property
+    def began_at(self) -> float:
+        """Unix time in seconds from which runs of the assets are the batch's own."""
+        return float(self._record["began_at"])
+
+    @property
+    def noted_at(self) -> float:
+        """Unix time in seconds up to which the rows tell everything."""
+        return float(self._record["noted_at"])
+
+    def recall(self, rows: list[AssetRow], *, allow_partial_success: bool) -> list[AssetRow]:
+        """
+        Return the rows as they were noted last; those that failed are to be done again.
+
+        :param rows: The assets that the task is about now.
+        :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success.
+        """
+        parts = (self._store.get(f"{_STATE_KEY}_{part}") for part in range(self._record["parts"]))
+        text = "".join(str(part) for part in parts)
+        known = {row.key: row for row in unpack(text)} if text else {}
+        recalled = [known.get(row.key, row) for row in rows]
+        for row in recalled:
+            if row.is_done and not _is_success(row, allow_partial_success):
+                if row.status is None:
+                    row.error = None
+                else:
+                    row.submit_anew()
+        return recalled
+
+    def note(self, rows: list[AssetRow], noted_at: float | None = None) -> None:
+        """Store the rows, which tell everything by now, or did at a time."""
+        self._record["noted_at"] = time.time() if noted_at is None else noted_at
+        if self._store is None:
+            return
+        text = pack(rows)
+        parts = [text[start : start + _STATE_SIZE] for start in range(0, len(text), _STATE_SIZE)]
+        for number, part in enumerate(parts):
+            self._store.set(f"{_STATE_KEY}_{number}", part)
+        self._record["parts"] = len(parts)
+        self._store.set(_STATE_KEY, self._record)
+
+    def note_success(self) -> None:
+        """Take note that the task succeeds: if it runs again, it was cleared."""
+        self._record["succeeded"] = self._max_tries
+        if self._store is not None:
+            self._store.set(_STATE_KEY, self._record)
+
+
+def _began_at(context: Context, *, anew: bool) -> float:
+    start_date = context["dag_run"].start_date
+    return time.time() if anew or start_date is None else start_date.timestamp()
+
+
+def _is_success(row: AssetRow, allow_partial_success: bool) -> bool:
+    return row.status == "SUCCEEDED" or (allow_partial_success and row.status == "PARTIALLY_SUCCEEDED")
+
+
+def summarise(
+    rows: list[AssetRow], duplicates: int, seconds: float, allow_partial_success: bool
+) -> dict[str, Any]:
+    """
+    Return the summary of a batch.
+
+    :param rows: Its assets.
+    :param duplicates: How many more there were that are the same.
+    :param seconds: How long it took.
+    :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success.
+    """
+    counts = Counts.of(rows)
+    failures = [row for row in rows if row.is_done and not _is_success(row, allow_partial_success)]
+    return {
+        "total": counts.total,
+        "succeeded": counts.succeeded,
+        "partially_succeeded": counts.partially_succeeded,
+        "failed": counts.failed,
+        "canceled": counts.canceled,
+        "not_started": counts.not_started,
+        "duplicates": duplicates,
+        "duration_seconds": round(seconds, 1),
+        "failures": [row.to_result() for row in failures[:FAILURES_SHOWN]],
+    }
+
+
+def require_few_failures(rows: list[AssetRow], max_failures: float, *, allow_partial_success: bool) -> None:
+    """
+    Let the task go on, or fail it.
+
+    :param max_failures: How many assets may fail, or as a ``float`` which share of them.
+    :raises QuotaUsedUpError: Assets were left, or failed, for the account's monthly quota.
+    :raises BatchFailedError: More assets failed than may.
+    """
+    failed = [row for row in rows if not _is_success(row, allow_partial_success)]
+    allowed = max_failures * len(rows) if isinstance(max_failures, float) else max_failures
+    if len(failed) <= allowed:
+        return
+    first = failed[0]
+    reason = first.error or describe_failures(first.type_stats) or first.status or "not started"
+    message = (
+        f"{len(failed):,} of {len(rows):,} assets have not succeeded, and {allowed:g} may; the first is "
+        f"{first.asset_identifier!r}, run {first.run_identifier!r}: {reason}"
+    )
+    if any(names_used_up_quota(row.type_stats) for row in rows):
+        not_started = sum(row.run_identifier is None and row.error is None for row in rows)
+        raise QuotaUsedUpError(
+            f"{message}. The account's monthly quota is used up: {not_started:,} were not started."
+        )
+    raise BatchFailedError(message)
