@@ -13,19 +13,26 @@ from airflow_provider_datazone.triggers.datazone import (
     DataZoneBatchMetadataGenerationTrigger,
     DataZoneMetadataGenerationRunTrigger,
 )
-from airflow_provider_datazone.version_compat import is_deferral_timeout, is_trigger_failure
+from airflow_provider_datazone.version_compat import (
+    RESUMES_RETRIES,
+    is_deferral_timeout,
+    is_trigger_failure,
+)
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
 
 T = TypeVar("T")
 
+# Says in which try a task was deferred.
+_XCOM_TRY = "deferred_in_try"
 # Seconds that Airflow waits for a trigger beyond the trigger's own deadline.
 _GRACE = 60
 
 
 def defer_until_run_ends(
     task: BaseOperator,
+    context: Context,
     *,
     started_at: float,
     timeout: float | None,
@@ -36,6 +43,7 @@ def defer_until_run_ends(
     Have a triggerer wait for a run, and go on with the task's ``execute_complete``.
 
     :param task: The operator or sensor.
+    :param context: Its context.
     :param started_at: Unix time in seconds at which the wait began.
     :param timeout: Seconds to wait from then, ``None`` for without end.
     :param kwargs: What ``execute_complete`` is to be told beside the event; lost with the trigger.
@@ -43,11 +51,12 @@ def defer_until_run_ends(
     """
     deadline = None if timeout is None else started_at + timeout
     trigger = DataZoneMetadataGenerationRunTrigger.for_task(task, deadline=deadline, **arguments)
-    defer(task, trigger, kwargs=kwargs)
+    defer(task, context, trigger, kwargs=kwargs)
 
 
 def defer(
     task: BaseOperator,
+    context: Context,
     trigger: DataZoneMetadataGenerationRunTrigger | DataZoneBatchMetadataGenerationTrigger,
     *,
     kwargs: dict[str, Any] | None = None,
@@ -56,9 +65,12 @@ def defer(
     Hand a task to a trigger, and go on with the task's ``execute_complete``.
 
     :param task: The operator or sensor.
+    :param context: Its context.
     :param trigger: The trigger, which keeps its deadline.
     :param kwargs: What ``execute_complete`` is to be told beside the event; lost with the trigger.
     """
+    if RESUMES_RETRIES:
+        context["ti"].xcom_push(key=_XCOM_TRY, value=context["ti"].try_number)
     left = None if trigger.deadline is None else trigger.deadline - time.time()
     task.defer(
         trigger=trigger,
@@ -70,15 +82,27 @@ def defer(
     raise AssertionError("defer raises")
 
 
-def resume(resume_execution: Callable[[], T], *, about: str, look_once_more: Callable[[str], T]) -> T:
+def resume(
+    task: BaseOperator,
+    context: Context,
+    resume_execution: Callable[[], T],
+    *,
+    about: str,
+    look_once_more: Callable[[str], T],
+) -> T:
     """
     Resume a deferred task; what went wrong with its trigger is told in a way that helps.
 
+    :param task: The operator or sensor.
+    :param context: Its context.
     :param resume_execution: Airflow's own way to do it.
     :param about: What was waited for.
     :param look_once_more: Called with a message where the time was up: nobody may have looked for a while.
     :raises WaitFailedError: The trigger failed without a word.
     """
+    if RESUMES_RETRIES and _deferred_in_try(context) != context["ti"].try_number:
+        result: T = task.execute(context)
+        return result
     try:
         return resume_execution()
     except Exception as error:
@@ -87,6 +111,12 @@ def resume(resume_execution: Callable[[], T], *, about: str, look_once_more: Cal
         if is_trigger_failure(error):
             raise WaitFailedError(f"The trigger that waited for {about} failed: {error}") from error
         raise
+
+
+def _deferred_in_try(context: Context) -> Any:
+    # Where a retry is resumed, the XComs of the try before are still there.
+    ti = context["ti"]
+    return ti.xcom_pull(task_ids=ti.task_id, key=_XCOM_TRY, map_indexes=ti.map_index)
 
 
 def run_of_event(event: dict[str, Any] | None) -> MetadataGenerationRun:

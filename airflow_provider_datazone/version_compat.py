@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.version_compat import get_base_airflow_version_tuple
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+# Airflow 3.0 and early 3.1 resume the retry of a deferred task where the try before had left off, with
+# its event, in place of executing it (apache/airflow#56704); can go with 3.1.
+RESUMES_RETRIES = (3, 0) <= get_base_airflow_version_tuple() < (3, 2)
 
 try:
     from airflow.sdk.log import mask_secret as mask_secret

@@ -255,6 +255,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
                 timeout = self.execution_timeout
                 defer_until_run_ends(
                     self,
+                    context,
                     started_at=started_at,
                     # Airflow 3 itself does not apply it while a task is deferred (apache/airflow#69678).
                     timeout=None if timeout is None else timeout.total_seconds(),
@@ -301,6 +302,8 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         with no_pointless_retry():
             return resume(
+                self,
+                context,
                 lambda: super(DataZoneStartMetadataGenerationRunOperator, self).resume_execution(
                     next_method, next_kwargs, context
                 ),
@@ -603,7 +606,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             memory = BatchMemory(context, domain_identifier, list_of_types(self.types))
             rows = memory.recall(rows, allow_partial_success=self.allow_partial_success)
             if self.deferrable:
-                self._defer(memory, rows, duplicates, started_at)
+                self._defer(context, memory, rows, duplicates, started_at)
             return self._work(context, memory, rows, duplicates, started_at)
 
     def _work(
@@ -643,7 +646,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             raise AirflowTaskTimeout("The batch has not ended in time; its runs go on.") from None
 
     def _defer(
-        self, memory: BatchMemory, rows: list[AssetRow], duplicates: int, started_at: float
+        self, context: Context, memory: BatchMemory, rows: list[AssetRow], duplicates: int, started_at: float
     ) -> NoReturn:
         timeout = self.execution_timeout
         trigger = DataZoneBatchMetadataGenerationTrigger.for_task(
@@ -662,7 +665,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             deadline=None if timeout is None else started_at + timeout.total_seconds(),
             cancel_on_kill=self.cancel_on_kill,
         )
-        defer(self, trigger)
+        defer(self, context, trigger)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         def time_out(message: str) -> NoReturn:
@@ -670,6 +673,8 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
 
         with no_pointless_retry():
             return resume(
+                self,
+                context,
                 lambda: super(DataZoneBatchMetadataGenerationOperator, self).resume_execution(
                     next_method, next_kwargs, context
                 ),
@@ -686,7 +691,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         rows, duplicates, started_at = unpack(event["rows"]), event["duplicates"], event["started_at"]
         memory.note(rows, event["noted_at"])
         if event["status"] == "checkpoint":
-            self._defer(memory, rows, duplicates, started_at)
+            self._defer(context, memory, rows, duplicates, started_at)
         if event["status"] == "timeout":
             raise AirflowTaskTimeout(event["message"])
         if event["status"] == "error":

@@ -108,6 +108,7 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
         timeout = self._execution_timeout if self._ends_by_execution_timeout else self.timeout
         return defer_until_run_ends(
             self,
+            context,
             started_at=started_at,
             timeout=timeout,
             run_identifier=self.run_identifier,
@@ -119,6 +120,8 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         with no_pointless_retry(), self._skips():
             return resume(
+                self,
+                context,
                 # Past BaseSensorOperator: there, versions differ in what soft_fail and never_fail turn into
                 # a skip (apache/airflow#61130), and all skip when a trigger failed (apache/airflow#71255).
                 lambda: super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context),

@@ -399,11 +399,19 @@ def test_trigger_survives_airflow_s_own_round_trip(airflow_database: None):
 class TaskInstance:
     """Stands for Airflow's, which runs in other tests; here only the way to it matters."""
 
+    task_id = "wait"
+    map_index = -1
+    try_number = 1
+
     def __init__(self) -> None:
-        self.pushed: dict[str, Any] = {}
+        # On Airflow 3.0 a deferred task says in which try it was.
+        self.pushed: dict[str, Any] = {"deferred_in_try": 1}
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
+
+    def xcom_pull(self, *, key: str, **_: Any) -> Any:
+        return self.pushed.get(key)
 
 
 def sensor(catalog: Catalog, run: str, **arguments: Any) -> DataZoneMetadataGenerationRunSensor:
@@ -417,7 +425,7 @@ def defer(**arguments: Any) -> TaskDeferred:
     with pytest.raises(TaskDeferred) as deferred:
         DataZoneMetadataGenerationRunSensor(
             **SENSOR_ARGUMENTS | {"aws_conn_id": "datazone_default"} | arguments
-        ).execute({})
+        ).execute({"ti": TaskInstance()})
     return deferred.value
 
 
@@ -462,14 +470,14 @@ def test_trouble_of_the_trigger_is_never_hidden_by_soft_fail(
 ):
     waiting = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
     with pytest.raises(error, match="run1" if event else "without an event"):
-        waiting.resume_execution("execute_complete", {"event": event}, {})
+        waiting.resume_execution("execute_complete", {"event": event}, {"ti": TaskInstance()})
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
 def test_trigger_that_crashed_is_never_hidden_by_soft_fail(soft_fail: bool):
     waiting = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
     with pytest.raises(WaitFailedError, match=r"run1.*Trigger failure"):
-        waiting.resume_execution("__fail__", {"error": "Trigger failure"}, {})
+        waiting.resume_execution("__fail__", {"error": "Trigger failure"}, {"ti": TaskInstance()})
 
 
 def test_execution_timeout_bounds_the_deferred_wait_too(catalog: Catalog):
@@ -481,7 +489,9 @@ def test_execution_timeout_bounds_the_deferred_wait_too(catalog: Catalog):
     assert deferred.trigger.deadline <= time.time() + 5
     waiting = sensor(catalog, catalog.start_run(), execution_timeout=timedelta(seconds=5))
     with pytest.raises(AirflowTaskTimeout, match="late"):
-        waiting.resume_execution("execute_complete", {"event": {"status": "timeout", "message": "late"}}, {})
+        waiting.resume_execution(
+            "execute_complete", {"event": {"status": "timeout", "message": "late"}}, {"ti": TaskInstance()}
+        )
 
 
 def test_rate_that_is_no_rate_is_named(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
@@ -505,7 +515,7 @@ def test_time_out_is_a_sensor_time_out_whoever_tells_of_it(
 ):
     waiting = sensor(catalog, catalog.start_run(in_progress_seconds=3600))
     with pytest.raises(AirflowSensorTimeout, match="in time"):
-        waiting.resume_execution(method, arguments, {})
+        waiting.resume_execution(method, arguments, {"ti": TaskInstance()})
 
 
 @pytest.mark.parametrize(("method", "arguments"), TIMED_OUT)
