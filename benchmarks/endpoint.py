@@ -1,9 +1,10 @@
 """
 An endpoint that answers as DataZone does, fast enough not to be what is measured.
 
-It knows runs ``r0`` to ``r<N-1>``. Once each of them has been looked at, the plan starts: all are active for
-a while, then some end one after the other, then all others at once. ``GET /report`` tells when each ended,
-and when which request came.
+``waits`` knows runs ``r0`` to ``r<N-1>``. Once each of them has been looked at, the plan starts: all are
+active for a while, then some end one after the other, then all others at once. ``starts`` knows no run until
+one is started, and refuses starts beyond the account's limit. ``GET /report`` tells what happened, and when
+which request came.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 PAGE_SIZE = 50
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
+LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 PATH = re.compile(r"/v2/domains/[^/]+/(metadata-generation-runs|notebook-runs)(?:/([^/]+))?")
 
 
@@ -114,7 +118,7 @@ class Runs:
         ends = {} if started is None else {run: started + life for run, life in self.life.items()}
         return json.dumps({"started": started, "ends": ends, "requests": self.requests})
 
-    def answer(self, target: str) -> tuple[int, str]:
+    def answer(self, target: str, _: bytes) -> tuple[int, str]:
         url = urlsplit(target)
         if url.path == "/report":
             return 200, self.report()
@@ -130,10 +134,100 @@ class Runs:
         return 200, self.list(query.get("status"), size, query.get("nextToken"))
 
 
-class Http(asyncio.Protocol):
-    """Just as much of HTTP/1.1 as GET over a connection that is kept takes."""
+class Starts:
+    """
+    Runs that are started, live for a while and succeed.
 
-    def __init__(self, answer: Callable[[str], tuple[int, str]]) -> None:
+    :param life: Seconds.
+    :param limit: Starts a second that the account may make; so many at once, after a pause.
+    """
+
+    def __init__(self, life: float, limit: float) -> None:
+        self.life = life
+        self.limit = limit
+        self.runs: dict[str, tuple[float, str, str]] = {}
+        # In the order in which they were started, and so in that in which they end.
+        self.active: dict[str, None] = {}
+        self.by_token: dict[str, str] = {}
+        self.requests: list[tuple[float, str, int]] = []
+        self._left, self._since = limit, time.monotonic()
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        while self.active and now - self.runs[run := next(iter(self.active))][0] >= self.life:
+            del self.active[run]
+
+    def _render(self, run: str, status: str, **more: Any) -> dict[str, Any]:
+        _, asset, created_at = self.runs[run]
+        return {
+            "domainId": "dzd_benchmark",
+            "id": run,
+            "status": status,
+            "target": {"type": "ASSET", "identifier": asset},
+            "types": TYPES,
+            "createdAt": created_at,
+            "createdBy": "benchmark",
+            "owningProjectId": "project",
+        } | more
+
+    def start(self, body: bytes) -> tuple[int, str]:
+        request = json.loads(body)
+        run = self.by_token.get(request["clientToken"])
+        if run is None:
+            now = time.monotonic()
+            self._left = min(self._left + (now - self._since) * self.limit, self.limit)
+            self._since = now
+            if self._left < 1:
+                self.requests.append((now, "refused", len(self.active)))
+                return 429, '{"message": "Rate exceeded"}'
+            self._left -= 1
+            run = f"r{len(self.runs)}"
+            created_at = datetime.now(timezone.utc).isoformat()
+            self.runs[run] = (now, request["target"]["identifier"], created_at)
+            self.active[run] = None
+            self.by_token[request["clientToken"]] = run
+        self.requests.append((time.monotonic(), "Start", len(self.active)))
+        return 201, json.dumps(self._render(run, "SUBMITTED"))
+
+    def _status(self, run: str) -> str:
+        age = time.monotonic() - self.runs[run][0]
+        return "SUBMITTED" if age < 1 else "IN_PROGRESS" if age < self.life else "SUCCEEDED"
+
+    def answer(self, target: str, body: bytes) -> tuple[int, str]:
+        self._sweep()
+        url = urlsplit(target)
+        if url.path == "/report":
+            return 200, json.dumps(
+                {"requests": self.requests, "assets": [run[1] for run in self.runs.values()]}
+            )
+        match = PATH.fullmatch(url.path)
+        if match is None or (match[2] and match[2] not in self.runs):
+            return 404, '{"message": "not found"}'
+        if body:
+            return self.start(body)
+        if match[2]:
+            self.requests.append((time.monotonic(), "Get", len(self.active)))
+            status = self._status(match[2])
+            stats = [{"type": name, "status": status} for name in TYPES]
+            return 200, json.dumps(self._render(match[2], status, typeStats=stats))
+        self.requests.append((time.monotonic(), "List", len(self.active)))
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        after = int(query.get("nextToken", -1))
+        found = [run for run in self.active if int(run[1:]) > after and self._status(run) == query["status"]]
+        page = found[:PAGE_SIZE]
+        answer: dict[str, Any] = {"items": [self._render(run, query["status"]) for run in page]}
+        if len(found) > PAGE_SIZE:
+            answer["nextToken"] = page[-1][1:]
+        return 200, json.dumps(answer)
+
+
+ERRORS = {404: b"ResourceNotFoundException", 429: b"ThrottlingException"}
+
+
+class Http(asyncio.Protocol):
+    """Just as much of HTTP/1.1 as requests over a connection that is kept take."""
+
+    def __init__(self, answer: Callable[[str, bytes], tuple[int, str]]) -> None:
         self._answer = answer
         self._received = b""
 
@@ -144,32 +238,44 @@ class Http(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         while (end := self._received.find(b"\r\n\r\n")) >= 0:
-            head, self._received = self._received[:end], self._received[end + 4 :]
-            status, text = self._answer(head.split(b" ", 2)[1].decode())
-            body = text.encode()
-            error = b"" if status == 200 else b"x-amzn-ErrorType: ResourceNotFoundException\r\n"
+            head = self._received[:end]
+            length = LENGTH.search(head)
+            whole = end + 4 + (int(length[1]) if length else 0)
+            if len(self._received) < whole:
+                return
+            body, self._received = self._received[end + 4 : whole], self._received[whole:]
+            status, text = self._answer(head.split(b" ", 2)[1].decode(), body)
+            answer = text.encode()
+            error = b"x-amzn-ErrorType: %s\r\n" % ERRORS[status] if status in ERRORS else b""
             self._transport.write(
                 b"HTTP/1.1 %d -\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s"
-                % (status, error, len(body), body)
+                % (status, error, len(answer), answer)
             )
 
 
-async def serve(runs: Runs) -> None:
+async def serve(service: Runs | Starts) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    server = await loop.create_server(lambda: Http(runs.answer), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(lambda: Http(service.answer), "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await stop.wait()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    waits = kinds.add_parser("waits")
     for name in ("number", "staggered"):
-        parser.add_argument(name, type=int)
+        waits.add_argument(name, type=int)
     for name in ("idle", "over", "gap"):
-        parser.add_argument(name, type=float)
-    asyncio.run(serve(Runs(**vars(parser.parse_args()))))
+        waits.add_argument(name, type=float)
+    starts = kinds.add_parser("starts")
+    for name in ("life", "limit"):
+        starts.add_argument(name, type=float)
+    arguments = vars(parser.parse_args())
+    kind = Runs if arguments.pop("kind") == "waits" else Starts
+    asyncio.run(serve(kind(**arguments)))
 
 
 if __name__ == "__main__":

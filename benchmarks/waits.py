@@ -166,7 +166,7 @@ def measure(scenario: Scenario, home: str) -> dict[str, Any]:
     plan = [scenario.number, scenario.staggered, scenario.idle, scenario.over, scenario.gap]
     load = os.getloadavg()[0]
     with subprocess.Popen(
-        [sys.executable, ENDPOINT, *map(str, plan)], stdout=subprocess.PIPE, text=True
+        [sys.executable, ENDPOINT, "waits", *map(str, plan)], stdout=subprocess.PIPE, text=True
     ) as endpoint:
         try:
             assert endpoint.stdout is not None
