@@ -25,6 +25,7 @@ from botocore.exceptions import ClientError
 from airflow_provider_datazone.exceptions import BatchFailedError, NotConfiguredError, QuotaUsedUpError
 from airflow_provider_datazone.hooks.datazone import is_conflict, is_not_found, is_permanent, is_transient
 from airflow_provider_datazone.metadata_generation import (
+    FAILURE_STATUSES,
     TERMINAL_STATUSES,
     describe_failures,
     judge,
@@ -64,7 +65,7 @@ LONGEST_PAUSE = 60.0
 # what happens in less is left to the client tokens.
 HAND_OVER = 60.0
 # Seconds in which the starts under way are to be answered when a batch is put down.
-SECONDS_TO_PUT_DOWN = 60.0
+SECONDS_TO_PUT_DOWN = 30.0
 
 
 @dataclass
@@ -173,6 +174,21 @@ def parse_assets(
     return list(rows.values()), number - len(rows)
 
 
+def check_bounds(max_concurrent_runs: int, max_failures: float) -> None:
+    """
+    Check what a batch is bounded by.
+
+    :raises ValueError: With such a bound it could not begin, or never end.
+    """
+    if max_concurrent_runs < 1:
+        raise NotConfiguredError(f"max_concurrent_runs must be at least 1, and is {max_concurrent_runs!r}.")
+    if max_failures < 0 or (isinstance(max_failures, float) and max_failures > 1):
+        raise NotConfiguredError(
+            "max_failures must be a number of assets, or as a float a share from 0.0 to 1.0, and is "
+            f"{max_failures!r}."
+        )
+
+
 class Counts(NamedTuple):
     """How many assets of a batch have come how far."""
 
@@ -223,6 +239,7 @@ class Batch:
     :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success.
     :param log: The task's log.
     :param on_progress: Called now and then while the batch goes on, for example to store the rows.
+    :param quota_used_up: Whether a run failed for the account's monthly quota, so that no other is started.
     """
 
     def __init__(
@@ -238,8 +255,10 @@ class Batch:
         allow_partial_success: bool,
         log: logging.Logger,
         on_progress: Callable[[], None] | None = None,
+        quota_used_up: bool = False,
     ) -> None:
         self.rows = rows
+        self.quota_used_up = quota_used_up
         self._types = types
         self._domain_identifier = domain_identifier
         self._identity = identity
@@ -251,7 +270,8 @@ class Batch:
         self._on_progress = on_progress
         # Assets that somebody may have started a run for without a note of it in the rows.
         self._uncertain: set[tuple[str, str | None, str]] = set()
-        self._stopped = self._quota_used_up = False
+        self._in_conflict: set[tuple[str, str | None, str]] = set()
+        self._stopped = self._was_away = False
         self._starting: set[asyncio.Task[bool]] = set()
         self._progress = _Progress(rows, log)
 
@@ -264,11 +284,11 @@ class Batch:
         :raises Exception: What ends the batch as a whole: the connection cannot be used, or is rejected.
         """
         self._stopped = False
-        self._quota_used_up = any(names_used_up_quota(row.type_stats) for row in self.rows)
         self._progress.begin()
         not_started = [row.key for row in self.rows if row.run_identifier is None and not row.is_done]
         away = time.time() - noted_at
-        if away > HAND_OVER:
+        self._was_away = away > HAND_OVER
+        if self._was_away:
             # How far somebody may have come since then, and what they were about to start.
             reached = math.ceil(away * requests_per_second("max_starts_per_second"))
             self._uncertain = set(not_started[: reached + self._max_concurrent_runs])
@@ -323,19 +343,17 @@ class Batch:
 
     @property
     def _may_start(self) -> bool:
-        return not self._stopped and not self._quota_used_up
+        return not self._stopped and not self.quota_used_up
 
     async def _bring_to_an_end(self, poller: RunPoller, row: AssetRow) -> None:
         adopted = row.run_identifier is not None
         while not row.is_done:
             if row.run_identifier is None:
+                # Shielded: what has been sent is to be known, also to whoever ends the batch meanwhile.
                 task = asyncio.ensure_future(self._start(poller, row))
                 self._starting.add(task)
-                try:
-                    adopted = await task
-                finally:
-                    self._starting.discard(task)
-                    task.cancel()
+                task.add_done_callback(self._started)
+                adopted = await asyncio.shield(task)
                 if row.run_identifier is None:
                     break
                 self._progress.started += not adopted
@@ -344,17 +362,31 @@ class Batch:
             if row.status == "CANCELED" and adopted and self._may_start:
                 # By whoever ended the task before, and its runs with it.
                 row.submit_anew()
-        if names_used_up_quota(row.type_stats) and not self._quota_used_up:
-            self._quota_used_up = True
+                if self._was_away:
+                    self._uncertain.add(row.key)
+                await poller.start_rate.turn()
+        if names_used_up_quota(row.type_stats) and not self.quota_used_up:
+            self.quota_used_up = True
             self._log.warning("The account's monthly quota is used up: no further runs are started.")
-        self._progress.note_end()
+        if row.is_done:
+            self._progress.note_end()
+
+    def _started(self, task: asyncio.Task[bool]) -> None:
+        self._starting.discard(task)
+        # Whoever still waits for it hears of an error; nobody else has to.
+        task.cancelled() or task.exception()
 
     async def _start(self, poller: RunPoller, row: AssetRow) -> bool:
         """Find or start the run of an asset; return whether it was there already."""
-        if row.key in self._uncertain:
-            self._uncertain.discard(row.key)
-            if await self._find(poller, row):
-                return True
+        pause = 1.0
+        while (adopted := await self._try_to_start(poller, row)) is None:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+            await poller.start_rate.turn()
+        return adopted
+
+    async def _try_to_start(self, poller: RunPoller, row: AssetRow) -> bool | None:
+        """Return as :meth:`_start` does, or ``None`` where it is to be tried again."""
         request = RunRequest(
             row.asset_identifier,
             self._types,
@@ -362,21 +394,14 @@ class Batch:
             row.owning_project_identifier,
             row.asset_revision,
         )
-        token = token_of(self._identity, request.fingerprint, row.submission)
-        pause = 1.0
-        while (adopted := await self._try_to_start(poller, row, request, token)) is None:
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
-            await poller.start_rate.turn()
+        try:
+            if row.key in self._uncertain:
+                if await self._find(poller, row):
+                    return True
+                self._uncertain.discard(row.key)
             if not self._may_start:
                 return False
-        return adopted
-
-    async def _try_to_start(
-        self, poller: RunPoller, row: AssetRow, request: RunRequest, token: str
-    ) -> bool | None:
-        """Return as :meth:`_start` does, or ``None`` where it is to be tried again."""
-        try:
+            token = token_of(self._identity, request.fingerprint, row.submission)
             run = await poller.ask(poller.start_rate, poller.source.start, request, token)
         except CredentialsRejectedError:
             raise
@@ -384,29 +409,44 @@ class Batch:
             if is_transient(error):
                 self._progress.warning("Could not start a run just now, will try again: %s", error)
                 return None
-            if is_conflict(error) and await self._find(poller, row):
-                return True
+            if is_conflict(error) and row.key not in self._in_conflict:
+                # There is a run already: look for it.
+                self._in_conflict.add(row.key)
+                self._uncertain.add(row.key)
+                return None
             _note_refusal(row, error)
         else:
             row.run_identifier = run.id
         return False
 
     async def _find(self, poller: RunPoller, row: AssetRow) -> bool:
-        """Look for a run of the batch that no row tells of."""
+        """Look for a run that no row tells of: an active one, or one of the batch that has succeeded."""
+        try:
+            listed = await poller.ask_in_turn(poller.source.list_of_asset, row.asset_identifier)
+        except ClientError as error:
+            if is_transient(error):
+                raise
+            self._progress.warning(
+                "Runs cannot be listed, so client tokens alone tell what was started: %s", error
+            )
+            return False
         runs = [
             run
-            for run in await poller.ask_in_turn(poller.source.list_of_asset, row.asset_identifier)
-            if set(run.types) == set(self._types)
-            and row.asset_revision in (None, run.asset_revision)
-            and (run.created_at is None or run.created_at.timestamp() >= self._began_at - CLOCK_SKEW)
+            for run in listed
+            if set(run.types) == set(self._types) and row.asset_revision in (None, run.asset_revision)
         ]
-        failed = [run for run in runs if run.is_terminal and not self._succeeded(run)]
-        left = [run for run in runs if run not in failed]
-        if not left:
-            row.submission = max(row.submission, len(failed) + 1)
-            return False
-        row.run_identifier = min(left, key=lambda run: run.is_terminal).id
-        return True
+        active = [run for run in runs if not run.is_terminal]
+        # Of the batch: what ended before it began was for somebody else.
+        ended = [run for run in runs if run.is_terminal and self._is_of_batch(run)]
+        succeeded = [run for run in ended if self._succeeded(run)]
+        for run in active + succeeded:
+            row.run_identifier = run.id
+            return True
+        row.submission = max(row.submission, len(ended) + 1)
+        return False
+
+    def _is_of_batch(self, run: MetadataGenerationRun) -> bool:
+        return run.created_at is None or run.created_at.timestamp() >= self._began_at - CLOCK_SKEW
 
     def _succeeded(self, run: MetadataGenerationRun) -> bool:
         return judge(run, allow_partial_success=self._allow_partial_success).succeeded
@@ -428,6 +468,9 @@ class Batch:
             except Exception as error:
                 if is_not_found(error) and loop.time() < until:
                     continue
+                if is_not_found(error):
+                    # It is gone, and a retry is not to wait for it.
+                    row.submit_anew()
                 _note_refusal(row, error)
             else:
                 row.status, row.type_stats = run.status, run.type_stats
@@ -542,9 +585,12 @@ class BatchMemory:
                 "identity": client_token(context, request),
                 "began_at": _began_at(context, anew=was_cleared),
                 "parts": 0,
+                "generation": 0,
             }
             is_first = context["ti"].try_number == 1 or was_cleared
             record["noted_at"] = time.time() if is_first else 0.0
+            if self._store is not None:
+                self._store.set(_STATE_KEY, record)
         self._record = record
 
     @property
@@ -569,9 +615,11 @@ class BatchMemory:
         :param rows: The assets that the task is about now.
         :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success.
         """
-        parts = (self._store.get(f"{_STATE_KEY}_{part}") for part in range(self._record["parts"]))
-        text = "".join(str(part) for part in parts)
-        known = {row.key: row for row in unpack(text)} if text else {}
+        try:
+            known = {row.key: row for row in self._read()}
+        except (ValueError, TypeError, zlib.error):
+            # Somebody has changed it; DataZone knows as much.
+            known, self._record["noted_at"] = {}, 0.0
         recalled = [known.get(row.key, row) for row in rows]
         for row in recalled:
             if row.is_done and not _is_success(row, allow_partial_success):
@@ -581,15 +629,24 @@ class BatchMemory:
                     row.submit_anew()
         return recalled
 
+    def _read(self) -> list[AssetRow]:
+        parts = [self._store.get(self._part(number)) for number in range(self._record["parts"])]
+        return unpack("".join(str(part) for part in parts)) if parts else []
+
+    def _part(self, number: int) -> str:
+        return f"{_STATE_KEY}_{self._record['generation']}_{number}"
+
     def note(self, rows: list[AssetRow], noted_at: float | None = None) -> None:
         """Store the rows, which tell everything by now, or did at a time."""
         self._record["noted_at"] = time.time() if noted_at is None else noted_at
         if self._store is None:
             return
+        # Beside those that are there, to which the record leads until it is written itself.
+        self._record["generation"] = 1 - self._record["generation"]
         text = pack(rows)
         parts = [text[start : start + _STATE_SIZE] for start in range(0, len(text), _STATE_SIZE)]
         for number, part in enumerate(parts):
-            self._store.set(f"{_STATE_KEY}_{number}", part)
+            self._store.set(self._part(number), part)
         self._record["parts"] = len(parts)
         self._store.set(_STATE_KEY, self._record)
 
@@ -635,25 +692,29 @@ def summarise(
     }
 
 
-def require_few_failures(rows: list[AssetRow], max_failures: float, *, allow_partial_success: bool) -> None:
+def require_few_failures(
+    rows: list[AssetRow], max_failures: float, *, allow_partial_success: bool, quota_used_up: bool
+) -> None:
     """
     Let the task go on, or fail it.
 
     :param max_failures: How many assets may fail, or as a ``float`` which share of them.
+    :param quota_used_up: Whether a run has failed for the account's monthly quota in this try.
     :raises QuotaUsedUpError: Assets were left, or failed, for the account's monthly quota.
     :raises BatchFailedError: More assets failed than may.
     """
     failed = [row for row in rows if not _is_success(row, allow_partial_success)]
-    allowed = max_failures * len(rows) if isinstance(max_failures, float) else max_failures
-    if len(failed) <= allowed:
+    share = len(failed) / max(len(rows), 1)
+    if (share if isinstance(max_failures, float) else len(failed)) <= max_failures:
         return
     first = failed[0]
-    reason = first.error or describe_failures(first.type_stats) or first.status or "not started"
+    failures = [stat for stat in first.type_stats if stat.get("status") in FAILURE_STATUSES]
+    reason = first.error or describe_failures(failures) or first.status or "not started"
     message = (
-        f"{len(failed):,} of {len(rows):,} assets have not succeeded, and {allowed:g} may; the first is "
-        f"{first.asset_identifier!r}, run {first.run_identifier!r}: {reason}"
+        f"{len(failed):,} of {len(rows):,} assets have not succeeded, with max_failures={max_failures}; "
+        f"the first is {first.asset_identifier!r}, run {first.run_identifier!r}: {reason}"
     )
-    if any(names_used_up_quota(row.type_stats) for row in rows):
+    if quota_used_up:
         not_started = sum(row.run_identifier is None and row.error is None for row in rows)
         raise QuotaUsedUpError(
             f"{message}. The account's monthly quota is used up: {not_started:,} were not started."

@@ -17,6 +17,7 @@ from airflow_provider_datazone.batch import (
     AssetRow,
     Batch,
     BatchMemory,
+    check_bounds,
     pack,
     parse_assets,
     require_few_failures,
@@ -596,6 +597,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         started_at = time.time()
         with no_pointless_retry():
+            check_bounds(self.max_concurrent_runs, self.max_failures)
             rows, duplicates = parse_assets(
                 self.asset_identifiers,
                 lambda: self.hook.resolve_owning_project_identifier(self.owning_project_identifier),
@@ -635,7 +637,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         finally:
             memory.note(rows)
         self._rows = []
-        return self._conclude(context, rows, duplicates, started_at, memory)
+        return self._conclude(context, rows, duplicates, started_at, memory, batch.quota_used_up)
 
     async def _within_execution_timeout(self, work: Awaitable[None]) -> None:
         """Time out in the event loop too: an alarm that goes off there may be taken for one asset's error."""
@@ -646,7 +648,13 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             raise AirflowTaskTimeout("The batch has not ended in time; its runs go on.") from None
 
     def _defer(
-        self, context: Context, memory: BatchMemory, rows: list[AssetRow], duplicates: int, started_at: float
+        self,
+        context: Context,
+        memory: BatchMemory,
+        rows: list[AssetRow],
+        duplicates: int,
+        started_at: float,
+        quota_used_up: bool = False,
     ) -> NoReturn:
         timeout = self.execution_timeout
         trigger = DataZoneBatchMetadataGenerationTrigger.for_task(
@@ -662,6 +670,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             allow_partial_success=self.allow_partial_success,
             started_at=started_at,
             duplicates=duplicates,
+            quota_used_up=quota_used_up,
             deadline=None if timeout is None else started_at + timeout.total_seconds(),
             cancel_on_kill=self.cancel_on_kill,
         )
@@ -691,12 +700,12 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         rows, duplicates, started_at = unpack(event["rows"]), event["duplicates"], event["started_at"]
         memory.note(rows, event["noted_at"])
         if event["status"] == "checkpoint":
-            self._defer(context, memory, rows, duplicates, started_at)
+            self._defer(context, memory, rows, duplicates, started_at, event["quota_used_up"])
         if event["status"] == "timeout":
             raise AirflowTaskTimeout(event["message"])
         if event["status"] == "error":
             raise WaitFailedError(event["message"], permanent=event.get("permanent", False))
-        return self._conclude(context, rows, duplicates, started_at, memory)
+        return self._conclude(context, rows, duplicates, started_at, memory, event["quota_used_up"])
 
     def _conclude(
         self,
@@ -705,13 +714,19 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         duplicates: int,
         started_at: float,
         memory: BatchMemory | None = None,
+        quota_used_up: bool = False,
     ) -> dict[str, Any]:
         summary = summarise(rows, duplicates, time.time() - started_at, self.allow_partial_success)
         if self.do_xcom_push:
             context["ti"].xcom_push(key=XCOM_RESULTS, value=[row.to_result() for row in rows])
             # Airflow itself pushes what a task returns, but not what it had to say before it failed.
             context["ti"].xcom_push(key="return_value", value=summary)
-        require_few_failures(rows, self.max_failures, allow_partial_success=self.allow_partial_success)
+        require_few_failures(
+            rows,
+            self.max_failures,
+            allow_partial_success=self.allow_partial_success,
+            quota_used_up=quota_used_up,
+        )
         if memory is not None:
             memory.note_success()
         return summary

@@ -170,7 +170,8 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
     Bring a batch of assets to an end, or as far as it comes in a while; one event.
 
     Each has ``rows``, the batch as :func:`~airflow_provider_datazone.batch.pack` has it, ``noted_at``, the
-    Unix time in seconds up to which they tell everything, and ``started_at`` and ``duplicates`` as given.
+    Unix time in seconds up to which they tell everything, and ``started_at`` and ``duplicates`` as given, and
+    ``quota_used_up``, whether a run failed for the account's monthly quota.
 
     - ``{"status": "ended"}``: there is nothing more to do.
     - ``{"status": "checkpoint"}``: there is; the rows are to be stored, and the rest deferred again.
@@ -188,6 +189,8 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
     :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success. Default ``True``.
     :param started_at: Unix time in seconds at which the task began, for the task.
     :param duplicates: How many assets were named more than once, for the task.
+    :param quota_used_up: Whether a run failed for the account's monthly quota, so that no other is started.
+        Default ``False``.
     :param checkpoint_interval: Seconds after which to hand the rows to the task. Default 600.
     :param deadline: Unix time in seconds at which to give up; by default never.
     :param aws_conn_id: As for :class:`DataZoneMetadataGenerationRunTrigger`, and so the following.
@@ -210,6 +213,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         allow_partial_success: bool = True,
         started_at: float = 0.0,
         duplicates: int = 0,
+        quota_used_up: bool = False,
         checkpoint_interval: float = 600,
         deadline: float | None = None,
         aws_conn_id: str | None = "aws_default",
@@ -230,6 +234,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         self.allow_partial_success = allow_partial_success
         self.started_at = started_at
         self.duplicates = duplicates
+        self.quota_used_up = quota_used_up
         self.checkpoint_interval = checkpoint_interval
         self.deadline = deadline
         self._batch: Any = None
@@ -247,6 +252,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
             poll_interval=self.poll_interval,
             allow_partial_success=self.allow_partial_success,
             log=self.log,
+            quota_used_up=self.quota_used_up,
         )
         deadline = math.inf if self.deadline is None else self.deadline
         work = asyncio.ensure_future(self._batch.run(self._hook_parameters(poller), noted_at=self.noted_at))
@@ -262,6 +268,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
             "noted_at": time.time(),
             "started_at": self.started_at,
             "duplicates": self.duplicates,
+            "quota_used_up": self._batch.quota_used_up,
         }
         if work.cancelled():
             if time.time() >= deadline:
@@ -279,6 +286,8 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         if not self.cancel_on_kill or self._batch is None:
             return
         poller = await _import_poller()
+        # What is being started just now is to be canceled as well.
+        await self._batch.put_down()
         active = [row.run_identifier for row in self._batch.rows if row.is_active]
         ended = await asyncio.gather(
             *(
