@@ -17,6 +17,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -161,6 +162,10 @@ def parse_assets(
                 f"Item {number} of asset_identifiers must be an identifier, or a dict with "
                 f"'asset_identifier', and is {item!r}."
             )
+        if not all(isinstance(value, str) for value in members.values() if value is not None):
+            raise NotConfiguredError(
+                f"Item {number} of asset_identifiers must have texts alone, and is {item!r}."
+            )
         if unknown := sorted(members.keys() - ASSET_MEMBERS):
             raise NotConfiguredError(
                 f"Item {number} of asset_identifiers has {', '.join(unknown)}; it may have "
@@ -271,7 +276,9 @@ class Batch:
         # Assets that somebody may have started a run for without a note of it in the rows.
         self._uncertain: set[tuple[str, str | None, str]] = set()
         self._in_conflict: set[tuple[str, str | None, str]] = set()
-        self._stopped = self._was_away = False
+        self._was_away = self._is_put_down = False
+        # Nothing is started as long as it is set.
+        self._halt = asyncio.Event()
         self._starting: set[asyncio.Task[bool]] = set()
         self._progress = _Progress(rows, log)
 
@@ -283,7 +290,7 @@ class Batch:
         :param noted_at: Unix time in seconds up to which the rows tell everything.
         :raises Exception: What ends the batch as a whole: the connection cannot be used, or is rejected.
         """
-        self._stopped = False
+        self._is_put_down = False
         self._progress.begin()
         not_started = [row.key for row in self.rows if row.run_identifier is None and not row.is_done]
         away = time.time() - noted_at
@@ -298,11 +305,16 @@ class Batch:
         finally:
             ticker.cancel()
 
-    async def put_down(self) -> None:
-        """Start no more runs, and wait until those that are being started are known."""
-        self._stopped = True
+    async def put_down(self, timeout: float = SECONDS_TO_PUT_DOWN) -> None:
+        """
+        Start no more runs, and wait until those that are being started are known.
+
+        :param timeout: Seconds to wait at most.
+        """
+        self._is_put_down = True
+        self._halt.set()
         if self._starting:
-            await asyncio.wait(self._starting, timeout=SECONDS_TO_PUT_DOWN)
+            await asyncio.wait(self._starting, timeout=timeout)
 
     # ----------------------------------------------------------------- work
 
@@ -322,6 +334,11 @@ class Batch:
             (row for row in self.rows if not row.is_done), key=lambda row: row.run_identifier is None
         )
         with poller.held():
+            # Of a poller before this one, whose credentials were rejected.
+            if self._starting:
+                await asyncio.wait(self._starting)
+            if not self._is_put_down:
+                self._halt.clear()
             try:
                 for row in queue:
                     await slots.acquire()
@@ -338,12 +355,13 @@ class Batch:
                 if errors:
                     raise errors[0]
             finally:
+                self._halt.set()
                 for task in tasks:
                     task.cancel()
 
     @property
     def _may_start(self) -> bool:
-        return not self._stopped and not self.quota_used_up
+        return not self._halt.is_set() and not self.quota_used_up
 
     async def _bring_to_an_end(self, poller: RunPoller, row: AssetRow) -> None:
         adopted = row.run_identifier is not None
@@ -380,7 +398,9 @@ class Batch:
         """Find or start the run of an asset; return whether it was there already."""
         pause = 1.0
         while (adopted := await self._try_to_start(poller, row)) is None:
-            await asyncio.sleep(pause)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._halt.wait(), pause)
+                return False
             pause = min(pause * 2, LONGEST_PAUSE)
             await poller.start_rate.turn()
         return adopted
@@ -480,8 +500,11 @@ class Batch:
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
             self._progress.report()
-            if self._on_progress is not None:
-                self._on_progress()
+            try:
+                if self._on_progress is not None:
+                    self._on_progress()
+            except Exception as error:
+                self._log.warning("How far the batch is could not be noted just now: %s", error)
 
 
 def _note_refusal(row: AssetRow, error: Exception) -> None:

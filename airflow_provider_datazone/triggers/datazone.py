@@ -286,8 +286,8 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         if not self.cancel_on_kill or self._batch is None:
             return
         poller = await _import_poller()
-        # What is being started just now is to be canceled as well.
-        await self._batch.put_down()
+        # What is being started just now is to be canceled as well; Airflow gives 30 seconds for all.
+        await self._batch.put_down(timeout=10)
         active = [row.run_identifier for row in self._batch.rows if row.is_active]
         ended = await asyncio.gather(
             *(
