@@ -15,7 +15,7 @@ export PIP_NO_INPUT := 1
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-demo: .venv/.installed ## Run the example DAG on a local DataZone: no AWS account, about half a minute
+demo: .venv/.installed ## Run the example DAGs on a local DataZone: no AWS account, about half a minute
 	@$(BIN)/python scripts/demo.py
 
 test: .venv/.installed .venvs/awscli/.installed ## Run the whole test suite

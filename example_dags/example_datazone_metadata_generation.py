@@ -48,7 +48,7 @@ with DAG(
         task_id="wait_for_run",
         domain_identifier="{{ params.domain_identifier }}",
         run_identifier="{{ params.run_identifier }}",
-        poke_interval=10,
+        poke_interval=5,
         timeout=timedelta(hours=1).total_seconds(),
         deferrable=True,
     )

@@ -1,5 +1,5 @@
 """
-`make demo`: the example DAG in real Airflow, against a local DataZone, without an AWS account.
+`make demo`: the example DAGs in real Airflow, against a local DataZone, without an AWS account.
 
 Airflow has a home of its own in `.demo/`, with a SQLite database; its log stays there to be read.
 """
@@ -14,7 +14,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,21 @@ from airflow_provider_datazone.testing import DataZoneServer
 REPOSITORY = Path(__file__).resolve().parents[1]
 HOME = REPOSITORY / ".demo"
 LOG = HOME / "airflow.log"
-DAG_ID = "example_datazone_metadata_generation"
+WAIT = "example_datazone_metadata_generation"
+ENRICH = "example_datazone_enrich_asset"
+Airflow = Callable[..., None]
+
+# One process for all commands, as most of the time goes into starting Airflow. It answers after each.
+COMMANDS = """
+import json, os, sys
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+from airflow.__main__ import main
+for command in sys.stdin:
+    sys.argv = ["airflow", *json.loads(command)]
+    main()
+    print("done", file=answers, flush=True)
+"""
 
 
 def main() -> int:
@@ -33,44 +48,62 @@ def main() -> int:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     with DataZoneServer() as datazone:
         step(f"A local DataZone answers at {datazone.endpoint_url}")
-        domain, run = start_run(datazone)
-        step(f"Domain {domain}, an asset 'orders', and metadata generation run {run}")
-        environment = airflow_environment(datazone)
-        step("Airflow makes its database")
-        airflow(environment, "db", "migrate")
-        step(f"Airflow runs the DAG {DAG_ID}: it waits for the run, then hands on its typeStats")
-        conf = json.dumps({"domain_identifier": domain, "run_identifier": run})
-        airflow(environment, "dags", "test", DAG_ID, "--conf", conf)
-    states, type_stats = results()
-    print("\nThe DAG's tasks:")
-    print_table(["task", "state"], states)
-    if type_stats is None or any(state == "failed" for _, state in states):
-        print(f"\nThe DAG failed; Airflow's log is {LOG.relative_to(REPOSITORY)}", file=sys.stderr)
-        return 1
-    print("\nThe typeStats that the task `report` pulled from XCom:")
-    print_table(
-        ["type", "status", "errorMessage"],
-        [(stat["type"], stat["status"], stat.get("errorMessage", "")) for stat in type_stats],
-    )
+        with command_line(airflow_environment(datazone)) as airflow:
+            step("Airflow makes its database")
+            airflow("db", "migrate")
+            domain, project = wait_for_a_run(datazone, airflow)
+            enrich_an_asset(datazone, airflow, domain, project)
     print(f"\nAirflow's log: {LOG.relative_to(REPOSITORY)}")
     return 0
 
 
-def start_run(datazone: DataZoneServer) -> tuple[str, str]:
-    """Create what somebody with a data catalog has: an asset, and a run that is going to end half well."""
-    asset = datazone.create_asset("orders")
+def wait_for_a_run(datazone: DataZoneServer, airflow: Airflow) -> tuple[str, str]:
+    """Wait for a run that somebody has started, and that is going to end half well."""
+    domain, project, asset = datazone.create_asset("orders")
     datazone.set_run_outcome(
-        asset.asset_identifier,
+        asset,
         statuses={"BUSINESS_NAMES": "FAILED"},
         error_messages={"BUSINESS_NAMES": "business name generation has reached monthly quota"},
     )
     run = datazone.client().start_metadata_generation_run(
-        domainIdentifier=asset.domain_identifier,
-        owningProjectIdentifier=asset.project_identifier,
-        target={"type": "ASSET", "identifier": asset.asset_identifier},
+        domainIdentifier=domain,
+        owningProjectIdentifier=project,
+        target={"type": "ASSET", "identifier": asset},
         types=["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
     )
-    return asset.domain_identifier, run["id"]
+    step(f"Domain {domain}, an asset 'orders', and metadata generation run {run['id']}")
+    step(f"Airflow runs the DAG {WAIT}: it waits for the run, then hands on its typeStats")
+    run_dag(airflow, WAIT, domain_identifier=domain, run_identifier=run["id"])
+    print("\nThe typeStats that the task `report` pulled from XCom:")
+    print_type_stats(xcom(WAIT, "report", "return_value"))
+    return domain, project
+
+
+def enrich_an_asset(datazone: DataZoneServer, airflow: Airflow, domain: str, project: str) -> None:
+    """Start a run for another asset, accept what it suggests, and publish that."""
+    _, _, asset = datazone.create_asset(
+        "customer_orders", domain_identifier=domain, project_identifier=project
+    )
+    print()
+    step(f"Another asset, 'customer_orders', at revision 1: {asset}")
+    step(f"Airflow runs the DAG {ENRICH}: it starts a run, waits, accepts what is sure, and publishes")
+    run_dag(
+        airflow,
+        ENRICH,
+        domain_identifier=domain,
+        owning_project_identifier=project,
+        asset_identifier=asset,
+    )
+    print("\nThe typeStats of the run that the task `start_run` started:")
+    print_type_stats(xcom(ENRICH, "start_run", "type_stats"))
+    found = datazone.client().get_asset(domainIdentifier=domain, identifier=asset)
+    listing = found["listing"]
+    print(
+        f"\nThe asset now, at revision {found['revision']}, "
+        f"as it is published in listing {listing['listingId']} ({listing['listingStatus']}):"
+    )
+    print_table(["field", "text"], texts(found))
+    print(f"\nLess sure, and left to people: {', '.join(suggestions(found))}")
 
 
 def airflow_environment(datazone: DataZoneServer) -> dict[str, str]:
@@ -86,34 +119,88 @@ def airflow_environment(datazone: DataZoneServer) -> dict[str, str]:
     }
 
 
-def airflow(environment: dict[str, str], *arguments: str) -> None:
-    """Run Airflow's command line; what it says goes to the log."""
-    with LOG.open("a") as log:
-        command = [sys.executable, "-m", "airflow", *arguments]
-        code = subprocess.run(
-            command, env=environment, stdout=log, stderr=log, cwd=HOME, check=False
-        ).returncode
-    if code:
-        tail = "".join(LOG.read_text(errors="replace").splitlines(keepends=True)[-15:])
-        print(textwrap.indent(tail, "    "), file=sys.stderr)
-        sys.exit(f"airflow {arguments[0]} {arguments[1]} failed; its log is {LOG.relative_to(REPOSITORY)}")
+@contextmanager
+def command_line(environment: dict[str, str]) -> Iterator[Airflow]:
+    """Have Airflow's command line, in a process of its own; what it says goes to the log."""
+    with (
+        LOG.open("w") as log,
+        subprocess.Popen(
+            [sys.executable, "-c", COMMANDS],
+            env=environment,
+            cwd=HOME,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
+
+        def airflow(*arguments: str) -> None:
+            print(json.dumps(arguments), file=process.stdin, flush=True)
+            if not process.stdout.readline():
+                tail = "".join(LOG.read_text(errors="replace").splitlines(keepends=True)[-15:])
+                print(textwrap.indent(tail, "    "), file=sys.stderr)
+                command = " ".join(arguments[:2])
+                sys.exit(f"airflow {command} failed; its log is {LOG.relative_to(REPOSITORY)}")
+
+        try:
+            yield airflow
+        finally:
+            process.kill()
 
 
-def results() -> tuple[list[tuple[str, str]], list[dict[str, Any]] | None]:
-    """Read what Airflow's database says of the tasks, and what `report` returned."""
+def run_dag(airflow: Airflow, dag: str, **conf: str) -> None:
+    """Run a DAG, and print what became of its tasks."""
+    airflow("dags", "test", dag, "--conf", json.dumps(conf))
+    states = query("SELECT task_id, state FROM task_instance WHERE dag_id = ? ORDER BY start_date", dag)
+    print("\nThe DAG's tasks:")
+    print_table(["task", "state"], states)
+    if not states or any(state not in ("success", "skipped") for _, state in states):
+        sys.exit(f"\nThe DAG failed; Airflow's log is {LOG.relative_to(REPOSITORY)}")
+
+
+def xcom(dag: str, task: str, key: str) -> Any:
+    """Read what a task has pushed."""
+    sql = "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = ?"
+    ((value,),) = query(sql, dag, task, key)
+    while isinstance(value, (str, bytes)):  # JSON in a column of type JSON
+        value = json.loads(value)
+    return value
+
+
+def query(sql: str, *values: str) -> list[tuple[Any, ...]]:
+    """Ask Airflow's database."""
     with closing(sqlite3.connect(HOME / "airflow.db")) as database:
-        states = database.execute("SELECT task_id, state FROM task_instance ORDER BY start_date").fetchall()
-        found = database.execute(
-            "SELECT value FROM xcom WHERE task_id = 'report' AND key = 'return_value'"
-        ).fetchone()
-    type_stats = found and found[0]
-    while isinstance(type_stats, (str, bytes)):  # JSON in a column of type JSON
-        type_stats = json.loads(type_stats)
-    return states, type_stats
+        return database.execute(sql, values).fetchall()
+
+
+def texts(asset: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what an asset says of itself and its columns."""
+    forms = {form["formName"]: json.loads(form["content"]) for form in asset["formsOutput"]}
+    columns = forms["ColumnBusinessMetadataForm"]["columnsBusinessMetadata"]
+    return [
+        ("name", asset["name"]),
+        *forms["AssetCommonDetailsForm"].items(),
+        *((f"column {column['columnIdentifier']}", column["description"]) for column in columns),
+    ]
+
+
+def suggestions(asset: dict[str, Any]) -> list[str]:
+    """Return what is suggested for an asset, and not accepted."""
+    (form,) = asset["readOnlyFormsOutput"]
+    return [
+        f"{field} {found[0]['suggestion']!r} ({found[0]['confidence']})"
+        for field, found in json.loads(form["content"])["fieldSuggestions"].items()
+    ]
 
 
 def step(text: str) -> None:
     print(f"[{time.monotonic() - STARTED:4.1f} s] {text}", flush=True)
+
+
+def print_type_stats(type_stats: list[dict[str, str]]) -> None:
+    header = ["type", "status", "errorMessage"]
+    print_table(header, [tuple(stat.get(key, "") for key in header) for stat in type_stats])
 
 
 def print_table(header: list[str], rows: list[tuple[str, ...]]) -> None:

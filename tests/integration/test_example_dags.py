@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import runpy
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
+import airflow
 import pytest
+from packaging.version import Version
 
 from tests.conftest import REPOSITORY
 
@@ -18,6 +23,33 @@ if TYPE_CHECKING:
 
 EXAMPLES = sorted((REPOSITORY / "example_dags").glob("*.py"))
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
+QUOTA = "business name generation has reached monthly quota"
+
+
+def load(name: str) -> dict[str, Any]:
+    """Import an example, and return its names."""
+    return runpy.run_path(str(REPOSITORY / f"example_dags/{name}.py"))
+
+
+def instances(dag_run: Any) -> dict[str, Any]:
+    """Return a DAG run's task instances, the mapped ones as `task[index]`."""
+    return {
+        ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": ti
+        for ti in dag_run.get_task_instances()
+    }
+
+
+def asset_of(catalog: Catalog, asset_identifier: str = "") -> dict[str, Any]:
+    """Read the asset as it is now."""
+    return catalog.server.client().get_asset(
+        domainIdentifier=catalog.domain_identifier, identifier=asset_identifier or catalog.asset_identifier
+    )
+
+
+def content_of(asset: dict[str, Any], form: str) -> dict[str, Any]:
+    """Return what a form of the asset says, empty where it has no such form."""
+    (content,) = [f["content"] for f in asset["formsOutput"] if f["formName"] == form] or ["{}"]
+    return json.loads(content)
 
 
 # Every warning that is laid at our door, and nobody else's: Airflow warns of itself too.
@@ -64,10 +96,9 @@ def test_metadata_generation_example_goes_the_way_of_the_run(
     run = catalog.start_run(
         *TYPES, statuses=statuses, error_messages=dict.fromkeys(statuses, "no luck"), polls=0
     )
-    names = runpy.run_path(str(REPOSITORY / "example_dags/example_datazone_metadata_generation.py"))
-    dag = names["wait_for_run"].dag
+    dag = load("example_datazone_metadata_generation")["wait_for_run"].dag
     dag_run = dag.test(run_conf={"domain_identifier": catalog.domain_identifier, "run_identifier": run})
-    found = {ti.task_id: ti for ti in dag_run.get_task_instances()}
+    found = instances(dag_run)
     # The report is there in each case, also after a failed run, with the typeStats.
     expected = [
         {"type": name, "status": statuses[name], "errorMessage": "no luck"}
@@ -83,3 +114,167 @@ def test_metadata_generation_example_goes_the_way_of_the_run(
             "BUSINESS_NAMES": "no luck"
         }
     assert dag_run.state == ("failed" if states["wait_for_run"] == "failed" else "success")
+
+
+def enrich(catalog: Catalog) -> dict[str, str]:
+    """Return what a user who triggers the second example fills in."""
+    return {
+        "domain_identifier": catalog.domain_identifier,
+        "owning_project_identifier": catalog.project_identifier,
+        "asset_identifier": catalog.asset_identifier,
+    }
+
+
+def test_enrich_example_accepts_what_is_sure_and_publishes_it(airflow_database: None, catalog: Catalog):
+    dag = load("example_datazone_enrich_asset")["start_run"].dag
+    dag_run = dag.test(run_conf=enrich(catalog))
+    found = instances(dag_run)
+    assert dag_run.state == "success"
+    assert {name: ti.state for name, ti in found.items()} == {
+        "start_run": "success",
+        "choose_path": "success",
+        "some_types_failed": "skipped",
+        "accept_predictions": "success",
+        "publish": "success",
+        "report": "success",
+    }
+    # Airflow 3.0 gives back "2" as a number.
+    assert str(found["accept_predictions"].xcom_pull(task_ids="accept_predictions")) == "2"
+    asset = asset_of(catalog)
+    assert asset["revision"] == "2"
+    assert asset["name"] == "Orders"
+    assert content_of(asset, "AssetCommonDetailsForm") == {"summary": "A summary of orders"}
+    # With a confidence of 0.7, the descriptions of columns are just sure enough; their names, with 0.6, are not.
+    assert content_of(asset, "ColumnBusinessMetadataForm") == {
+        "columnsBusinessMetadata": [
+            {"columnIdentifier": "order_id", "description": "What order_id says"},
+            {"columnIdentifier": "amount", "description": "What amount says"},
+        ]
+    }
+    (suggestions,) = asset["readOnlyFormsOutput"]
+    assert json.loads(suggestions["content"])["fieldSuggestions"].keys() == {
+        "columns[0].columnName",
+        "columns[1].columnName",
+    }
+    published = found["publish"].xcom_pull(task_ids="publish")
+    assert asset["listing"] == {"listingId": published["listingId"], "listingStatus": "ACTIVE"}
+    (request,) = [r for r in catalog.server.requests if r.operation == "CreateListingChangeSet"]
+    assert request.parameters["entityRevision"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "state", "states"),
+    [
+        (
+            {"BUSINESS_NAMES": "FAILED"},
+            "success",
+            {
+                "start_run": "success",
+                "some_types_failed": "success",
+                "accept_predictions": "skipped",
+                "publish": "skipped",
+                "report": "success",
+            },
+        ),
+        (
+            dict.fromkeys(TYPES, "FAILED"),
+            "failed",
+            {
+                "start_run": "failed",
+                "some_types_failed": "upstream_failed",
+                "accept_predictions": "upstream_failed",
+                "publish": "upstream_failed",
+                "report": "upstream_failed",
+            },
+        ),
+    ],
+    ids=["one fails", "all fail"],
+)
+def test_enrich_example_publishes_nothing_where_types_failed(
+    airflow_database: None, catalog: Catalog, statuses: dict[str, str], state: str, states: dict[str, str]
+):
+    catalog.server.set_run_outcome(
+        statuses=statuses, error_messages=dict.fromkeys(statuses, QUOTA), polls=0, times=None
+    )
+    dag = load("example_datazone_enrich_asset")["start_run"].dag
+    dag_run = dag.test(run_conf=enrich(catalog))
+    found = instances(dag_run)
+    assert dag_run.state == state
+    assert {name: found[name].state for name in states} == states
+    if states["some_types_failed"] == "success":
+        reasons = found["some_types_failed"].xcom_pull(task_ids="some_types_failed")
+        assert reasons == {"BUSINESS_NAMES": QUOTA}
+    # A quota that is used up is no reason to try again.
+    assert catalog.server.request_counts["StartMetadataGenerationRun"] == 1
+    asset = asset_of(catalog)
+    assert asset["revision"] == "1"
+    assert "listing" not in asset
+
+
+def test_enrich_example_starts_another_run_after_one_that_failed(airflow_database: None, catalog: Catalog):
+    catalog.server.set_run_outcome(statuses="FAILED", polls=0)
+    catalog.server.set_run_outcome(polls=0)
+    start_run = load("example_datazone_enrich_asset")["start_run"]
+    start_run.retry_delay = timedelta(0)
+    dag_run = start_run.dag.test(run_conf=enrich(catalog))
+    assert dag_run.state == "success"
+    assert instances(dag_run)["start_run"].try_number == 2
+    assert catalog.server.request_counts["CreateListingChangeSet"] == 1
+    runs = catalog.server.client().list_metadata_generation_runs(domainIdentifier=catalog.domain_identifier)
+    assert [run["status"] for run in runs["items"]] == ["FAILED", "SUCCEEDED"]
+
+
+@pytest.mark.skipif(Version(airflow.__version__) < Version("3.1"), reason="No human in the loop before 3.1")
+def test_enrich_example_with_a_human_in_the_loop():
+    source = (REPOSITORY / "example_dags/example_datazone_enrich_asset.py").read_text()
+    # What stands further in is code.
+    source = re.sub(r"^    #     (.*)$", r"    \1", source, flags=re.MULTILINE)
+    source = source.replace('return "accept_predictions"', 'return "approve"')
+    source = source.replace(">> [accept_predictions,", ">> [approve,")
+    names: dict[str, Any] = {}
+    exec(compile(source, "example", "exec"), names)
+    approve = names["approve"]
+    assert approve.upstream_task_ids == {"choose_path"}
+    assert approve.downstream_task_ids == {"accept_predictions"}
+    assert names["accept_predictions"].upstream_task_ids == {"approve"}
+
+
+@pytest.mark.parametrize("failing", [None, 1], ids=["all succeed", "one fails"])
+def test_enrich_many_example_accepts_for_each_asset_that_has_predictions(
+    airflow_database: None, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, failing: int | None
+):
+    connection = json.loads(catalog.server.connection)
+    connection["extra"] |= {
+        "domain_identifier": catalog.domain_identifier,
+        "owning_project_identifier": catalog.project_identifier,
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
+    assets = [
+        catalog.server.create_asset(
+            name,
+            domain_identifier=catalog.domain_identifier,
+            project_identifier=catalog.project_identifier,
+        ).asset_identifier
+        for name in ("orders", "items", "stores")
+    ]
+    catalog.server.set_run_outcome(polls=0, times=None)
+    if failing is not None:
+        catalog.server.set_run_outcome(
+            assets[failing], statuses="FAILED", error_messages={"BUSINESS_NAMES": QUOTA}, polls=0
+        )
+    names = load("example_datazone_enrich_many_assets")
+    dag_run = names["start_run"].dag.test(run_conf={"asset_identifiers": assets})
+    found = instances(dag_run)
+    succeeded = [asset for index, asset in enumerate(assets) if index != failing]
+    assert dag_run.state == ("success" if failing is None else "failed")
+    assert [found[f"start_run[{i}]"].state for i in range(3)] == [
+        "failed" if index == failing else "success" for index in range(3)
+    ]
+    assert [found[f"accept_predictions[{i}]"].state for i in range(len(succeeded))] == ["success"] * len(
+        succeeded
+    )
+    assert found["report"].state == ("success" if failing is None else "failed")
+    assert [asset_of(catalog, asset)["revision"] for asset in assets] == [
+        "2" if asset in succeeded else "1" for asset in assets
+    ]
+    assert catalog.server.request_counts["StartMetadataGenerationRun"] == 3

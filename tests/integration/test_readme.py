@@ -31,6 +31,15 @@ def test_first_dag_is_a_dag(monkeypatch: pytest.MonkeyPatch):
     assert names["wait"].dag.task_dict["show"].upstream_task_ids == {"wait"}
 
 
+def test_start_example_is_a_dag():
+    names: dict[str, object] = {}
+    exec(compile(block("python", "enrich_orders"), "README.md", "exec"), names)
+    start, accept = names["start"], names["accept"]
+    assert accept.upstream_task_ids == {"start"}
+    assert {start.aws_conn_id, accept.aws_conn_id} == {"datazone_default"}
+    assert (accept.rule, accept.threshold) == ("ALL", 0.8)
+
+
 def test_testing_example_runs(monkeypatch: pytest.MonkeyPatch):
     started: list[DataZoneServer] = []
 
