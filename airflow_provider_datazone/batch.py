@@ -521,18 +521,20 @@ class _Progress:
         self.started = 0
         self._rows = rows
         self._log = log
-        self._began_at = self._reported_at = time.monotonic()
+        self._began_at = self._first_end_at = self._reported_at = time.monotonic()
         self._done = self._done_before = self._tenth = self._started_before = 0
         self._warned_at: dict[str, float] = {}
 
     def begin(self) -> None:
         """Take note of what was done before this process came to it."""
-        self._began_at = self._reported_at = time.monotonic()
+        self._began_at = self._first_end_at = self._reported_at = time.monotonic()
         self._done = self._done_before = sum(row.is_done for row in self._rows)
         self._tenth = self._tenths()
 
     def note_end(self) -> None:
         """Take note that an asset is done; each tenth is worth a line."""
+        if self._done == self._done_before:
+            self._first_end_at = time.monotonic()
         self._done += 1
         if self._tenths() > self._tenth or self._done == len(self._rows):
             self.report()
@@ -542,7 +544,7 @@ class _Progress:
         counts = Counts.of(self._rows)
         self._tenth = self._tenths()
         now = time.monotonic()
-        elapsed, since = now - self._began_at, now - self._reported_at
+        since = now - self._reported_at
         starts = (self.started - self._started_before) / since if since else 0.0
         self._reported_at, self._started_before = now, self.started
         parts = [
@@ -552,11 +554,20 @@ class _Progress:
             f"{counts.active:,} active",
             f"{starts:.1f} starts/s",
         ]
-        done = counts.done - self._done_before
-        if done and counts.done < counts.total:
-            left = (counts.total - counts.done) * elapsed / done
+        if (left := self._seconds_left(counts, now)) is not None:
             parts.append(f"about {_duration(left)} left")
         self._log.info(" · ".join(parts))
+
+    def _seconds_left(self, counts: Counts, now: float) -> float | None:
+        """Estimate, once a tenth of this process' share says something."""
+        left, done = counts.total - counts.done, counts.done - self._done_before
+        if not left or done < 2 or done * 10 < counts.total - self._done_before:
+            return None
+        if counts.not_started and self.started:
+            # The last one is started at the pace so far, and then takes as long as the first did.
+            pace = (now - self._began_at) / self.started
+            return counts.not_started * pace + self._first_end_at - self._began_at
+        return left * (now - self._first_end_at) / (done - 1)
 
     def _tenths(self) -> int:
         return self._done * 10 // max(len(self._rows), 1)
