@@ -141,7 +141,9 @@ class Submission:
         return self._start(self._context["ti"].try_number)
 
     def _start(self, number: int, token: str | None = None) -> Submitted:
-        token = self._token or token or client_token(self._context, self._request.fingerprint, number)
+        if self._token is not None:
+            token = self._token
+        token = client_token(self._context, self._request.fingerprint, number) if token is None else token
         self._remember(number=number, token=token)
         try:
             run = self._hook.start_metadata_generation_run(

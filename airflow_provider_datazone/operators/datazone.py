@@ -254,6 +254,8 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
             run = self._first_look(self._run)
             if not run.is_terminal and self.deferrable:
                 timeout = self.execution_timeout
+                # From here on it is the trigger that cancels.
+                self._run = None
                 defer_until_run_ends(
                     self,
                     context,
@@ -406,9 +408,12 @@ class _DecideOnPredictionsOperator(_DataZoneOperator):
     def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
         super()._do_render_template_fields(*args, **kwargs)
         # Airflow shows rendered fields; DataZone's model marks these values as sensitive.
-        if isinstance(self.choices, list):
+        if isinstance(self.choices, str):
+            # It will be refused, but is shown before.
+            mask_secret(self.choices)
+        elif isinstance(self.choices, (list, tuple)):
             for choice in self.choices:
-                if isinstance(choice, dict) and isinstance(choice.get("editedValue"), str):
+                if isinstance(choice, dict) and choice.get("editedValue"):
                     mask_secret(choice["editedValue"])
 
     def _decide(self, *args: Any, **kwargs: Any) -> str:
@@ -457,7 +462,7 @@ class DataZoneAcceptPredictionsOperator(_DecideOnPredictionsOperator):
     :param choices: AWS's ``acceptChoices``, a list of
         ``{"predictionTarget": str, "predictionChoice"?: int, "editedValue"?: str}``. An ``editedValue`` is
         sensitive: it is in no log and no error of this provider, and masked where Airflow shows rendered
-        fields. (templated)
+        fields, if it is as long as Airflow wants a secret to be: 5 characters on Airflow 3. (templated)
     :param client_token: The same token accepts once. By default one that each try of the task comes to, until
         it is cleared. (templated)
     :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
