@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
@@ -34,6 +34,8 @@ from airflow_provider_datazone.get_provider_info import (
     UI_FIELD_BEHAVIOUR,
 )
 from airflow_provider_datazone.metadata_generation import ACTIVE_STATUSES, MetadataGenerationRun, one_line
+
+T = TypeVar("T")
 
 # What DataZone declares, and what the layers in front of it answer in the same cases.
 _THROTTLING_CODES = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException"})
@@ -298,23 +300,17 @@ class DataZoneHook(AwsBaseHook):
         .. seealso::
             https://docs.aws.amazon.com/datazone/latest/APIReference/API_ListMetadataGenerationRuns.html
         """
-        # Resolved before the iterator is handed out, so that the error comes from the call itself.
-        filters = {
-            "domain_identifier": self.resolve_domain_identifier(domain_identifier),
-            "status": status,
-            "run_type": run_type,
-            "asset_identifier": asset_identifier,
-            "page_size": page_size,
-        }
-        return self._iterate_runs(filters)
-
-    def _iterate_runs(self, filters: dict[str, Any]) -> Iterator[MetadataGenerationRun]:
-        next_token = None
-        while True:
-            runs, next_token = self.list_metadata_generation_runs_page(**filters, next_token=next_token)
-            yield from runs
-            if next_token is None:
-                return
+        return _iterate(
+            partial(
+                self.list_metadata_generation_runs_page,
+                # Resolved before the iterator is handed out, so that the error comes from the call itself.
+                domain_identifier=self.resolve_domain_identifier(domain_identifier),
+                status=status,
+                run_type=run_type,
+                asset_identifier=asset_identifier,
+                page_size=page_size,
+            )
+        )
 
     def find_active_metadata_generation_run(
         self,
@@ -369,7 +365,7 @@ class DataZoneHook(AwsBaseHook):
         :return: The page's runs, and where it leaves off, ``None`` on the last.
         """
         about = "listing metadata generation runs"
-        page = self._call(
+        items, following = self._call_for_page(
             "list_metadata_generation_runs",
             about,
             domainIdentifier=self.resolve_domain_identifier(domain_identifier),
@@ -379,13 +375,7 @@ class DataZoneHook(AwsBaseHook):
             maxResults=page_size,
             nextToken=next_token,
         )
-        if "items" not in page and page["ResponseMetadata"]["HTTPHeaders"].get("content-length", "2") != "2":
-            # The model allows for a bare `{}`; anything longer is a body that botocore could not read.
-            raise MalformedResponseError(f"DataZone answered without items ({about})")
-        following = page.get("nextToken") or None
-        if following is not None and following == next_token:
-            raise MalformedResponseError(f"DataZone answered with the same page again ({about})")
-        return [self._parse_run(item, about) for item in page.get("items", [])], following
+        return [self._parse_run(item, about) for item in items], following
 
     def cancel_metadata_generation_run(
         self, run_identifier: str, *, domain_identifier: str | None = None
@@ -619,6 +609,69 @@ class DataZoneHook(AwsBaseHook):
                 details["Message"] = str(details.get("Message", "")).replace(edited_value, "***")
             raise
 
+    # --------------------------------------------------------------- assets
+
+    def search_assets(
+        self,
+        *,
+        domain_identifier: str | None = None,
+        owning_project_identifier: str | None = None,
+        search_text: str | None = None,
+        filters: dict[str, Any] | None = None,
+        sort: dict[str, Any] | None = None,
+        additional_attributes: Sequence[str] | None = None,
+        page_size: int = 50,
+    ) -> Iterator[dict[str, Any]]:
+        """
+        Search a domain's inventory for assets, lazily: a page is asked for when it is needed.
+
+        DataZone cannot be asked for assets that lack something, a description for example: ask for all,
+        with ``additional_attributes=["FORMS"]`` where it may stand in a form, and look at each.
+
+        :param domain_identifier: The domain; default from the connection.
+        :param owning_project_identifier: Only assets of this project; by default of any that the caller may
+            see, the connection's ``owning_project_identifier`` notwithstanding.
+        :param search_text: Only assets with this text in an attribute that can be searched.
+        :param filters: AWS's ``FilterClause``: ``{"filter": {"attribute": str, "value": str}}``, or a list of
+            such clauses under ``and`` or ``or``. Attributes of a form are called ``FormName.attribute``.
+            ``operator`` and ``intValue`` need botocore 1.42.30.
+        :param sort: AWS's ``SearchSort``: ``{"attribute": str, "order"?: "ASCENDING" | "DESCENDING"}``;
+            by default the service's order.
+        :param additional_attributes: What else to answer, ``["FORMS"]`` for example.
+        :param page_size: Assets a request, 1 to 50. Default 50.
+        :return: The latest revisions of the assets as AWS's ``AssetItem``:
+            ``{"identifier": str, "name": str, "description"?: str, "typeIdentifier": str, ...}``.
+        :raises ValueError: No domain is known.
+        :raises botocore.exceptions.ClientError: DataZone refused.
+        :raises MalformedResponseError: An item was no asset.
+
+        .. seealso::
+            https://docs.aws.amazon.com/datazone/latest/APIReference/API_Search.html
+        """
+        return _iterate(
+            partial(
+                self._search_page,
+                # Resolved before the iterator is handed out, so that the error comes from the call itself.
+                domainIdentifier=self.resolve_domain_identifier(domain_identifier),
+                searchScope="ASSET",
+                owningProjectIdentifier=owning_project_identifier,
+                searchText=search_text,
+                filters=filters,
+                sort=sort,
+                additionalAttributes=additional_attributes,
+                maxResults=page_size,
+            )
+        )
+
+    def _search_page(
+        self, *, next_token: str | None, **request: Any
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        about = "searching for assets"
+        items, following = self._call_for_page("search", about, nextToken=next_token, **request)
+        if any("assetItem" not in item for item in items):
+            raise MalformedResponseError(f"DataZone answered with something that is no asset ({about})")
+        return [item["assetItem"] for item in items], following
+
     # ----------------------------------------------------------- connection
 
     def resolve_domain_identifier(self, domain_identifier: str | None = None) -> str:
@@ -781,6 +834,19 @@ class DataZoneHook(AwsBaseHook):
             )
         return response
 
+    def _call_for_page(
+        self, operation: str, about: str, /, **request: Any
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Send a request for a page; return its items, and where it leaves off."""
+        page = self._call(operation, about, **request)
+        if "items" not in page and page["ResponseMetadata"]["HTTPHeaders"].get("content-length", "2") != "2":
+            # The model allows for a bare `{}`; anything longer is a body that botocore could not read.
+            raise MalformedResponseError(f"DataZone answered without items ({about})")
+        following = page.get("nextToken") or None
+        if following is not None and following == request.get("nextToken"):
+            raise MalformedResponseError(f"DataZone answered with the same page again ({about})")
+        return page.get("items", []), following
+
     @contextmanager
     def _explain_errors(self, about: str, domain: str) -> Iterator[None]:
         """Complete an error with what it was about."""
@@ -806,6 +872,16 @@ class DataZoneHook(AwsBaseHook):
         except ValueError as error:
             # botocore takes a body that is no JSON for an empty answer.
             raise MalformedResponseError(f"DataZone answered with {error} ({about})") from error
+
+
+def _iterate(page: Callable[..., tuple[list[T], str | None]]) -> Iterator[T]:
+    """Go through all pages, each asked for when it is needed."""
+    next_token = None
+    while True:
+        items, next_token = page(next_token=next_token)
+        yield from items
+        if next_token is None:
+            return
 
 
 def _edited_values(choices: Sequence[dict[str, Any]]) -> list[str]:

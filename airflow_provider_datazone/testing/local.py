@@ -27,7 +27,15 @@ from moto.core.utils import get_service_model
 from . import models, urls
 from .models import datazone_backends
 from .responses import DataZoneResponse
-from .scenario import ACTIVE_STATUSES, TERMINAL_STATUSES, Fault, Request, RunOutcome, scenario
+from .scenario import (
+    ACTIVE_STATUSES,
+    ASSET_MEMBERS,
+    TERMINAL_STATUSES,
+    Fault,
+    Request,
+    RunOutcome,
+    scenario,
+)
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -252,6 +260,7 @@ class DataZoneControls:
         message: str | None = None,
         seconds: float | None = None,
         after: bool = False,
+        asset_identifier: str | None = None,
     ) -> None:
         """Make an operation fail. Several failures of one operation come in the order they were asked for.
 
@@ -268,16 +277,20 @@ class DataZoneControls:
         :param seconds: how long a request hangs before it is answered, in seconds. Default: until the server
             stops. Within a process (``mock_datazone``) a hanging request times out at once
         :param after: True carries the operation out and loses its answer. Default: False
-        :raises ValueError: for an unknown operation or error, or numbers that make no sense
+        :param asset_identifier: only requests that name this asset fail. Default: all
+        :raises ValueError: for an unknown operation or error, one that names no asset where one is given, or
+            numbers that make no sense
         """
         _check("operation", [operation], ("*", *get_service_model("datazone").operation_names))
         _check("error", [error], (*ERRORS, *WIRE_FAULTS))
+        if asset_identifier is not None and operation not in ("*", *ASSET_MEMBERS):
+            raise ValueError(f"A request for {operation} names no asset")
         if times is not None and times < 1:
             raise ValueError(f"times is at least 1, or None for all requests that follow: {times!r}")
         if seconds is not None and (error != "hang" or seconds < 0):
             raise ValueError(f"seconds, 0 or more, are for 'hang' alone: {seconds!r}")
         _ensure_reset_reaches_scenario()
-        scenario.add_fault(Fault(operation, error, times, message, seconds, after))
+        scenario.add_fault(Fault(operation, error, times, message, seconds, after, asset_identifier))
 
     @property
     def requests(self) -> list[Request]:
@@ -311,6 +324,7 @@ class DataZoneControls:
         project_identifier: str | None = None,
         type_identifier: str = "amazon.datazone.GlueTableAssetType",
         columns: Iterable[str] = ("order_id", "amount"),
+        description: str | None = None,
         region_name: str = "us-east-1",
     ) -> AssetIdentifiers:
         """Create an asset, with a domain and a project for it where none are given.
@@ -320,6 +334,7 @@ class DataZoneControls:
         :param project_identifier: the project in that domain. Default: a new one
         :param type_identifier: the asset's type. Default: a Glue table, which metadata can be generated for
         :param columns: the names of its columns. Default: two
+        :param description: the asset's description. Default: none
         :param region_name: the Region. Default: ``us-east-1``
         """
         client = _cached_client(region_name, self.endpoint_url)
@@ -344,6 +359,7 @@ class DataZoneControls:
                     "content": json.dumps(table),
                 }
             ],
+            **({} if description is None else {"description": description}),
         )
         return AssetIdentifiers(str(domain_identifier), str(project_identifier), asset["id"])
 

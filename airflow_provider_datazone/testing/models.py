@@ -7,11 +7,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import operator
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -40,6 +41,18 @@ SUPPORTED_ASSET_TYPES = (
 SUGGESTION_FORM = ("SuggestionForm", "amazon.datazone.SuggestionFormType")
 DETAILS_FORM = ("AssetCommonDetailsForm", "amazon.datazone.AssetCommonDetailsFormType")
 COLUMNS_FORM = ("ColumnBusinessMetadataForm", "amazon.datazone.ColumnBusinessMetadataFormType")
+# What a search for text looks at by default. Which attributes the service has indexed is not documented;
+# a description that was generated and accepted stands in the form.
+SEARCHED_ATTRIBUTES = ("name", "description", f"{DETAILS_FORM[0]}.summary")
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "EQ": operator.eq,
+    "GE": operator.ge,
+    "GT": operator.gt,
+    "LE": operator.le,
+    "LT": operator.lt,
+}
+# A token has at most 8192 characters, and carries a value that is sorted by.
+SORTED_CHARACTERS = 256
 UNKNOWN_RUN = "Requested prediction cannot be found in domain"
 UNKNOWN_ASSET = "The given Asset doesn't exist. Try creating Asset before accessing it."
 
@@ -61,22 +74,39 @@ class NumberedModel(BaseModel):
     number: int
 
 
+def _number(item: NumberedModel) -> list[Any]:
+    return [item.number]
+
+
 def _page(
-    items: Iterable[Numbered], max_results: int, next_token: str | None
+    items: Iterable[Numbered],
+    max_results: int,
+    next_token: str | None,
+    position: Callable[[Numbered], list[Any]] = _number,
+    descending: bool = False,
 ) -> tuple[list[Numbered], str | None]:
+    """A page of items, which come in the order of their positions, and where it leaves off."""
     # Not moto's paginator: its token names the first item of the next page and is an error once that item is
     # filtered out, as a run is that leaves the status asked for between two pages.
-    after = -1
     if next_token is not None:
         try:
-            after = int(base64.urlsafe_b64decode(next_token).decode())
+            after = json.loads(base64.urlsafe_b64decode(next_token))
         except (binascii.Error, ValueError):
             raise ValidationException("Invalid nextToken") from None
-    page = list(islice((item for item in items if item.number > after), max_results + 1))
+
+    def follows(item: Numbered) -> bool:
+        here = position(item)
+        try:
+            return bool(here < after if descending else here > after)
+        except TypeError:
+            raise ValidationException("Invalid nextToken") from None
+
+    left = items if next_token is None else (item for item in items if follows(item))
+    page = list(islice(left, max_results + 1))
     if len(page) <= max_results:
         return page, None
     page.pop()
-    return page, base64.urlsafe_b64encode(str(page[-1].number).encode()).decode()
+    return page, base64.urlsafe_b64encode(json.dumps(position(page[-1])).encode()).decode()
 
 
 class Project(BaseModel):
@@ -102,9 +132,10 @@ class Project(BaseModel):
         }
 
 
-class Asset(BaseModel):
+class Asset(NumberedModel):
     def __init__(
         self,
+        number: int,
         domain: Domain,
         project: Project,
         type_identifier: str,
@@ -112,6 +143,7 @@ class Asset(BaseModel):
         external_identifier: str | None,
         created_by: str,
     ):
+        self.number = number
         self.id = _new_id()
         self.domain = domain
         self.project = project
@@ -175,6 +207,50 @@ class Asset(BaseModel):
             content = {"fieldSuggestions": self.predictions}
             result["readOnlyFormsOutput"] = [_form(SUGGESTION_FORM, content)]
         return result
+
+    def to_item(self, forms: bool) -> dict[str, Any]:
+        """The asset as Search answers it: its latest revision as Get has it, with the forms or without."""
+        asset = self.to_dict()
+        additional = {name: asset.pop(name) for name in ("formsOutput", "readOnlyFormsOutput")}
+        for name in ("revision", "listing"):
+            asset.pop(name, None)
+        return {"identifier": asset.pop("id"), **asset, "additionalAttributes": additional if forms else None}
+
+    def values(self, attribute: str) -> list[Any]:
+        """What a search finds in an attribute, that of a form being ``FormName.attribute``.
+
+        Texts and numbers; nothing where there is no such attribute, or nothing in it.
+        """
+        latest = self._latest
+        form_name, _, name = attribute.partition(".")
+        if name:
+            forms = [_parsed(form) for form in latest["formsOutput"] if form["formName"] == form_name]
+            found = [form.get(name) for form in forms if isinstance(form, dict)]
+        else:
+            found = [
+                {
+                    "name": latest["name"],
+                    "description": latest["description"],
+                    "__DataZoneGlossaryTerms": latest["glossaryTerms"],
+                    "id": self.id,
+                    "identifier": self.id,
+                    "externalIdentifier": self.external_identifier,
+                    "typeIdentifier": self.type_identifier,
+                    "typeName": self.type_identifier,
+                    "owningProjectId": self.project.id,
+                    "creationTime": _milliseconds(self.revisions[0]["createdAt"]),
+                    # The documentation has two names for it: one in its text, one in its example.
+                    "lastUpdatedTime": _milliseconds(latest["createdAt"]),
+                    "lastUpdatedAt": _milliseconds(latest["createdAt"]),
+                }.get(attribute)
+            ]
+        flat = [item for value in found for item in (value if isinstance(value, list) else [value])]
+        return [item for item in flat if isinstance(item, (str, int, float)) and not isinstance(item, bool)]
+
+    def has_words(self, words: list[str], attributes: Iterable[str]) -> bool:
+        """Whether every word stands in one of the attributes, be it as a part of another."""
+        values = [str(value).casefold() for attribute in attributes for value in self.values(attribute)]
+        return all(any(word in value for value in values) for word in words)
 
     def add_predictions(self, run_type: str) -> None:
         """What a run of this type has to suggest, with a confidence that is always the same.
@@ -257,6 +333,53 @@ def _parsed(form: dict[str, Any]) -> Any:
 def _content(forms: dict[str, dict[str, Any]], form: tuple[str, str]) -> dict[str, Any]:
     content = _parsed(forms.get(form[0], {}))
     return content if isinstance(content, dict) else {}
+
+
+def _milliseconds(time: datetime) -> int:
+    # In whole numbers: what a timestamp is answered as, no more and no less.
+    return (time - datetime(1970, 1, 1)) // timedelta(milliseconds=1)
+
+
+def _words(text: str) -> list[str]:
+    """The words of a search: in quotes or not, in any order, in any case.
+
+    What the service makes of several words without quotes is not documented.
+    """
+    return text.replace('"', " ").casefold().split()
+
+
+def _clause(clause: dict[str, Any]) -> Callable[[Asset], bool]:
+    """What a clause of a search's filters asks of an asset."""
+    if len(clause) != 1:
+        raise ValidationException("A filter clause has exactly one member of: and, filter, or")
+    ((kind, value),) = clause.items()
+    if kind == "filter":
+        return _filter(value)
+    clauses = [_clause(inner) for inner in value]
+    combine = all if kind == "and" else any
+    return lambda asset: combine(matches(asset) for matches in clauses)
+
+
+def _filter(clause: dict[str, Any]) -> Callable[[Asset], bool]:
+    """What a filter asks of an asset.
+
+    What the service makes of texts that are not compared for equality, and of an empty value, is not
+    documented: here the one is refused, and what an asset does not have equals nothing.
+    """
+    attribute, name = clause["attribute"], clause.get("operator") or "EQ"
+    wanted = [clause[member] for member in ("value", "intValue") if clause.get(member) is not None]
+    if len(wanted) != 1:
+        raise ValidationException("A filter has either a value or an intValue")
+    is_text = isinstance(wanted[0], str)
+    if is_text and name == "TEXT_SEARCH":
+        words = _words(wanted[0])
+        return lambda asset: asset.has_words(words, [attribute])
+    if name not in (("EQ",) if is_text else COMPARISONS):
+        raise ValidationException(f"{name} does not go with {'a value' if is_text else 'an intValue'}")
+    compare = COMPARISONS[name]
+    return lambda asset: any(
+        compare(found, wanted[0]) for found in asset.values(attribute) if isinstance(found, str) == is_text
+    )
 
 
 class MetadataGenerationRun(ManagedState, NumberedModel):
@@ -527,7 +650,15 @@ class DataZoneBackend(BaseBackend):
     ) -> Asset:
         domain = self.get_domain(domain_identifier)
         project = domain.project(owning_project_identifier)
-        asset = Asset(domain, project, type_identifier, type_revision, external_identifier, self.user_id)
+        asset = Asset(
+            len(domain.assets),
+            domain,
+            project,
+            type_identifier,
+            type_revision,
+            external_identifier,
+            self.user_id,
+        )
         forms = [
             {
                 "formName": form["formName"],
@@ -543,6 +674,53 @@ class DataZoneBackend(BaseBackend):
 
     def get_asset(self, domain_identifier: str, identifier: str) -> Asset:
         return self.get_domain(domain_identifier).asset(identifier)
+
+    def search(
+        self,
+        domain_identifier: str,
+        search_scope: str,
+        owning_project_identifier: str | None,
+        search_text: str | None,
+        search_in: list[dict[str, Any]] | None,
+        filters: dict[str, Any] | None,
+        sort: dict[str, Any] | None,
+        additional_attributes: list[str] | None,
+        max_results: int | None,
+        next_token: str | None,
+    ) -> tuple[list[dict[str, Any]], str | None, int]:
+        """The items of a page, where it leaves off, and how many there are on all pages."""
+        if domain_identifier not in self.domains:
+            # Search declares no ResourceNotFoundException.
+            raise AccessDeniedException(f"User is not permitted to search domain {domain_identifier}")
+        domain = self.domains[domain_identifier]
+        matches = _clause(filters) if filters is not None else lambda _: True
+        words = _words(search_text or "")
+        attributes = [item["attribute"] for item in search_in or []] or SEARCHED_ATTRIBUTES
+        descending = (sort or {}).get("order") == "DESCENDING"
+
+        def position(asset: Asset) -> list[Any]:
+            # What has no value comes last either way, and what is equal the oldest first.
+            number = -asset.number if descending else asset.number
+            values = asset.values(sort["attribute"]) if sort else []
+            if not values:
+                return [-1 if descending else 2, 0, number]
+            if isinstance(values[0], str):
+                return [1, values[0][:SORTED_CHARACTERS], number]
+            return [0, values[0], number]
+
+        found = [
+            asset
+            # There are no glossaries and no data products.
+            for asset in (domain.assets.values() if search_scope == "ASSET" else ())
+            if owning_project_identifier in (None, asset.project.id)
+            and asset.has_words(words, attributes)
+            and matches(asset)
+        ]
+        found.sort(key=position, reverse=descending)
+        page, following = _page(found, max_results or 50, next_token, position, descending)
+        # Time series and the rationale of a match are asked for in vain: both are optional.
+        forms = "FORMS" in (additional_attributes or ())
+        return [domain.asset(asset.id).to_item(forms) for asset in page], following, len(found)
 
     def create_listing_change_set(
         self,

@@ -107,6 +107,28 @@ class DataZoneResponse(BaseResponse):
         asset = self.backend.get_asset(params["domainIdentifier"], params["identifier"])
         return ActionResult(asset.to_dict(params.get("revision")))
 
+    def search(self) -> ActionResult:
+        params = self._get_params()
+        items, next_token, total = self.backend.search(
+            domain_identifier=params["domainIdentifier"],
+            search_scope=params["searchScope"],
+            owning_project_identifier=params.get("owningProjectIdentifier"),
+            search_text=params.get("searchText"),
+            search_in=params.get("searchIn"),
+            filters=params.get("filters"),
+            sort=params.get("sort"),
+            additional_attributes=params.get("additionalAttributes"),
+            max_results=params.get("maxResults"),
+            next_token=params.get("nextToken"),
+        )
+        return ActionResult(
+            {
+                "items": [{"assetItem": item} for item in items],
+                "nextToken": next_token,
+                "totalMatchCount": total,
+            }
+        )
+
     def create_listing_change_set(self) -> ActionResult:
         params = self._get_params()
         return ActionResult(

@@ -14,6 +14,15 @@ from typing import Any, NamedTuple
 
 ACTIVE_STATUSES = ("SUBMITTED", "IN_PROGRESS")
 TERMINAL_STATUSES = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELED")
+#: The operations whose requests name an asset, and where.
+ASSET_MEMBERS = {
+    "StartMetadataGenerationRun": ("target", "identifier"),
+    "ListMetadataGenerationRuns": ("targetIdentifier",),
+    "AcceptPredictions": ("identifier",),
+    "RejectPredictions": ("identifier",),
+    "CreateListingChangeSet": ("entityIdentifier",),
+    "GetAsset": ("identifier",),
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,13 @@ class Fault:
     message: str | None
     seconds: float | None
     after: bool
+    asset_identifier: str | None = None
+
+    def hits(self, request: Request) -> bool:
+        """Whether a request is one of those that are to fail."""
+        if self.operation not in (request.operation, "*"):
+            return False
+        return self.asset_identifier is None or self.asset_identifier == _named_asset(request)
 
 
 class Scenario:
@@ -105,10 +121,11 @@ class Scenario:
 
     def receive(self, operation: str, parameters: dict[str, Any]) -> Fault | None:
         """Take note of a request, and say how it is to fail, if it is."""
+        request = Request(operation, _without_edited_values(parameters))
         with self._lock:
-            self._requests.append(Request(operation, _without_edited_values(parameters)))
+            self._requests.append(request)
             for fault in self._faults:
-                if fault.operation in (operation, "*"):
+                if fault.hits(request):
                     if fault.times is not None:
                         fault.times -= 1
                         if not fault.times:
@@ -121,6 +138,15 @@ class Scenario:
         """What was requested so far."""
         with self._lock:
             return list(self._requests)
+
+
+def _named_asset(request: Request) -> Any:
+    """The asset that a request names, as far as it names one."""
+    value: Any = request.parameters
+    for member in ASSET_MEMBERS.get(request.operation, (None,)):
+        # What was sent need not be what the service model asks for.
+        value = value.get(member) if isinstance(value, dict) else None
+    return value
 
 
 def _without_edited_values(value: Any) -> Any:

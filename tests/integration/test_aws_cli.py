@@ -119,6 +119,26 @@ def test_list_gathers_every_page(aws: CommandLine, asset: AssetIdentifiers) -> N
     assert [item["id"] for item in listed["items"]] == runs
 
 
+def test_assets_are_searched_page_by_page(
+    aws: CommandLine, server: DataZoneServer, asset: AssetIdentifiers
+) -> None:
+    of_domain, of_project = asset.domain_identifier, asset.project_identifier
+    for name, description in (("customers", "Who ordered"), ("returns", None)):
+        server.create_asset(
+            name, description=description, domain_identifier=of_domain, project_identifier=of_project
+        )
+    everything = ["--domain-identifier", of_domain, "--search-scope", "ASSET"]
+    listed = aws("search", *everything, "--page-size", "2", "--sort", "attribute=name,order=DESCENDING")
+    assert [item["assetItem"]["name"] for item in listed["items"]] == ["returns", "orders", "customers"]
+    named = json.dumps({"filter": {"attribute": "name", "value": "orders"}})
+    found = aws("search", *everything, "--filters", named, "--additional-attributes", "FORMS")
+    (item,) = [item["assetItem"] for item in found["items"]]
+    assert item["identifier"] == asset.asset_identifier
+    assert [form["formName"] for form in item["additionalAttributes"]["formsOutput"]] == ["GlueTableForm"]
+    found = aws("search", *everything, "--search-text", "order", "--owning-project-identifier", of_project)
+    assert [item["assetItem"].get("description") for item in found["items"]] == [None, "Who ordered"]
+
+
 def test_a_run_is_canceled_once(aws: CommandLine, asset: AssetIdentifiers) -> None:
     run = start(aws, asset, "BUSINESS_NAMES")["id"]
     assert aws("cancel-metadata-generation-run", *of(run, asset)) == {}

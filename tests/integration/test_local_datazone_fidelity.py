@@ -12,6 +12,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
+from moto.core.utils import get_service_model
 
 from airflow_provider_datazone.testing import AssetIdentifiers, DataZoneServer
 
@@ -34,6 +35,7 @@ OPERATIONS = {
     "ListDomains",
     "ListMetadataGenerationRuns",
     "RejectPredictions",
+    "Search",
     "StartMetadataGenerationRun",
 }
 PUBLISHED_ERRORS = {
@@ -46,6 +48,11 @@ PUBLISHED_ERRORS = {
     "ServiceQuotaExceededException": 402,
     "ConflictException": 409,
 }
+# Before botocore 1.42.30 a filter has an attribute and a value, and no more.
+with_operators = pytest.mark.skipif(
+    "operator" not in get_service_model("datazone").shape_for("Filter").members,
+    reason="botocore has no operators yet",
+)
 ROLE = "arn:aws:iam::123456789012:role/service-role/AmazonDataZoneDomainExecution"
 
 
@@ -249,6 +256,19 @@ def test_every_answer_of_every_operation_follows_the_service_model(wire: Wire) -
     )
     client.get_asset(**of_asset)
     client.get_asset(**of_asset, revision="1")
+    start(wire, where, types=[DESCRIPTIONS])
+    client.create_asset(
+        domainIdentifier=domain,
+        owningProjectIdentifier=project,
+        name="the least",
+        typeIdentifier="amazon.datazone.GlueTableAssetType",
+    )
+    search = {"domainIdentifier": domain, "searchScope": "ASSET"}
+    everything = ["FORMS", "TIME_SERIES_DATA_POINT_FORMS", "TEXT_MATCH_RATIONALE"]
+    token = client.search(**search, additionalAttributes=everything, maxResults=1)["nextToken"]
+    client.search(**search, nextToken=token)
+    client.search(**search, searchText="nothing like it")
+    client.search(domainIdentifier=domain, searchScope="GLOSSARY_TERM")
     assert {operation.name for operation, _ in wire.answers} == OPERATIONS
     assert wire.wrong == []
 
@@ -390,6 +410,100 @@ def test_start_in_an_unknown_domain_or_project_is_not_found(
     assert error_of(info)[:2] == (404, "ResourceNotFoundException")
 
 
+def search(wire: Wire, asset: AssetIdentifiers, **kwargs: Any) -> Any:
+    return wire.client.search(
+        **{"domainIdentifier": asset.domain_identifier, "searchScope": "ASSET", **kwargs}
+    )
+
+
+def test_sample_search_answers_summaries_and_their_count(wire: Wire, asset: AssetIdentifiers) -> None:
+    of_domain = {
+        "domain_identifier": asset.domain_identifier,
+        "project_identifier": asset.project_identifier,
+    }
+    wire.server.create_asset("blab", **of_domain)
+    wire.server.create_asset("other", description="blab", **of_domain)
+    search(
+        wire,
+        asset,
+        searchIn=[{"attribute": "name"}],
+        searchText='"blab"',
+        owningProjectIdentifier=asset.project_identifier,
+    )
+    (item,) = wire.last["items"]
+    assert set(item["assetItem"]) == {
+        "createdAt",
+        "createdBy",
+        "domainId",
+        "firstRevisionCreatedAt",
+        "firstRevisionCreatedBy",
+        "identifier",
+        "name",
+        "owningProjectId",
+        "typeIdentifier",
+        "typeRevision",
+    }
+    assert item["assetItem"]["name"] == "blab"
+    assert wire.last["totalMatchCount"] == 1
+
+
+@with_operators
+def test_sample_search_compares_numbers_between_two_bounds(wire: Wire, asset: AssetIdentifiers) -> None:
+    form = {"formName": "MyCustomForm", "typeIdentifier": "MyCustomForm"}
+    for number in (2, 3, 5):
+        wire.client.create_asset(
+            domainIdentifier=asset.domain_identifier,
+            owningProjectIdentifier=asset.project_identifier,
+            name=f"t{number}",
+            typeIdentifier="amazon.datazone.S3ObjectCollectionAssetType",
+            formsInput=[{**form, "content": json.dumps({"numericAttribute": number})}],
+        )
+    attribute = "MyCustomForm.numericAttribute"
+    bounds = [
+        {"filter": {"attribute": attribute, "intValue": 5, "operator": "LT"}},
+        {"filter": {"attribute": attribute, "intValue": 2, "operator": "GT"}},
+    ]
+    search(wire, asset, filters={"and": bounds})
+    assert [item["assetItem"]["name"] for item in wire.last["items"]] == ["t3"]
+
+
+@with_operators
+def test_sample_search_looks_for_text_in_two_attributes(wire: Wire, asset: AssetIdentifiers) -> None:
+    form = {"formName": "MyCustomForm", "typeIdentifier": "MyCustomForm"}
+    for name, content in {
+        "both": {"attr1": "a rat", "attr2": "A study, reproductive"},
+        "one": {"attr1": "a rat", "attr2": "A study"},
+    }.items():
+        wire.client.create_asset(
+            domainIdentifier=asset.domain_identifier,
+            owningProjectIdentifier=asset.project_identifier,
+            name=name,
+            typeIdentifier="amazon.datazone.S3ObjectCollectionAssetType",
+            formsInput=[{**form, "content": json.dumps(content)}],
+        )
+    clauses = [
+        {"filter": {"attribute": "MyCustomForm.attr1", "value": "rat", "operator": "TEXT_SEARCH"}},
+        {
+            "filter": {
+                "attribute": "MyCustomForm.attr2",
+                "value": "reproductive study",
+                "operator": "TEXT_SEARCH",
+            }
+        },
+    ]
+    search(wire, asset, filters={"and": clauses})
+    assert [item["assetItem"]["name"] for item in wire.last["items"]] == ["both"]
+
+
+@with_operators
+def test_sample_search_finds_what_was_updated_since(wire: Wire, asset: AssetIdentifiers) -> None:
+    created = search(wire, asset)["items"][0]["assetItem"]["createdAt"].timestamp() * 1000
+    since = {"attribute": "lastUpdatedAt", "operator": "GE"}
+    for milliseconds, count in ((round(created), 1), (round(created) + 1, 0)):
+        search(wire, asset, filters={"filter": {**since, "intValue": milliseconds}})
+        assert wire.last["totalMatchCount"] == count
+
+
 ID_PATTERN = "satisfy regular expression pattern: [a-zA-Z0-9_-]{1,36}"
 TYPES = f"satisfy enum value set: [{DESCRIPTIONS}, {NAMES}, {GLOSSARY}]"
 
@@ -411,6 +525,17 @@ TYPES = f"satisfy enum value set: [{DESCRIPTIONS}, {NAMES}, {GLOSSARY}]"
         ("accept", {"acceptRule": {"rule": "SOME"}}, "Value 'SOME' at 'acceptRule.rule'", "set: [ALL, NONE]"),
         ("accept", {"acceptRule": {"threshold": 1.5}}, "Value '1.5' at 'acceptRule.threshold'", "equal to 1"),
         ("reject", {"rejectRule": {"threshold": -1}}, "at 'rejectRule.threshold'", "or equal to 0"),
+        ("search", {"searchScope": "INVALID"}, "Value 'INVALID' at 'searchScope'", "enum value set: ["),
+        ("search", {"maxResults": 51}, "Value '51' at 'maxResults'", "have value less than or equal to 50"),
+        ("search", {"searchText": "x" * 513}, "at 'searchText'", "have length less than or equal to 512"),
+        ("search", {"sort": {"attribute": "name", "order": "UP"}}, "Value 'UP' at 'sort.order'", "ASCENDING"),
+        ("search", {"additionalAttributes": ["X"]}, "at 'additionalAttributes.1.member'", "set: [FORMS, "),
+        (
+            "search",
+            {"filters": {"and": [{"filter": {"attribute": "a", "value": "x" * 129}}]}},
+            "at 'filters.and.1.member.filter.value'",
+            "have length less than or equal to 128",
+        ),
     ],
 )
 def test_input_that_the_model_forbids_is_a_validation_exception(
@@ -431,6 +556,7 @@ def test_input_that_the_model_forbids_is_a_validation_exception(
         "list": lambda **kwargs: wire.client.list_metadata_generation_runs(**{**domain, **kwargs}),
         "accept": lambda **kwargs: wire.client.accept_predictions(**of_asset, **kwargs),
         "reject": lambda **kwargs: wire.client.reject_predictions(**of_asset, **kwargs),
+        "search": lambda **kwargs: search(wire, asset, **kwargs),
     }
     with pytest.raises(ClientError) as info:
         calls[operation](**change)
