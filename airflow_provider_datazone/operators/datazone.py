@@ -246,12 +246,14 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
             log=self.log,
         )
         try:
-            self._run, adopted = submission.submit()
-            push_run(context, self._run, type_stats=False)
+            run, adopted = submission.submit()
+            if self.wait_for_completion:
+                self._run = run
+            push_run(context, run, type_stats=False)
             if not self.wait_for_completion:
                 note_success(context)
-                return self._run.id
-            run = self._first_look(self._run)
+                return run.id
+            run = self._first_look(run)
             if not run.is_terminal and self.deferrable:
                 timeout = self.execution_timeout
                 # From here on it is the trigger that cancels.
