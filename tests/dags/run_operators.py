@@ -1,0 +1,173 @@
+"""Every way in which a task of each operator can go, a task each; what they work on is in the DAG run's conf."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_datazone.operators.datazone import (
+    DataZoneAcceptPredictionsOperator,
+    DataZoneCancelMetadataGenerationRunOperator,
+    DataZoneGetMetadataGenerationRunOperator,
+    DataZoneRejectPredictionsOperator,
+    DataZoneStartMetadataGenerationRunOperator,
+)
+from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+
+TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
+STATUSES = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELED")
+MODES = ("worker", "deferrable")
+
+# How the run ends: in a status, or FAILED as the account has no quota left.
+START_CASES = list(itertools.product((*STATUSES, "QUOTA"), MODES, (True, False)))
+# Shorter than the run, longer than Airflow takes to begin with a task.
+EXECUTION_TIMEOUT = timedelta(seconds=2)
+# What the trigger must reach DataZone with, each other than its default.
+AWS_PARAMETERS = {"region_name": "us-east-1", "verify": False, "botocore_config": {"read_timeout": 7}}
+MAPPED_ASSETS = 2
+
+# What the run is when it is canceled, and what DataZone answers where it will not.
+CANCEL_CASES = list(itertools.product(("ACTIVE", *STATUSES), ("ConflictException", "ValidationException")))
+
+DECISIONS: dict[str, Any] = {
+    "accept": DataZoneAcceptPredictionsOperator,
+    "reject": DataZoneRejectPredictionsOperator,
+}
+RULE = {"rule": "ALL", "threshold": 0.75}
+CHOICES: dict[str, Any] = {
+    "accept": [{"predictionTarget": "summary", "predictionChoice": 1}],
+    "reject": [{"predictionTarget": "summary", "predictionChoices": [0]}],
+}
+LOST_ANSWERS = ("drop", "InternalServerException")
+# In the last one Amazon has no console whose address is known, nor the local DataZone a catalog.
+REGIONS = ("us-east-1", "cn-north-1", "us-gov-west-1", "us-iso-east-1")
+
+# What Start is given in place of what is right: DataZone refuses it, or it cannot even be sent.
+WRONG_INPUT: dict[str, dict[str, Any]] = {
+    "refused": {"types": ["NAMES"]},
+    "invalid": {"types": "BUSINESS_NAMES"},
+}
+NO_RETRIES_OF_BOTOCORE = {"retries": {"total_max_attempts": 1}}
+
+
+def start_id(ending: str, mode: str, allow_partial_success: bool) -> str:
+    return f"start-{ending}-{mode}-{'partial' if allow_partial_success else 'full'}"
+
+
+def asset_of(name: str) -> str:
+    return f"{{{{ dag_run.conf['assets']['{name}'] }}}}"
+
+
+def run_of(name: str) -> str:
+    return f"{{{{ dag_run.conf['runs']['{name}'] }}}}"
+
+
+def edited(name: str) -> list[dict[str, Any]]:
+    return [
+        {"predictionTarget": "summary", "editedValue": f"{{{{ dag_run.conf['edited_values']['{name}'] }}}}"}
+    ]
+
+
+def start(name: str, **arguments: Any) -> Any:
+    known = {"task_id": name, "asset_identifier": asset_of(name), "types": TYPES, "poll_interval": 0.01}
+    return DataZoneStartMetadataGenerationRunOperator(**known | arguments)
+
+
+def decide(decision: str, how: str, **arguments: Any) -> Any:
+    name = f"{decision}-{how}"
+    return DECISIONS[decision](task_id=name, asset_identifier=asset_of(name), **arguments)
+
+
+with DAG(
+    dag_id="run_operators",
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    default_args={
+        "aws_conn_id": "datazone_default",
+        "domain_identifier": "{{ dag_run.conf['domain_identifier'] }}",
+        "owning_project_identifier": "{{ dag_run.conf['project_identifier'] }}",
+        # A task that is retried shows in its try_number.
+        "retries": 1,
+        "retry_delay": timedelta(0),
+        "trigger_rule": "all_done",
+    },
+) as dag:
+    for ending, mode, allow_partial_success in START_CASES:
+        start(
+            start_id(ending, mode, allow_partial_success),
+            deferrable=mode == "deferrable",
+            allow_partial_success=allow_partial_success,
+        )
+    for mode in MODES:
+        start(f"start-no_wait-{mode}", deferrable=mode == "deferrable", wait_for_completion=False)
+        start(
+            f"start-timeout-{mode}",
+            deferrable=mode == "deferrable",
+            execution_timeout=EXECUTION_TIMEOUT,
+            # One after the time-out is enough to see what it goes on with.
+            retries=1 if mode == "deferrable" else 0,
+        )
+    start("start-parameters", deferrable=True, cancel_on_kill=False, **AWS_PARAMETERS)
+    start("start-all_types", types=[*TYPES, "BUSINESS_GLOSSARY_ASSOCIATIONS"], wait_for_completion=False)
+    DataZoneStartMetadataGenerationRunOperator.partial(
+        task_id="start-mapped", types=TYPES, poll_interval=0.01, deferrable=True
+    ).expand(asset_identifier=[asset_of(f"start-mapped-{index}") for index in range(MAPPED_ASSETS)])
+
+    cancels = {
+        case: DataZoneCancelMetadataGenerationRunOperator(
+            task_id="-".join(("cancel", *case)), run_identifier=run_of("-".join(("cancel", *case)))
+        )
+        for case in CANCEL_CASES
+    }
+    cancel_unknown = DataZoneCancelMetadataGenerationRunOperator(
+        task_id="cancel-unknown", run_identifier="unknownrun"
+    )
+    # What is to fail at the service fails for those who come first.
+    conflicts = [task for (_, answer), task in cancels.items() if answer == "ConflictException"]
+    for canceled in [cancel_unknown, *(task for task in cancels.values() if task not in conflicts)]:
+        canceled.set_upstream(conflicts)
+
+    for decision, choices in CHOICES.items():
+        lost = [
+            decide(decision, f"lost_{fault}", choices=choices, botocore_config=NO_RETRIES_OF_BOTOCORE)
+            for fault in LOST_ANSWERS
+        ]
+        others = [
+            decide(decision, "rule", **RULE),
+            decide(decision, "choices", choices=choices),
+            decide(decision, "neither"),
+        ]
+        if decision == "accept":
+            others += [
+                decide(decision, "edited", choices=edited("accept-edited")),
+                DataZoneAcceptPredictionsOperator.partial(
+                    task_id="accept-edited_mapped", asset_identifier=asset_of("accept-edited_mapped")
+                ).expand(choices=[edited("accept-edited_mapped")]),
+            ]
+        for decided in others:
+            decided.set_upstream(lost)
+
+    for problem, wrong in WRONG_INPUT.items():
+        start(f"wrong-{problem}", **wrong)
+
+    for region_name in REGIONS:
+        start(
+            f"link-{region_name}",
+            region_name=region_name,
+            domain_identifier=f"{{{{ dag_run.conf['regions']['{region_name}'][0] }}}}",
+            owning_project_identifier=f"{{{{ dag_run.conf['regions']['{region_name}'][1] }}}}",
+            wait_for_completion=False,
+            botocore_config=NO_RETRIES_OF_BOTOCORE,
+            retries=0,
+        )
+    DataZoneMetadataGenerationRunSensor(
+        task_id="sensor-deferrable",
+        run_identifier=run_of("sensor-deferrable"),
+        deferrable=True,
+        poke_interval=0.01,
+    )
+    DataZoneGetMetadataGenerationRunOperator(task_id="get", run_identifier=run_of("get"))

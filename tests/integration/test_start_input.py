@@ -1,0 +1,406 @@
+"""The Start operator by itself, over HTTP: input that is wrong, a run that is not known yet, a kill in mid-wait."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
+
+from airflow_provider_datazone.exceptions import InvalidInputError, RequestRefusedError
+from airflow_provider_datazone.hooks import datazone as hook_module
+from airflow_provider_datazone.operators import datazone as operator_module
+from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_datazone.testing import DataZoneServer
+    from tests.conftest import Catalog
+
+UNKNOWN_ASSET = "The given Asset doesn't exist. Try creating Asset before accessing it."
+
+
+class TaskInstance:
+    """Stands for Airflow's, which runs in other tests; here only what the operator makes of it matters."""
+
+    dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "start", -1, 1, 0
+
+    def __init__(self) -> None:
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+
+def make_context() -> Any:
+    return {
+        "ti": TaskInstance(),
+        "dag_run": SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)),
+    }
+
+
+def start(catalog: Catalog, **arguments: Any) -> DataZoneStartMetadataGenerationRunOperator:
+    known = {
+        "task_id": "start",
+        "asset_identifier": catalog.asset_identifier,
+        "types": ["BUSINESS_NAMES"],
+        "domain_identifier": catalog.domain_identifier,
+        "owning_project_identifier": catalog.project_identifier,
+        "aws_conn_id": "datazone_default",
+        # botocore's own retries would hide what the operator does, and take their time.
+        "botocore_config": {"retries": {"total_max_attempts": 1}},
+        "poll_interval": 7,
+    }
+    operator = DataZoneStartMetadataGenerationRunOperator(**known | arguments)
+    # Airflow 2 keeps its logs from the root logger, Airflow 3 logs past the standard library, and an operator's
+    # logger has another place in each.
+    operator._log = operator._cached_logger = operator.hook._log = logging.getLogger("tests.start")
+    return operator
+
+
+# -------------------------------------------------------------- wrong input
+
+
+def in_another_project(catalog: Catalog) -> dict[str, Any]:
+    project = catalog.server.client().create_project(domainIdentifier=catalog.domain_identifier, name="other")
+    return {"owning_project_identifier": project["id"]}
+
+
+def of_another_type(catalog: Catalog) -> dict[str, Any]:
+    created = catalog.server.create_asset(
+        domain_identifier=catalog.domain_identifier,
+        project_identifier=catalog.project_identifier,
+        type_identifier="custom",
+    )
+    return {"asset_identifier": created.asset_identifier}
+
+
+REFUSED: dict[str, tuple[Callable[[Catalog], dict[str, Any]], str]] = {
+    "a type that is none": (
+        lambda catalog: {"types": ["NAMES"]},
+        "Value 'NAMES' at 'types.1.member' failed to satisfy constraint: Member must satisfy enum value set",
+    ),
+    "an unknown asset": (lambda catalog: {"asset_identifier": "unknownasset"}, UNKNOWN_ASSET),
+    "a text that is no domain's": (
+        lambda catalog: {"domain_identifier": "no\ndomain"},
+        "at 'domainIdentifier' failed to satisfy constraint: Member must satisfy regular expression pattern",
+    ),
+    "an unknown revision": (lambda catalog: {"asset_revision": "99"}, UNKNOWN_ASSET),
+    "another project than the asset's": (
+        in_another_project,
+        "is not permitted to generate metadata for asset",
+    ),
+    "an unknown project": (
+        lambda catalog: {"owning_project_identifier": "unknownproject"},
+        "Project unknownproject does not exist",
+    ),
+    "an unknown domain": (
+        lambda catalog: {"domain_identifier": "dzd-unknown"},
+        "Domain dzd-unknown does not exist",
+    ),
+    "a type of asset that is not supported": (
+        of_another_type,
+        "Metadata Descriptions Generation is not supported for input asset type",
+    ),
+    "a client token that is too long": (
+        lambda catalog: {"client_token": "x" * 129},
+        "at 'clientToken' failed to satisfy constraint: Member must have length less than or equal to 128",
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", REFUSED)
+def test_what_datazone_refuses_is_told_in_its_own_words_after_one_request(catalog: Catalog, problem: str):
+    arguments, message = REFUSED[problem]
+    operator = start(catalog, **arguments(catalog))
+    before = len(catalog.server.requests)
+    with pytest.raises(RequestRefusedError) as refused:
+        operator.execute(make_context())
+    assert isinstance(refused.value, AirflowFailException)
+    for part in (
+        message,
+        f"asset {operator.asset_identifier!r}",
+        f"domain {operator.domain_identifier!r}",
+        "Region 'us-east-1'",
+        "connection 'datazone_default'",
+    ):
+        assert part in str(refused.value)
+    assert str(refused.value).isprintable(), "one line"
+    asked = [request.operation for request in catalog.server.requests[before:]]
+    assert asked == ["StartMetadataGenerationRun"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"types": "BUSINESS_NAMES"}, "types must be a list of run types, and is 'BUSINESS_NAMES'."),
+        ({"types": "['BUSINESS_NAMES',\n]"}, r"types must be a list of run types, and is "),
+        ({"types": None}, "types must be a list of run types, and is None."),
+        ({"types": 1}, "types must be a list of run types, and is 1."),
+        # These two botocore tells.
+        ({"types": []}, "Invalid length for parameter types, value: 0, valid min length: 1"),
+        ({"client_token": ""}, "Invalid length for parameter clientToken, value: 0, valid min length: 1"),
+        ({"domain_identifier": ""}, "No domain identifier is known: pass domain_identifier"),
+        (
+            {"owning_project_identifier": None},
+            "No owning project identifier is known: pass owning_project_identifier",
+        ),
+    ],
+)
+def test_what_cannot_be_sent_is_told_and_not_sent(catalog: Catalog, wrong: dict[str, Any], message: str):
+    operator = start(catalog, **wrong)
+    before = len(catalog.server.requests)
+    with pytest.raises((InvalidInputError, RequestRefusedError)) as invalid:
+        operator.execute(make_context())
+    assert isinstance(invalid.value, AirflowFailException)
+    assert message in str(invalid.value)
+    assert str(invalid.value).isprintable(), "one line"
+    assert catalog.server.requests[before:] == []
+
+
+# --------------------------------------------- a run that is not known yet
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.naps: list[float] = []
+        self.time = time.time
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(hook_module, "time", clock)
+    monkeypatch.setattr(operator_module, "time", clock)
+    return clock
+
+
+def run_until_deferred(operator: DataZoneStartMetadataGenerationRunOperator, context: Any) -> str:
+    """Return the run that a task has waited for, or has handed to a trigger."""
+    try:
+        return operator.execute(context)
+    except TaskDeferred as deferred:
+        run: str = deferred.trigger.run_identifier
+        return run
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_run_that_is_not_known_right_after_its_start_is_waited_for(
+    catalog: Catalog, clock: Clock, deferrable: bool
+):
+    catalog.server.fail("GetMetadataGenerationRun", "ResourceNotFoundException", times=3)
+    context = make_context()
+    run = run_until_deferred(start(catalog, deferrable=deferrable), context)
+    assert run == context["ti"].xcoms["run"]["id"]
+    assert clock.naps == ([1, 1, 1] if deferrable else [1, 1, 1, 7])
+    assert catalog.server.request_counts["StartMetadataGenerationRun"] == 1
+    # The one with which a trigger begins to wait is one that Get knows.
+    assert catalog.server.request_counts["GetMetadataGenerationRun"] == (4 if deferrable else 5)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_run_that_stays_unknown_is_given_up_after_the_grace_and_no_later(
+    catalog: Catalog, clock: Clock, deferrable: bool
+):
+    catalog.server.fail(
+        "GetMetadataGenerationRun",
+        "ResourceNotFoundException",
+        times=None,
+        message="Requested prediction is away",
+    )
+    context = make_context()
+    with pytest.raises(RequestRefusedError, match="Requested prediction is away") as gone:
+        run_until_deferred(start(catalog, deferrable=deferrable), context)
+    assert context["ti"].xcoms["run"]["id"] in str(gone.value)
+    assert sum(clock.naps) == 30
+    # A look at the beginning, one a second, and the last when the time is up.
+    assert catalog.server.request_counts["GetMetadataGenerationRun"] == 31
+    assert catalog.server.request_counts["StartMetadataGenerationRun"] == 1
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_refusal_of_the_first_look_is_not_waited_out(catalog: Catalog, clock: Clock, deferrable: bool):
+    catalog.server.fail("GetMetadataGenerationRun", "AccessDeniedException", message="not for you")
+    with pytest.raises(RequestRefusedError, match="not for you"):
+        run_until_deferred(start(catalog, deferrable=deferrable), make_context())
+    assert clock.naps == []
+
+
+@pytest.mark.parametrize("trouble", ["ThrottlingException", "InternalServerException", "drop", "malformed"])
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_trouble_that_passes_at_the_first_look_is_no_reason_to_fail(
+    catalog: Catalog, clock: Clock, caplog: pytest.LogCaptureFixture, deferrable: bool, trouble: str
+):
+    catalog.server.fail("GetMetadataGenerationRun", trouble)
+    context = make_context()
+    with caplog.at_level(logging.WARNING, "tests.start"):
+        run = run_until_deferred(start(catalog, deferrable=deferrable), context)
+    assert run == context["ti"].xcoms["run"]["id"]
+    (warning,) = (message for message in caplog.messages if run in message)
+    assert "will try again" in warning
+
+
+# -------------------------------------------------------------------- kill
+
+
+class Killed(BaseException):
+    """Stands for the end of a process that Airflow has told to stop."""
+
+
+@pytest.fixture
+def during_the_wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Set what happens while the operator sleeps between two looks: where a signal finds it."""
+
+    def set_interruption(interruption: Callable[[], Any]) -> None:
+        sleeping = SimpleNamespace(
+            time=time.time, monotonic=time.monotonic, sleep=lambda seconds: interruption()
+        )
+        monkeypatch.setattr(operator_module, "time", sleeping)
+
+    return set_interruption
+
+
+def kill(operator: DataZoneStartMetadataGenerationRunOperator) -> None:
+    """Do what Airflow does on SIGTERM; a real one is sent to a real process elsewhere."""
+    operator.on_kill()
+    raise Killed
+
+
+def status_of(catalog: Catalog, run: str) -> str:
+    found = catalog.server.client().get_metadata_generation_run(
+        domainIdentifier=catalog.domain_identifier, identifier=run
+    )
+    return str(found["status"])
+
+
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_kill_cancels_the_run_if_it_is_to(
+    catalog: Catalog,
+    during_the_wait: Callable[[Callable[[], Any]], None],
+    caplog: pytest.LogCaptureFixture,
+    cancel_on_kill: bool,
+):
+    catalog.server.set_run_outcome(in_progress_seconds=3600)
+    operator, context = start(catalog, cancel_on_kill=cancel_on_kill), make_context()
+    during_the_wait(lambda: kill(operator))
+    with caplog.at_level(logging.INFO, "tests.start"), pytest.raises(Killed):
+        operator.execute(context)
+    run = context["ti"].xcoms["run"]["id"]
+    assert status_of(catalog, run) == ("CANCELED" if cancel_on_kill else "IN_PROGRESS")
+    assert catalog.server.request_counts["CancelMetadataGenerationRun"] == int(cancel_on_kill)
+    assert (
+        f"Metadata generation run {run} was canceled; it is CANCELED." in caplog.messages
+    ) == cancel_on_kill
+
+
+def test_kill_without_a_run_asks_nothing(catalog: Catalog):
+    before = len(catalog.server.requests)
+    start(catalog).on_kill()
+    assert catalog.server.requests[before:] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"deferrable": True}, {"wait_for_completion": False}],
+    ids=["ended", "deferred", "does not wait"],
+)
+def test_kill_of_a_task_that_does_not_wait_any_more_cancels_nothing(
+    catalog: Catalog, clock: Clock, arguments: dict[str, Any]
+):
+    operator = start(catalog, **arguments)
+    run_until_deferred(operator, make_context())
+    operator.on_kill()
+    assert catalog.server.request_counts["CancelMetadataGenerationRun"] == 0
+
+
+def test_kill_takes_no_offence_at_a_run_that_has_ended_meanwhile(
+    catalog: Catalog,
+    during_the_wait: Callable[[Callable[[], Any]], None],
+    caplog: pytest.LogCaptureFixture,
+):
+    catalog.server.set_run_outcome(in_progress_seconds=3600)
+    operator, context = start(catalog), make_context()
+
+    def interruption() -> None:
+        catalog.server.set_run_status(context["ti"].xcoms["run"]["id"], "SUCCEEDED")
+        kill(operator)
+
+    during_the_wait(interruption)
+    with caplog.at_level(logging.WARNING, "tests.start"), pytest.raises(Killed):
+        operator.execute(context)
+    run = context["ti"].xcoms["run"]["id"]
+    assert catalog.server.request_counts["CancelMetadataGenerationRun"] == 1
+    assert [message for message in caplog.messages if run in message] == []
+    assert status_of(catalog, run) == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    "trouble", ["AccessDeniedException", "ConflictException", "InternalServerException", "drop", "hang"]
+)
+def test_kill_that_cannot_cancel_says_so_and_goes_on(
+    catalog: Catalog,
+    during_the_wait: Callable[[Callable[[], Any]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    trouble: str,
+):
+    monkeypatch.setattr(operator_module, "_SECONDS_TO_CANCEL", 0.5)
+    catalog.server.set_run_outcome(in_progress_seconds=3600)
+    seconds = {"seconds": 20.0} if trouble == "hang" else {}
+    catalog.server.fail("CancelMetadataGenerationRun", trouble, times=None, **seconds)
+    operator, context = start(catalog), make_context()
+    took = []
+
+    def interruption() -> None:
+        began = time.monotonic()
+        operator.on_kill()
+        took.append(time.monotonic() - began)
+        raise Killed
+
+    during_the_wait(interruption)
+    with caplog.at_level(logging.WARNING, "tests.start"), pytest.raises(Killed):
+        operator.execute(context)
+    run = context["ti"].xcoms["run"]["id"]
+    (warning,) = (message for message in caplog.messages if run in message)
+    assert "may go on" in warning
+    # Airflow ends the process soon.
+    assert took[0] < 15
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_time_out_in_mid_wait_cancels_nothing(
+    catalog: Catalog, datazone: DataZoneServer, monkeypatch: pytest.MonkeyPatch, known: bool
+):
+    def time_out(seconds: float) -> None:
+        raise AirflowTaskTimeout("Timeout, PID: 1")
+
+    # Between two looks at the run, or while Get does not know it yet.
+    interrupted = operator_module if known else hook_module
+    monkeypatch.setattr(
+        interrupted, "time", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=time_out)
+    )
+    if not known:
+        datazone.fail("GetMetadataGenerationRun", "ResourceNotFoundException")
+    datazone.set_run_outcome(in_progress_seconds=3600)
+    operator, context = start(catalog), make_context()
+    with pytest.raises(AirflowTaskTimeout):
+        operator.execute(context)
+    # As Airflow does then.
+    operator.on_kill()
+    assert datazone.request_counts["CancelMetadataGenerationRun"] == 0
+    assert status_of(catalog, context["ti"].xcoms["run"]["id"]) == "IN_PROGRESS"
