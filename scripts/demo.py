@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -26,6 +27,8 @@ HOME = REPOSITORY / ".demo"
 LOG = HOME / "airflow.log"
 WAIT = "example_datazone_metadata_generation"
 ENRICH = "example_datazone_enrich_asset"
+CATALOG = "example_datazone_enrich_catalog"
+ASSETS = 25
 Airflow = Callable[..., None]
 
 # One process for all commands, as most of the time goes into starting Airflow. It answers after each.
@@ -48,18 +51,19 @@ def main() -> int:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     with DataZoneServer() as datazone:
         step(f"A local DataZone answers at {datazone.endpoint_url}")
-        with command_line(airflow_environment(datazone)) as airflow:
+        domain, project, asset = datazone.create_asset("orders")
+        with command_line(airflow_environment(datazone, domain, project)) as airflow:
             step("Airflow makes its database")
             airflow("db", "migrate")
-            domain, project = wait_for_a_run(datazone, airflow)
+            wait_for_a_run(datazone, airflow, domain, project, asset)
             enrich_an_asset(datazone, airflow, domain, project)
+            enrich_a_catalog(datazone, airflow, domain, project)
     print(f"\nAirflow's log: {LOG.relative_to(REPOSITORY)}")
     return 0
 
 
-def wait_for_a_run(datazone: DataZoneServer, airflow: Airflow) -> tuple[str, str]:
+def wait_for_a_run(datazone: DataZoneServer, airflow: Airflow, domain: str, project: str, asset: str) -> None:
     """Wait for a run that somebody has started, and that is going to end half well."""
-    domain, project, asset = datazone.create_asset("orders")
     datazone.set_run_outcome(
         asset,
         statuses={"BUSINESS_NAMES": "FAILED"},
@@ -76,7 +80,6 @@ def wait_for_a_run(datazone: DataZoneServer, airflow: Airflow) -> tuple[str, str
     run_dag(airflow, WAIT, domain_identifier=domain, run_identifier=run["id"])
     print("\nThe typeStats that the task `report` pulled from XCom:")
     print_type_stats(xcom(WAIT, "report", "return_value"))
-    return domain, project
 
 
 def enrich_an_asset(datazone: DataZoneServer, airflow: Airflow, domain: str, project: str) -> None:
@@ -106,15 +109,51 @@ def enrich_an_asset(datazone: DataZoneServer, airflow: Airflow, domain: str, pro
     print(f"\nLess sure, and left to people: {', '.join(suggestions(found))}")
 
 
-def airflow_environment(datazone: DataZoneServer) -> dict[str, str]:
-    """Return an environment for Airflow that nothing of this machine's Airflow or AWS reaches into."""
+def enrich_a_catalog(datazone: DataZoneServer, airflow: Airflow, domain: str, project: str) -> None:
+    """Generate the descriptions that many assets lack, in one task."""
+    for number in range(ASSETS):
+        asset = datazone.create_asset(
+            f"table_{number}", domain_identifier=domain, project_identifier=project
+        ).asset_identifier
+        datazone.set_run_outcome(
+            asset,
+            statuses="FAILED" if number == 0 else "SUCCEEDED",
+            error_messages={"BUSINESS_DESCRIPTIONS": "the asset has no columns"} if number == 0 else None,
+            in_progress_seconds=5,
+        )
+    print()
+    step(f"{ASSETS} more assets, all without a description")
+    step(f"Airflow runs the DAG {CATALOG}: it finds them, starts a run for each, accepts and publishes")
+    run_dag(airflow, CATALOG, search_text="table_")
+    print("\nWhat the task `enrich` said meanwhile in its log:")
+    lines = re.findall(r"[\d,]+/[\d,]+ done · .*", LOG.read_text(errors="replace"))
+    for line in dict.fromkeys(re.sub(r"\x1b.*| \[.*", "", line) for line in lines):
+        print(f"  {line}")
+    summary = xcom(CATALOG, "enrich", "return_value")
+    print("\nIts summary:")
+    print_table(["", ""], [(key, str(value)) for key, value in summary.items() if key != "failures"])
+    print("\nIts failures:")
+    for failure in summary["failures"]:
+        print_type_stats(failure["typeStats"])
+
+
+def airflow_environment(datazone: DataZoneServer, domain: str, project: str) -> dict[str, str]:
+    """
+    Return an environment for Airflow that nothing of this machine's Airflow or AWS reaches into.
+
+    Its connection names a domain and a project, for tasks that name none.
+    """
+    connection = json.loads(datazone.connection)
+    connection["extra"] |= {
+        "service_config": {"datazone": {"domain_identifier": domain, "owning_project_identifier": project}}
+    }
     foreign = ("AIRFLOW", "AWS_", "PYTHON")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return kept | {
         "AIRFLOW_HOME": str(HOME),
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "example_dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW_CONN_DATAZONE_DEFAULT": datazone.connection,
+        "AIRFLOW_CONN_DATAZONE_DEFAULT": json.dumps(connection),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 

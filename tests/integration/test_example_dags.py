@@ -278,3 +278,44 @@ def test_enrich_many_example_accepts_for_each_asset_that_has_predictions(
         "2" if asset in succeeded else "1" for asset in assets
     ]
     assert catalog.server.request_counts["StartMetadataGenerationRun"] == 3
+
+
+def test_enrich_catalog_example_describes_what_has_no_description(
+    airflow_database: None, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+):
+    server, domain, project = catalog.server, catalog.domain_identifier, catalog.project_identifier
+    connection = json.loads(server.connection)
+    connection["extra"]["service_config"] = {
+        "datazone": {"domain_identifier": domain, "owning_project_identifier": project}
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
+
+    def create(name: str, **more: str) -> str:
+        created = server.create_asset(name, domain_identifier=domain, project_identifier=project, **more)
+        return created.asset_identifier
+
+    create("described", description="Nobody has to write this again.")
+    assets = [catalog.asset_identifier, *(create(f"table_{number}") for number in range(11))]
+    # One in twelve is not too many.
+    server.set_run_outcome(
+        assets[5], statuses="FAILED", error_messages={"BUSINESS_DESCRIPTIONS": "no luck"}, polls=0
+    )
+    server.set_run_outcome(polls=0, times=None)
+    dag = load("example_datazone_enrich_catalog")["enrich"].dag
+    dag.get_task("enrich").poll_interval = 0.1
+    # One without retries: what failed stays so.
+    dag.get_task("enrich").retries = 0
+    dag_run = dag.test()
+    found = instances(dag_run)
+    assert dag_run.state == "success"
+    summary = found["enrich"].xcom_pull(task_ids="enrich")
+    assert (summary["total"], summary["succeeded"], summary["failed"]) == (12, 11, 1)
+    assert found["accept_and_publish"].xcom_pull(task_ids="accept_and_publish") == 11
+    for asset in assets:
+        listing = asset_of(catalog, asset).get("listing")
+        assert (listing is None) == (asset == assets[5])
+    # Nothing is left but the one that failed.
+    again = instances(dag.test())
+    assert again["find_assets"].xcom_pull(task_ids="find_assets") == [
+        {"asset_identifier": assets[5], "owning_project_identifier": project}
+    ]
