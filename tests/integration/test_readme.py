@@ -40,6 +40,14 @@ def test_start_example_is_a_dag():
     assert (accept.rule, accept.threshold) == ("ALL", 0.8)
 
 
+def test_batch_example_is_a_dag():
+    names: dict[str, object] = {}
+    exec(compile(block("python", "describe_catalog"), "README.md", "exec"), names)
+    enrich = names["dag"].task_dict["enrich"]
+    assert enrich.upstream_task_ids == {"find_assets"}
+    assert (enrich.max_failures, enrich.max_concurrent_runs) == (0.1, 50)
+
+
 def test_testing_example_runs(monkeypatch: pytest.MonkeyPatch):
     started: list[DataZoneServer] = []
 
