@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,22 +29,26 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-@pytest.fixture(scope="module")
-def deployment(
-    tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
-) -> Iterator[Deployment]:
-    """Airflow without a triggerer, and the local DataZone's connection in its database."""
-    datazone_server.reset()
-    deployment = Deployment(
-        tmp_path_factory.mktemp("airflow"), REPOSITORY / "tests" / "dags" / "deferred_waits.py"
-    )
+@contextmanager
+def running(deployment: Deployment, server: DataZoneServer) -> Iterator[Deployment]:
+    """Run an Airflow without a triggerer, with the local DataZone's connection in its database."""
+    server.reset()
     _deployments.append(deployment)
     # A `kill` of the tests ends as Ctrl-C does: with everything stopped.
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        deployment.set_up("datazone_default", datazone_server.connection)
+        deployment.set_up("datazone_default", server.connection)
         deployment.start()
         yield deployment
     finally:
         deployment.stop()
         signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
+) -> Iterator[Deployment]:
+    dag_file = REPOSITORY / "tests" / "dags" / "deferred_waits.py"
+    with running(Deployment(tmp_path_factory.mktemp("airflow"), dag_file), datazone_server) as deployment:
+        yield deployment

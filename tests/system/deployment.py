@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,7 +11,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -49,20 +51,31 @@ class Deployment:
     Airflow's components as processes.
 
     :param home: An empty folder.
-    :param dag_file: The DAG file to deploy.
+    :param dag_files: The DAG files to deploy.
+    :param settings: Settings of Airflow, beside those that all tests have: ``SECTION__KEY``.
+    :param with_rest_api: Whether to serve Airflow's REST API.
     """
 
-    def __init__(self, home: Path, dag_file: Path) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *dag_files: Path,
+        settings: Mapping[str, Any] | None = None,
+        with_rest_api: bool = False,
+    ) -> None:
         self.home = home
+        self.with_rest_api = with_rest_api
+        self._token: str | None = None
         self.components: list[Component] = []
         self._killed: list[Component] = []
         self.database = home / "airflow.db"
         dags = home / "dags"
         dags.mkdir()
-        shutil.copy(dag_file, dags)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
-        settings = {
+        for dag_file in dag_files:
+            shutil.copy(dag_file, dags)
+        self._dag_files = len(dag_files)
+        self.port, self.rest_port = _free_ports()
+        all_settings = {
             "CORE__DAGS_FOLDER": dags,
             "CORE__LOAD_EXAMPLES": False,
             "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
@@ -78,13 +91,20 @@ class Deployment:
             "TRIGGERER__JOB_HEARTBEAT_SEC": 1,
             "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": HANDOVER_SECONDS,
             "USAGE_DATA_COLLECTION__ENABLED": False,
+            # Whoever asks may do everything: who may do what is no matter of ours.
+            "API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
+            "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
+            **(settings or {}),
         }
-        self.environment = os.environ | {f"AIRFLOW__{name}": str(value) for name, value in settings.items()}
+        self.environment = os.environ | {
+            f"AIRFLOW__{name}": str(value) for name, value in all_settings.items()
+        }
         self.environment["AIRFLOW_HOME"] = str(home)
         if AIRFLOW_2:
             # Airflow 2 wants another database for LocalExecutor, except in tests, its own and these;
             # SequentialExecutor takes some seconds a task. Can go with 2.11.
             self.environment["_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK"] = "1"
+            (home / "webserver_config.py").write_text("AUTH_ROLE_PUBLIC = 'Admin'\n", encoding="utf-8")
 
     # ------------------------------------------------------------ processes
 
@@ -112,13 +132,24 @@ class Deployment:
     def start(self) -> None:
         """Start everything but triggerers."""
         if not AIRFLOW_2:
-            self.start_component(
-                "api-server", "--apps", "execution", "--host", "127.0.0.1", "--port", str(self.port)
-            )
+            self._start_api_server("execution", self.port)
             self.start_component("dag-processor")
-            self.wait_for("the API server", lambda: _listens(self.port))
+        if self.with_rest_api and AIRFLOW_2:
+            arguments = ("--workers", "1", "--hostname", "127.0.0.1", "--port", str(self.rest_port))
+            self.start_component("webserver", *arguments)
+        elif self.with_rest_api:
+            # By itself: the REST API's event loop waits for the database, which a request to the other may have
+            # locked that goes on in the same loop.
+            self._start_api_server("core", self.rest_port)
         self.start_component("scheduler", "--skip-serve-logs")
-        self.wait_for("the DAG", lambda: self.query("SELECT 1 FROM serialized_dag"))
+        if not AIRFLOW_2:
+            self.wait_for("the API server", lambda: _listens(self.port))
+        if self.with_rest_api:
+            self.wait_for("the REST API", lambda: _listens(self.rest_port))
+        self.wait_for("the DAGs", lambda: self._dag_files_read() == self._dag_files)
+
+    def _start_api_server(self, app: str, port: int) -> None:
+        self.start_component("api-server", "--apps", app, "--host", "127.0.0.1", "--port", str(port))
 
     def start_component(self, command: str, *arguments: str) -> Component:
         number = sum(component.name.startswith(command) for component in self.components) + 1
@@ -177,6 +208,10 @@ class Deployment:
     def _triggerer_jobs(self) -> set[int]:
         return {job for (job,) in self.query("SELECT id FROM job WHERE job_type = 'TriggererJob'")}
 
+    def _dag_files_read(self) -> int:
+        files = "SELECT count(DISTINCT fileloc) FROM dag WHERE dag_id IN (SELECT dag_id FROM serialized_dag)"
+        return int(self.query(files)[0][0])
+
     def task_instances(self, run_id: str, task_id: str = "wait") -> list[TaskInstance]:
         # Before it is expanded, a mapped task is one row with the index -1.
         rows = self.query(
@@ -202,6 +237,34 @@ class Deployment:
                 states = "SELECT task_id, state, count(*) FROM task_instance GROUP BY 1, 2"
                 raise AssertionError(f"No sign of {what} after {seconds:.0f} s: {self.query(states)}")
             time.sleep(0.2)
+
+    # ------------------------------------------------------------- REST API
+
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """
+        Ask Airflow's REST API for something.
+
+        :param path: What comes after the version of the API.
+        """
+        if not AIRFLOW_2 and self._token is None:
+            self._token = self._send("GET", "/auth/token")["access_token"]
+        return self._send(method, f"/api/v{1 if AIRFLOW_2 else 2}{path}", body)
+
+    def _send(self, method: str, path: str, body: Any = None) -> Any:
+        headers = {"Content-Type": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.rest_port}{path}", data, headers, method=method
+        )
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.loads(answer.read())
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 def _listens(port: int) -> bool:

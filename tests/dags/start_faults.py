@@ -1,0 +1,141 @@
+"""A run to start for each fault, and the faults that strike a worker at an exact moment."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
+
+TASK_ID = "start"
+MAPPED = 3
+POLL_INTERVAL = 0.5
+# More than any fault takes: a task that fails for good does so although retries are left.
+RETRIES = 4
+# How often botocore sends a Start, where that is what a fault has to outlast.
+ATTEMPTS = 2
+# Enough for a task to get as far as its wait on a busy machine.
+EXECUTION_TIMEOUT = timedelta(seconds=15)
+
+
+def kill_worker(process: int) -> None:
+    """
+    Kill a task with its supervisor, so that nobody is left to tell how it ended.
+
+    On Airflow 3 that is the executor's worker, of which there will be another. On Airflow 2 the executor's
+    worker forks supervisors and lives on; what it reports of one that died is no news to the scheduler.
+    """
+    # Each of Airflow's components leads a session.
+    scheduler = os.getsid(process)
+    chain = [psutil.Process(process)]
+    while (parent := chain[-1].parent()).pid != scheduler:
+        chain.append(parent)
+    if version("apache-airflow").startswith("2."):
+        chain.pop()
+    for killed in reversed(chain):
+        killed.kill()
+
+
+def mark(folder: str, dag_id: str, what: str, try_number: int = 1, map_index: int = -1) -> Path:
+    """Return the file that tells of something in a try of a task."""
+    return Path(folder, f"{dag_id}.{map_index}.{try_number}.{what}")
+
+
+def begin(context: Any, kill_at: str | None = None, timeout: timedelta | None = None) -> None:
+    """
+    Tell which process the task is.
+
+    :param kill_at: When the first try's worker dies: at an event of botocore's in the sending of a Start, or
+        on ``resume``.
+    :param timeout: The first try's ``execution_timeout``.
+    """
+    ti = context["ti"]
+    # The copy of the operator that is about to be executed; on Airflow 3.0 the context's is another one.
+    operator = ti.task
+
+    def marked(what: str) -> Path:
+        return mark(context["dag_run"].conf["marks"], ti.dag_id, what, ti.try_number, ti.map_index)
+
+    def die(**kwargs: Any) -> None:
+        marked("killed").touch()
+        kill_worker(os.getpid())
+
+    process = marked("process")
+    if ti.try_number == 1:
+        operator.execution_timeout = timeout
+        if kill_at == "resume" and process.exists():
+            die()
+        elif kill_at is not None:
+            events = operator.hook.conn.meta.events
+            events.register(f"{kill_at}.datazone.StartMetadataGenerationRun", die)
+    # Renamed, so that it is there with its content.
+    unfinished = process.with_suffix(".new")
+    unfinished.write_text(str(os.getpid()), encoding="utf-8")
+    unfinished.rename(process)
+
+
+BEFORE_START = {"pre_execute": partial(begin, kill_at="before-send")}
+AFTER_START = {"pre_execute": partial(begin, kill_at="after-call")}
+ON_RESUME = {"pre_execute": partial(begin, kill_at="resume")}
+TIMEOUT = {"pre_execute": partial(begin, timeout=EXECUTION_TIMEOUT)}
+FEW_ATTEMPTS = {"botocore_config": {"retries": {"total_max_attempts": ATTEMPTS}}}
+DEFERRABLE = {"deferrable": True}
+
+# A DAG for each, with what is particular to its task.
+TASKS: dict[str, dict[str, Any]] = {
+    "killed_before_start": BEFORE_START,
+    "killed_before_answer": {},
+    "killed_after_answer": AFTER_START,
+    "killed_and_run_ended": AFTER_START,
+    "killed_while_waiting": {},
+    "mapped_killed_while_waiting": {},
+    "killed_before_start_deferrable": BEFORE_START | DEFERRABLE,
+    "killed_before_answer_deferrable": DEFERRABLE,
+    "killed_after_answer_deferrable": AFTER_START | DEFERRABLE,
+    "killed_on_resume": ON_RESUME | DEFERRABLE,
+    "triggerer_killed": DEFERRABLE,
+    "answer_lost": FEW_ATTEMPTS,
+    "throttled": FEW_ATTEMPTS,
+    "conflict": {},
+    "cleared_while_waiting": {},
+    "cleared_while_deferred": DEFERRABLE,
+    "cleared_after_success": {},
+    "marked_failed_while_waiting": {},
+    "marked_failed_while_deferred": DEFERRABLE,
+    "timed_out": TIMEOUT,
+    "timed_out_deferrable": TIMEOUT | DEFERRABLE,
+    "run_failed": {},
+    "quota_used_up": {},
+}
+
+for name, particulars in TASKS.items():
+    with DAG(
+        dag_id=name,
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        catchup=False,
+    ):
+        arguments: dict[str, Any] = {
+            "task_id": TASK_ID,
+            "types": ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
+            "domain_identifier": "{{ dag_run.conf['domain_identifier'] }}",
+            "owning_project_identifier": "{{ dag_run.conf['owning_project_identifier'] }}",
+            "aws_conn_id": "datazone_default",
+            "poll_interval": POLL_INTERVAL,
+            "retries": RETRIES,
+            "retry_delay": timedelta(0),
+            "pre_execute": begin,
+            **particulars,
+        }
+        assets = [f"{{{{ dag_run.conf['assets'][{index}] }}}}" for index in range(MAPPED)]
+        if name.startswith("mapped"):
+            DataZoneStartMetadataGenerationRunOperator.partial(**arguments).expand(asset_identifier=assets)
+        else:
+            DataZoneStartMetadataGenerationRunOperator(asset_identifier=assets[0], **arguments)

@@ -1,0 +1,60 @@
+"""An Airflow that soon notices that somebody is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.system.conftest import pytest_runtest_makereport as pytest_runtest_makereport, running
+from tests.system.deployment import AIRFLOW_2, Deployment
+
+if TYPE_CHECKING:
+    from airflow_provider_datazone.testing import DataZoneServer
+
+# Seconds without a heartbeat after which a task counts as dead: far less than Airflow's 300, yet enough for
+# one that lives on a busy machine.
+LOST_AFTER = 30
+HEARTBEAT = 3
+SETTINGS = {
+    "CORE__PARALLELISM": 24,
+    # Processors are for the tasks.
+    "CORE__LAZY_LOAD_PLUGINS": False,
+    "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.5,
+    **(
+        {
+            "SCHEDULER__JOB_HEARTBEAT_SEC": HEARTBEAT,
+            "SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": LOST_AFTER,
+            "SCHEDULER__ZOMBIE_DETECTION_INTERVAL": HEARTBEAT,
+        }
+        if AIRFLOW_2
+        else {
+            "WORKERS__MIN_HEARTBEAT_INTERVAL": HEARTBEAT,
+            "WORKERS__MAX_FAILED_HEARTBEATS": LOST_AFTER // HEARTBEAT,
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": LOST_AFTER,
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": HEARTBEAT,
+        }
+    ),
+}
+
+# Workers are forked from the scheduler: what it has imported, no task has to.
+PRELOAD = "import airflow_provider_datazone.operators.datazone\n"
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
+) -> Iterator[Deployment]:
+    deployment = Deployment(
+        tmp_path_factory.mktemp("airflow"),
+        REPOSITORY / "tests" / "dags" / "start_faults.py",
+        settings=SETTINGS,
+        with_rest_api=True,
+    )
+    plugins = deployment.home / "plugins"
+    plugins.mkdir()
+    (plugins / "preload.py").write_text(PRELOAD, encoding="utf-8")
+    with running(deployment, datazone_server):
+        yield deployment

@@ -1,0 +1,395 @@
+"""What becomes of a run when something goes wrong around the task that starts it: a row for each fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.dags.start_faults import ATTEMPTS, TASKS
+from tests.faults.stage import Case, Outcome, Play, Stage
+
+if TYPE_CHECKING:
+    from airflow_provider_datazone.testing import DataZoneServer
+    from tests.system.deployment import Deployment
+
+# The first of each family of versions that behave alike.
+FAMILIES = ((2, 11), (3, 0), (3, 3))
+AIRFLOW = tuple(int(number) for number in version("apache-airflow").split(".")[:2])
+FAMILY = max(index for index, first in enumerate(FAMILIES) if first <= AIRFLOW)
+# From 3.3 on, a trigger is told when a user ends its task.
+TRIGGER_IS_TOLD = AIRFLOW >= (3, 3)
+# In 3.0, a task that was cleared while it ran is not run again (apache/airflow#55045).
+CLEAR_TWICE = AIRFLOW == (3, 0)
+QUOTA = "business name generation has reached monthly quota"
+
+# ---------------------------------------------------------------------- plays
+
+
+def goes_on(case: Case, try_number: int, run: str | None = None, map_index: int = -1) -> Play[None]:
+    """Wait until a try waits for a run, for one that is known already if one is, and let that run end."""
+    found = yield from case.is_waiting(try_number, map_index)
+    assert run in (None, found), f"try {try_number} waits for run {found}, not for {run}"
+    case.end(found)
+
+
+def killed_before_start(case: Case) -> Play[None]:
+    case.begin()
+    yield from case.is_killed()
+    assert case.starts == 0
+    yield from goes_on(case, 2)
+
+
+def killed_before_answer(case: Case) -> Play[None]:
+    case.fail_start("hang", after=True)
+    case.begin()
+    run = yield from case.is_carried_out()
+    case.kill_worker()
+    yield from goes_on(case, 2, run)
+
+
+def killed_after_answer(case: Case) -> Play[None]:
+    case.begin()
+    yield from case.is_killed()
+    (run,) = case.runs()
+    yield from goes_on(case, 2, run)
+
+
+def killed_and_run_ended(case: Case) -> Play[None]:
+    case.begin()
+    yield from case.is_killed()
+    (run,) = case.runs()
+    case.end(run)
+
+
+def killed_while_waiting(case: Case) -> Play[None]:
+    case.begin()
+    runs = {}
+    for index in case.indexes:
+        runs[index] = yield from case.is_waiting(map_index=index)
+    for index in case.indexes:
+        case.kill_worker(index)
+    for index in case.indexes:
+        yield from goes_on(case, 2, runs[index], index)
+
+
+def killed_on_resume(case: Case) -> Play[None]:
+    case.begin()
+    yield from goes_on(case, 1)
+    yield from case.is_killed()
+
+
+def triggerer_killed(case: Case) -> Play[None]:
+    case.begin()
+    run = yield from case.is_waiting()
+    case.stage.replace_triggerer()
+    assert (yield from case.is_handed_over()) == run
+    case.end(run)
+
+
+def answer_lost(case: Case) -> Play[None]:
+    case.fail_start("drop", after=True, times=ATTEMPTS)
+    case.begin()
+    run = yield from case.is_carried_out()
+    yield from goes_on(case, 2, run)
+
+
+def throttled(case: Case) -> Play[None]:
+    case.fail_start("ThrottlingException", times=ATTEMPTS)
+    case.begin()
+    yield from goes_on(case, 2)
+
+
+def conflict(case: Case) -> Play[None]:
+    others = case.start_run()
+    case.fail_start("ConflictException")
+    case.begin()
+    yield from goes_on(case, 1, others)
+
+
+def cleared_while_waiting(case: Case) -> Play[None]:
+    case.begin()
+    yield from case.is_waiting()
+    case.clear()
+    if CLEAR_TWICE:
+        yield "a task that stays as it is", lambda: case.was_reported("restarting")
+        case.clear()
+    yield from goes_on(case, 2)
+
+
+def cleared_while_deferred(case: Case) -> Play[None]:
+    yield from case.stage.has_last_triggerer()
+    case.begin()
+    run = yield from case.is_waiting()
+    case.clear()
+    yield from goes_on(case, 2, None if TRIGGER_IS_TOLD else run)
+
+
+def cleared_after_success(case: Case) -> Play[None]:
+    case.begin()
+    yield from goes_on(case, 1)
+    yield "success", lambda: case.state == "success"
+    case.clear()
+    yield from goes_on(case, 2)
+
+
+def marked_failed_while_waiting(case: Case) -> Play[None]:
+    case.begin()
+    run = yield from case.is_waiting()
+    case.mark_failed()
+    yield "the run's end", lambda: case.status(run) == "CANCELED"
+    yield "the worker's end", lambda: case.was_reported("failed")
+    case.clear()
+    yield from goes_on(case, 2)
+
+
+def marked_failed_while_deferred(case: Case) -> Play[None]:
+    yield from case.stage.has_last_triggerer()
+    case.begin()
+    run = yield from case.is_waiting()
+    case.mark_failed()
+    if TRIGGER_IS_TOLD:
+        yield "the run's end", lambda: case.status(run) == "CANCELED"
+    case.clear()
+    yield from goes_on(case, 2, None if TRIGGER_IS_TOLD else run)
+
+
+def timed_out(case: Case) -> Play[None]:
+    yield from case.stage.has_last_triggerer()
+    case.begin()
+    run = yield from case.is_waiting()
+    yield from goes_on(case, 2, run)
+
+
+def run_failed(case: Case) -> Play[None]:
+    case.begin()
+    run = yield from case.is_waiting()
+    case.end(run, "FAILED")
+    yield from goes_on(case, 2)
+
+
+def quota_used_up(case: Case) -> Play[None]:
+    case.begin()
+    run = yield from case.is_waiting()
+    case.end(run, "FAILED")
+
+
+# ----------------------------------------------------------------------- rows
+
+
+class Row(NamedTuple):
+    """
+    A fault, and what is to be seen of it.
+
+    :param name: The DAG.
+    :param fault: What goes wrong.
+    :param what: What happens then.
+    :param play: How it goes wrong.
+    :param runs: How many runs the service has had for each asset in the end, for each of the families.
+    :param tries: How many tries the task has had, for each of the families.
+    :param state: The task's state in the end.
+    :param message: Why the runs have no names, if it matters.
+    """
+
+    name: str
+    fault: str
+    what: str
+    play: Callable[[Case], Play[None]]
+    runs: tuple[int, int, int] = (1, 1, 1)
+    tries: tuple[int, int, int] = (2, 2, 2)
+    state: str = "success"
+    message: str | None = None
+
+
+ROWS = [
+    Row(
+        "triggerer_killed",
+        "Triggerer killed while the task is deferred",
+        "Another triggerer waits for the run; the task is not retried.",
+        triggerer_killed,
+        tries=(1, 1, 1),
+    ),
+    Row(
+        "killed_before_start",
+        "Worker killed before Start is sent",
+        "The retry starts the run.",
+        killed_before_start,
+    ),
+    Row(
+        "killed_before_answer",
+        "Worker killed when Start has been carried out and not answered",
+        "The retry finds the run at work on the asset.",
+        killed_before_answer,
+    ),
+    Row(
+        "killed_after_answer",
+        "Worker killed when Start has been answered and nothing stored",
+        "The retry finds the run at work on the asset.",
+        killed_after_answer,
+    ),
+    Row(
+        "killed_and_run_ended",
+        "The same, and the run succeeds before the retry",
+        "The retry sends the same client token, is given the same run, and returns it.",
+        killed_and_run_ended,
+    ),
+    Row(
+        "killed_while_waiting",
+        "Worker killed while it waits",
+        "The retry goes on with the run.",
+        killed_while_waiting,
+    ),
+    Row(
+        "mapped_killed_while_waiting",
+        "Workers of a mapped task killed while they wait",
+        "Each retry goes on with the run of its own map index.",
+        killed_while_waiting,
+    ),
+    Row(
+        "killed_before_start_deferrable",
+        "Deferrable: worker killed before Start is sent",
+        "The retry starts the run.",
+        killed_before_start,
+    ),
+    Row(
+        "killed_before_answer_deferrable",
+        "Deferrable: worker killed when Start has been carried out and not answered",
+        "The retry finds the run at work on the asset.",
+        killed_before_answer,
+    ),
+    Row(
+        "killed_after_answer_deferrable",
+        "Deferrable: worker killed when Start has been answered and nothing stored",
+        "The retry finds the run at work on the asset.",
+        killed_after_answer,
+    ),
+    Row(
+        "killed_on_resume",
+        "Deferrable: worker killed when it resumes, after the run has succeeded",
+        "The retry returns the run.",
+        killed_on_resume,
+    ),
+    Row(
+        "answer_lost",
+        "Answer to Start lost, in each of botocore's attempts",
+        "The attempts send one client token, so they start one run; the retry goes on with it.",
+        answer_lost,
+    ),
+    Row(
+        "throttled",
+        "Start throttled, in each of botocore's attempts",
+        "The retry starts the run.",
+        throttled,
+    ),
+    Row(
+        "conflict",
+        "Start refused, as somebody else's run of the same types is at work (ConflictException)",
+        "The same try waits for that run.",
+        conflict,
+        tries=(1, 1, 1),
+    ),
+    Row(
+        "cleared_while_waiting",
+        "Task cleared while it waits in its worker",
+        "The worker cancels the run, and the next try starts another. On 3.0 a task that is cleared while it "
+        "runs is not run again until it is cleared once more (apache/airflow#55045).",
+        cleared_while_waiting,
+        runs=(2, 2, 2),
+    ),
+    Row(
+        "cleared_after_success",
+        "Task cleared after it has succeeded",
+        "That asks for another run.",
+        cleared_after_success,
+        runs=(2, 2, 2),
+    ),
+    Row(
+        "marked_failed_while_waiting",
+        "Task marked as failed while it waits in its worker, then cleared",
+        "The worker cancels the run, and the next try starts another.",
+        marked_failed_while_waiting,
+        runs=(2, 2, 2),
+    ),
+    Row(
+        "run_failed",
+        "Run failed",
+        "The retry starts another.",
+        run_failed,
+        runs=(2, 2, 2),
+    ),
+    Row(
+        "quota_used_up",
+        "Run failed, as the monthly quota is used up",
+        "The task fails at once, although retries are left.",
+        quota_used_up,
+        tries=(1, 1, 1),
+        state="failed",
+        message=QUOTA,
+    ),
+    Row(
+        "timed_out",
+        "`execution_timeout` passes in the worker",
+        "The run goes on, and the retry goes on with it.",
+        timed_out,
+    ),
+    Row(
+        "timed_out_deferrable",
+        "`execution_timeout` passes while the task is deferred",
+        "The run goes on, and the retry goes on with it.",
+        timed_out,
+    ),
+    Row(
+        "cleared_while_deferred",
+        "Task cleared while it is deferred",
+        "On 3.3 the triggerer cancels the run, and the next try starts another. Before, a trigger is not told "
+        "of it: the run goes on, and the next try with it.",
+        cleared_while_deferred,
+        runs=(1, 1, 2),
+    ),
+    Row(
+        "marked_failed_while_deferred",
+        "Task marked as failed while it is deferred, then cleared",
+        "On 3.3 the triggerer cancels the run, and the next try starts another. Before, a trigger is not told "
+        "of it: the run goes on, and the next try with it.",
+        marked_failed_while_deferred,
+        runs=(1, 1, 2),
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def outcomes(deployment: Deployment, datazone_server: DataZoneServer) -> Iterator[dict[str, Outcome]]:
+    stage = Stage(deployment, datazone_server)
+    yield stage.play([Case(stage, row.name, row.play, row.message) for row in ROWS])
+    stage.close()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_runs_are_not_started_twice(outcomes: dict[str, Outcome], row: Row) -> None:
+    outcome = outcomes[row.name]
+    print(outcome.log)
+    assert outcome.trouble is None
+    for runs, task in zip(outcome.runs, outcome.tasks, strict=True):
+        assert len(runs) == row.runs[FAMILY]
+        assert (task.state, task.try_number) == (row.state, row.tries[FAMILY])
+        # What the last try leaves is the last run.
+        run = runs[-1]
+        assert task.xcoms["return_value"] == (run.id if row.state == "success" else None)
+        assert task.xcoms["type_stats"] == run.type_stats
+        left = task.xcoms["run"]
+        assert (left["id"], left["status"], left["typeStats"]) == run
+
+
+def test_every_task_has_a_row() -> None:
+    assert {row.name for row in ROWS} == set(TASKS)
+
+
+def test_documented_table_is_the_matrix() -> None:
+    text = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
+    table = text.split("## Starting a run: what was seen")[1].split("\n## ")[0]
+    documented = [line for line in table.splitlines() if line.startswith("| ")]
+    rows = [f"| {row.fault} | {' | '.join(map(str, row.runs))} | {row.what} |" for row in ROWS]
+    assert documented[1:] == rows
