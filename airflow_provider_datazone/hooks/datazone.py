@@ -601,12 +601,11 @@ class DataZoneHook(AwsBaseHook):
                 clientToken=client_token,
                 **request,
             )
-        except ClientError as error:
+        except (ClientError, BotoCoreError) as error:
             # Whatever DataZone, or something in front of it, repeats of what it was sent.
-            for edited_value in edited_values:
-                error.args = (str(error).replace(edited_value, "***"),)
-                details = error.response.get("Error", {})
-                details["Message"] = str(details.get("Message", "")).replace(edited_value, "***")
+            error.args = (_without(edited_values, str(error)),)
+            if isinstance(error, ClientError):
+                error.response = _without(edited_values, error.response)
             raise
 
     # --------------------------------------------------------------- assets
@@ -890,6 +889,8 @@ def _edited_values(choices: Sequence[dict[str, Any]]) -> list[str]:
 
     :raises ValueError: One is no text, or a choice is none: botocore would say so with the value.
     """
+    if isinstance(choices, (str, dict)) or not isinstance(choices, Iterable):
+        raise NotConfiguredError(f"choices must be a list of dicts, and is a {type(choices).__name__}.")
     values = []
     for number, choice in enumerate(choices):
         if not isinstance(choice, dict):
@@ -900,8 +901,24 @@ def _edited_values(choices: Sequence[dict[str, Any]]) -> list[str]:
         if value is not None and not isinstance(value, str):
             raise NotConfiguredError(f"editedValue of item {number} of choices must be a text.")
         if value:
-            values.append(one_line(value))
-    return values
+            # As it was sent, as errors have it here, and as it is within the text of a Python object.
+            values += [
+                form for text in (value, value.strip()) for form in (text, one_line(text), repr(text)[1:-1])
+            ]
+    # A value may be part of another.
+    return sorted(filter(None, values), key=len, reverse=True)
+
+
+def _without(values: list[str], told: Any) -> Any:
+    """Return what an error tells, without some values."""
+    if isinstance(told, dict):
+        return {key: _without(values, item) for key, item in told.items()}
+    if isinstance(told, list):
+        return [_without(values, item) for item in told]
+    if isinstance(told, str):
+        for value in values:
+            told = told.replace(value, "***")
+    return told
 
 
 def _revision(response: dict[str, Any], member: str) -> str:

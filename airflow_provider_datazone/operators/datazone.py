@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
@@ -378,6 +378,14 @@ class DataZoneCancelMetadataGenerationRunOperator(_DataZoneOperator):
         return run.status
 
 
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and value:
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(item)
+
+
 class _DecideOnPredictionsOperator(_DataZoneOperator):
     """What accepting and rejecting have in common."""
 
@@ -411,12 +419,13 @@ class _DecideOnPredictionsOperator(_DataZoneOperator):
         super()._do_render_template_fields(*args, **kwargs)
         # Airflow shows rendered fields; DataZone's model marks these values as sensitive.
         if isinstance(self.choices, str):
-            # It will be refused, but is shown before.
+            # It will be refused, but is shown before; so are other things that are no list of choices.
             mask_secret(self.choices)
-        elif isinstance(self.choices, (list, tuple)):
-            for choice in self.choices:
-                if isinstance(choice, dict) and choice.get("editedValue"):
-                    mask_secret(choice["editedValue"])
+            return
+        for choice in self.choices if isinstance(self.choices, (list, tuple)) else [self.choices]:
+            if isinstance(choice, dict):
+                for text in _texts_in(choice.get("editedValue")):
+                    mask_secret(text)
 
     def _decide(self, *args: Any, **kwargs: Any) -> str:
         """Call the hook's method."""

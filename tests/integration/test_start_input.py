@@ -87,7 +87,7 @@ REFUSED: dict[str, tuple[Callable[[Catalog], dict[str, Any]], str]] = {
     ),
     "an unknown asset": (lambda catalog: {"asset_identifier": "unknownasset"}, UNKNOWN_ASSET),
     "a text that is no domain's": (
-        lambda catalog: {"domain_identifier": "no\ndomain"},
+        lambda catalog: {"domain_identifier": "nodomain"},
         "at 'domainIdentifier' failed to satisfy constraint: Member must satisfy regular expression pattern",
     ),
     "an unknown revision": (lambda catalog: {"asset_revision": "99"}, UNKNOWN_ASSET),
