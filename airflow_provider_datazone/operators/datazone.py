@@ -473,7 +473,8 @@ class DataZoneAcceptPredictionsOperator(_DecideOnPredictionsOperator):
     :param choices: AWS's ``acceptChoices``, a list of
         ``{"predictionTarget": str, "predictionChoice"?: int, "editedValue"?: str}``. An ``editedValue`` is
         sensitive: it is in no log and no error of this provider, and masked where Airflow shows rendered
-        fields, if it is as long as Airflow wants a secret to be: 5 characters on Airflow 3. (templated)
+        fields, if it is as long as Airflow wants a secret to be: 5 characters on Airflow 3. Airflow 3.0 shows
+        rendered fields as they are. (templated)
     :param client_token: The same token accepts once. By default one that each try of the task comes to, until
         it is cleared. (templated)
     :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.exceptions import InvalidInputError, RequestRefusedError
@@ -268,6 +268,18 @@ def test_edited_value_that_is_part_of_another_does_not_uncover_it(predicted: Cat
     assert VALUE.removeprefix("Sales") not in everything_told(refused.value)
 
 
+@pytest.mark.parametrize("value", ["id", "Validation", "e"])
+def test_edited_value_that_is_part_of_an_errors_code_does_not_change_what_the_error_is(
+    predicted: Catalog, value: str
+):
+    predicted.server.fail("AcceptPredictions", "ValidationException")
+    with pytest.raises(RequestRefusedError) as refused:
+        decide(predicted, choices=[edit(value)]).execute(make_context())
+    assert isinstance(refused.value.__cause__, ClientError)
+    assert refused.value.__cause__.response["Error"]["Code"] == "ValidationException"
+    assert refused.value.__cause__.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+
 @pytest.mark.parametrize(
     "choices",
     [
@@ -347,6 +359,9 @@ def operator_value(operator: Any) -> str:
     return f"{VALUE} {operator.task_id}"
 
 
+@pytest.mark.skipif(
+    AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_1_PLUS, reason="Airflow 3.0 stores rendered fields as they are"
+)
 @pytest.mark.parametrize(
     ("kind", "choices"),
     [
