@@ -912,7 +912,9 @@ def _edited_values(choices: Sequence[dict[str, Any]]) -> list[str]:
 def _without(values: list[str], told: Any) -> Any:
     """Return what an error tells, without some values."""
     if isinstance(told, dict):
-        return {key: _without(values, item) for key, item in told.items()}
+        # What kind of error it is stays, however short a value is.
+        kept = ("Code", "ResponseMetadata")
+        return {key: item if key in kept else _without(values, item) for key, item in told.items()}
     if isinstance(told, list):
         return [_without(values, item) for item in told]
     if isinstance(told, str):
