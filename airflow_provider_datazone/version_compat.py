@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.version_compat import get_base_airflow_version_tuple
+from asgiref.sync import sync_to_async
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -47,3 +48,28 @@ def is_trigger_failure(error: BaseException) -> bool:
 def task_state_store(context: Context) -> Any:
     """Return what keeps a task's state over its tries, ``None`` before Airflow 3.3; can go with 3.2."""
     return context.get("task_state_store")
+
+
+async def is_deferred(task_instance: Any) -> bool:
+    """
+    Whether a task is deferred all the same, although its trigger was told that a user has ended it.
+
+    Airflow 3.3 says so of whatever a triggerer has lost: also of what another one has taken over while this
+    one stalled and missed its heartbeats. Can go when Airflow tells the two apart.
+
+    :param task_instance: The trigger's, ``None`` outside of a triggerer.
+    """
+
+    def count() -> int:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        deferred: int = RuntimeTaskInstance.get_ti_count(
+            dag_id=task_instance.dag_id,
+            run_ids=[task_instance.run_id],
+            task_ids=[task_instance.task_id],
+            map_index=task_instance.map_index,
+            states=["deferred"],
+        )
+        return deferred
+
+    return task_instance is not None and await sync_to_async(count)() > 0

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_datazone.version_compat import is_deferred
+
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.utils.mixins import AwsBaseHookMixin
     from typing_extensions import Self
@@ -68,6 +70,24 @@ class _DataZoneTrigger(BaseTrigger):
 
     def _hook_parameters(self, poller: Any) -> Any:
         return poller.HookParameters(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+
+    async def on_kill(self) -> None:
+        """Cancel what is active when a user ends the task, and never for a restart or a hand-over."""
+        if not self.cancel_on_kill:
+            return
+        try:
+            if await is_deferred(self.task_instance):
+                self.log.info("The task is in the hands of another triggerer, so nothing is canceled.")
+                return
+        except Exception as error:
+            self.log.warning(
+                "Nothing is canceled, as Airflow does not say whether a user has ended the task: %s", error
+            )
+            return
+        await self._cancel()
+
+    async def _cancel(self) -> None:
+        raise NotImplementedError
 
 
 class DataZoneMetadataGenerationRunTrigger(_DataZoneTrigger):
@@ -144,10 +164,7 @@ class DataZoneMetadataGenerationRunTrigger(_DataZoneTrigger):
             return {"status": "error", "message": message, "permanent": poller.is_permanent(error)}
         return {"status": "terminal", "run": run.to_dict()}
 
-    async def on_kill(self) -> None:
-        """Cancel the run: Airflow calls this when a user ends the task, not for a restart or a hand-over."""
-        if not self.cancel_on_kill:
-            return
+    async def _cancel(self) -> None:
         poller = await _import_poller()
         try:
             run = await poller.cancel_run(
@@ -281,9 +298,8 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         event["rows"] = await asyncio.to_thread(engine.pack, self._batch.rows)
         yield TriggerEvent(event)
 
-    async def on_kill(self) -> None:
-        """Cancel what is active: Airflow calls this when a user ends the task."""
-        if not self.cancel_on_kill or self._batch is None:
+    async def _cancel(self) -> None:
+        if self._batch is None:
             return
         poller = await _import_poller()
         # What is being started just now is to be canceled as well; Airflow gives 30 seconds for all.

@@ -68,12 +68,14 @@ def begin(context: Any, kill_at: str | None = None, timeout: timedelta | None = 
         kill_worker(os.getpid())
 
     process = marked("process")
+    # The client is there before the time-out begins.
+    events = operator.hook.conn.meta.events
     if ti.try_number == 1:
         operator.execution_timeout = timeout
-        if kill_at == "resume" and process.exists():
-            die()
+        if kill_at == "resume":
+            if process.exists():
+                die()
         elif kill_at is not None:
-            events = operator.hook.conn.meta.events
             events.register(f"{kill_at}.datazone.StartMetadataGenerationRun", die)
     # Renamed, so that it is there with its content.
     unfinished = process.with_suffix(".new")
@@ -101,6 +103,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "killed_after_answer_deferrable": AFTER_START | DEFERRABLE,
     "killed_on_resume": ON_RESUME | DEFERRABLE,
     "triggerer_killed": DEFERRABLE,
+    "triggerer_stalled": DEFERRABLE,
     "answer_lost": FEW_ATTEMPTS,
     "throttled": FEW_ATTEMPTS,
     "conflict": {},

@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 # one that lives on a busy machine.
 LOST_AFTER = 30
 HEARTBEAT = 3
+# Airflow 2 has its DAG processor fail a task that it misses, and asks again for as long as the task is not: the
+# second time may strike the next try.
+LOOK_FOR_ZOMBIES = 20
 SETTINGS = {
     "CORE__PARALLELISM": 24,
+    # Long enough for a machine with many tasks that start.
+    "CORE__DAGBAG_IMPORT_TIMEOUT": 300,
+    "CORE__DAG_FILE_PROCESSOR_TIMEOUT": 600,
+    "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": 600,
     # Processors are for the tasks.
     "CORE__LAZY_LOAD_PLUGINS": False,
     "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.5,
@@ -27,7 +34,7 @@ SETTINGS = {
         {
             "SCHEDULER__JOB_HEARTBEAT_SEC": HEARTBEAT,
             "SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": LOST_AFTER,
-            "SCHEDULER__ZOMBIE_DETECTION_INTERVAL": HEARTBEAT,
+            "SCHEDULER__ZOMBIE_DETECTION_INTERVAL": LOOK_FOR_ZOMBIES,
         }
         if AIRFLOW_2
         else {

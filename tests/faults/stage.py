@@ -52,6 +52,13 @@ class Task(NamedTuple):
     xcoms: dict[str, Any]
 
 
+class Triggerer(NamedTuple):
+    """A triggerer, and the number of its job."""
+
+    component: Component
+    job: int
+
+
 class Outcome(NamedTuple):
     """
     What there was to see of a row.
@@ -165,6 +172,10 @@ class Case:
 
     def clear(self) -> None:
         """Clear the task, as a user does."""
+        if AIRFLOW_2:
+            # Its REST API changes the state of a task that runs outside of any session, and so nowhere.
+            self.stage.deployment.run("tasks", "clear", "--yes", self.name)
+            return
         body = {
             "dag_run_id": self.name,
             "task_ids": [TASK_ID],
@@ -207,6 +218,10 @@ class Case:
     # --------------------------------------------------------- what is there
 
     @property
+    def is_deferrable(self) -> bool:
+        return bool(TASKS[self.name].get("deferrable"))
+
+    @property
     def state(self) -> str | None:
         """The state of a task that is not mapped."""
         return self.stage.states.get(self.name)
@@ -239,10 +254,16 @@ class Case:
         (run,) = yield "a run", lambda: self.starts and self.runs()
         return str(run)
 
-    def is_waiting(self, try_number: int = 1, map_index: int = -1) -> Play[str]:
-        """Wait until a try waits, in its worker or a triggerer; return the run that it waits for."""
-        if TASKS[self.name].get("deferrable"):
-            return (yield from self._is_deferred(try_number))
+    def is_waiting(
+        self, try_number: int = 1, map_index: int = -1, triggerer: Triggerer | None = None
+    ) -> Play[str]:
+        """
+        Wait until a try waits; return the run that it waits for.
+
+        :param triggerer: Where; by default in its worker, or in any triggerer if it is deferrable.
+        """
+        if self.is_deferrable:
+            return (yield from self._is_in_triggerer(try_number, triggerer))
         yield f"try {try_number}", self._mark("process", try_number, map_index).exists
         since = len(self.server.requests)
 
@@ -257,27 +278,43 @@ class Case:
 
         return str((yield f"a wait in try {try_number}", looked_at))
 
-    def is_handed_over(self) -> Play[str]:
-        """Wait until the first try waits in a second triggerer; return the run that it waits for."""
-        return (yield from self._is_deferred(1, triggerers=2))
+    def is_deferred(self, try_number: int = 1) -> Play[None]:
+        """
+        Wait until a try has been deferred, and the scheduler knows.
 
-    def _is_deferred(self, try_number: int, triggerers: int = 1) -> Play[str]:
-        def in_triggerer() -> str | None:
-            logs = sorted(self._logs.glob(f"attempt={try_number}.log.trigger.*"))
-            looks = [IN_PROGRESS.search(log.read_text("utf-8")) for log in logs]
-            runs = [look[1] for look in looks if look]
-            return runs[-1] if len(runs) >= triggerers else None
-
-        # What the scheduler is told of the worker late, it takes for news of the task that has been resumed
-        # (apache/airflow#72716).
+        It would take for the end of the task that is resumed what it is told late of the one that was deferred
+        (apache/airflow#72716).
+        """
         yield f"the deferring of try {try_number}", lambda: self.was_reported("deferred", try_number)
-        return str((yield f"a deferred wait in try {try_number}", in_triggerer))
+
+    def _is_in_triggerer(self, try_number: int, triggerer: Triggerer | None) -> Play[str]:
+        def look() -> str | None:
+            looks = [IN_PROGRESS.search(log) for log in self._trigger_logs(try_number, triggerer)]
+            return next((found[1] for found in looks if found), None)
+
+        yield from self.is_deferred(try_number)
+        return str((yield f"a deferred wait in try {try_number}", look))
+
+    def is_dropped(self, triggerer: Triggerer) -> Play[None]:
+        """Wait until a triggerer has let go of the first try's trigger."""
+
+        def let_go() -> bool:
+            # Airflow 2.11 says so in the triggerer's own log.
+            logs = "\n".join([triggerer.component.output, *self._trigger_logs(1, triggerer)])
+            return any("completed" in line and self.name in line for line in logs.splitlines())
+
+        yield "a trigger's end", let_go
 
     def was_reported(self, state: str, try_number: int = 1) -> bool:
         """Whether the scheduler has been told that a try's process ended, and found the task in a state."""
         return (self.name, state, try_number) in self.stage.reports
 
     # ---------------------------------------------------------------- places
+
+    def _trigger_logs(self, try_number: int, triggerer: Triggerer | None) -> list[str]:
+        job = "*" if triggerer is None else triggerer.job
+        logs = sorted(self._logs.glob(f"attempt={try_number}.log.trigger.{job}.log"))
+        return [log.read_text("utf-8", "replace") for log in logs]
 
     def _asset(self, map_index: int) -> str:
         return self.assets[max(map_index, 0)].asset_identifier
@@ -329,7 +366,9 @@ class Stage:
         self._scheduler_log = scheduler.log.open(encoding="utf-8", errors="replace")
         self._place = server.create_asset()
         self._assets: dict[str, str] = {}
-        self._triggerer: Component | None = deployment.start_triggerer()[0]
+        self.cases: list[Case] = []
+        #: The triggerer that there is, once it is the only one.
+        self.triggerer: Triggerer | None = None
         self._since = time.monotonic()
 
     def close(self) -> None:
@@ -341,6 +380,7 @@ class Stage:
 
     def play(self, cases: list[Case]) -> dict[str, Outcome]:
         """Play all; what is not over when nothing goes on any more is in trouble."""
+        self.cases = cases
         under_way = list(cases)
 
         def step() -> int:
@@ -371,16 +411,16 @@ class Stage:
 
     # ------------------------------------------------------------- triggerers
 
-    def replace_triggerer(self) -> None:
-        """Kill the triggerer, and let another one come."""
-        assert self._triggerer is not None
-        self.deployment.kill(self._triggerer)
-        self.deployment.start_component("triggerer", "--skip-serve-logs")
-        self._triggerer = None
+    def start_triggerer(self) -> Play[Triggerer]:
+        known = self.deployment.triggerer_jobs()
+        component = self.deployment.start_component("triggerer", "--skip-serve-logs")
+        (job,) = yield "a triggerer", lambda: self.deployment.triggerer_jobs() - known
+        return Triggerer(component, job)
 
-    def has_last_triggerer(self) -> Play[None]:
-        """Wait until the triggerer that is there stays."""
-        yield "the last triggerer", lambda: self._triggerer is None
+    def has_steady_triggerers(self) -> Play[None]:
+        """Wait until no more triggerers come and go."""
+        changing = [case for case in self.cases if case.name.startswith("triggerer")]
+        yield "steady triggerers", lambda: all(case.is_over for case in changing)
 
     # --------------------------------------------------------------- DataZone
 

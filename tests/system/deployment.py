@@ -169,10 +169,10 @@ class Deployment:
 
     def start_triggerer(self) -> tuple[Component, int]:
         """Start a triggerer; return the number of its job too."""
-        known = self._triggerer_jobs()
+        known = self.triggerer_jobs()
         component = self.start_component("triggerer", "--skip-serve-logs")
-        self.wait_for("a triggerer", lambda: self._triggerer_jobs() - known)
-        (job,) = self._triggerer_jobs() - known
+        self.wait_for("a triggerer", lambda: self.triggerer_jobs() - known)
+        (job,) = self.triggerer_jobs() - known
         return component, job
 
     def kill(self, component: Component) -> None:
@@ -190,6 +190,23 @@ class Deployment:
         component.process.wait(timeout=30)
         self._killed.append(component)
 
+    def pause(self, component: Component) -> None:
+        """Let a component with all its descendants stand still, at a moment when it does not lock the database."""
+        while True:
+            self._signal(component, signal.SIGSTOP)
+            with closing(sqlite3.connect(self.database, timeout=5)) as database, suppress(sqlite3.Error):
+                database.execute("BEGIN IMMEDIATE")
+                return
+            self.go_on(component)
+
+    def go_on(self, component: Component) -> None:
+        """End a pause."""
+        self._signal(component, signal.SIGCONT)
+
+    def _signal(self, component: Component, number: signal.Signals) -> None:
+        for process in _processes_of(component.process.pid):
+            os.kill(process, number)
+
     def stop(self) -> None:
         """Kill everything, whatever cannot be killed among it."""
         with ExitStack() as stack:
@@ -205,7 +222,8 @@ class Deployment:
         with closing(self._connect()) as database:
             return database.execute(sql, parameters).fetchall()
 
-    def _triggerer_jobs(self) -> set[int]:
+    def triggerer_jobs(self) -> set[int]:
+        """Return the jobs of all triggerers that there have been."""
         return {job for (job,) in self.query("SELECT id FROM job WHERE job_type = 'TriggererJob'")}
 
     def _dag_files_read(self) -> int:
