@@ -25,6 +25,10 @@ test: .venv/.installed .venvs/awscli/.installed ## Run the whole test suite
 system-test: .venv/.installed ## Run the tests with whole Airflows: two triggerers, 200 waits, a kill
 	$(BIN)/python -m pytest tests/system
 
+.PHONY: system-test-short
+system-test-short: .venv/.installed ## The same with 10 waits: two minutes
+	DATAZONE_TEST_WAITS=10 $(BIN)/python -m pytest tests/system
+
 lint: .venv/.installed ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,11 +39,17 @@ format: .venv/.installed ## Write the style
 	$(BIN)/ruff format .
 
 # pyenv's python3.N answers only for the versions that are switched on: the usual one first, then all.
+NOX = pyenv=$$(command -v pyenv) && root=$${pyenv%/bin/pyenv} && [ -d "$$root/versions" ] && \
+	export PYENV_ROOT="$${PYENV_ROOT:-$$root}" && \
+	export PYENV_VERSION="$$({ pyenv version-name; pyenv versions --bare; } | paste -sd: )"; \
+	$(BIN)/nox
+
 matrix: .venv/.installed .venvs/awscli/.installed ## Run the tests on every supported Airflow and Python
-	@pyenv=$$(command -v pyenv) && root=$${pyenv%/bin/pyenv} && [ -d "$$root/versions" ] && \
-		export PYENV_ROOT="$${PYENV_ROOT:-$$root}" && \
-		export PYENV_VERSION="$$({ pyenv version-name; pyenv versions --bare; } | paste -sd: )"; \
-		$(BIN)/nox
+	@$(NOX)
+
+.PHONY: matrix-short
+matrix-short: .venv/.installed .venvs/awscli/.installed ## The same without the tests that start a whole Airflow
+	@$(NOX) --session airflow_2_11 airflow_3_0 airflow_newest-3.13 -- tests/unit tests/integration
 
 bench: .venv/.installed .venvs/bench/.installed ## Measure beside the Amazon provider: about nine minutes
 	$(BIN)/python benchmarks/import_time.py --rounds 10

@@ -20,17 +20,20 @@ def run_tests(session: nox.Session, airflow: str, *, whole_airflow: bool = True)
     """
     Install the project with the constraints of an Airflow version, and run the tests.
 
-    :param whole_airflow: Whether to run the system tests too, in their short form.
+    Those of the folders that are named on the command line, else all.
+
+    :param whole_airflow: Whether to run those that start a whole Airflow.
     """
     session.install(
         "--constraint", f"constraints/airflow-{airflow}.txt", "--editable", ".[testing]", "--group", "test"
     )
-    # `make test` plays them on the newest Airflow; here they take minutes more for each of the others.
-    ignored = () if os.environ.get("DATAZONE_TEST_FAULTS") else ("--ignore", "tests/faults")
-    session.run(
-        "python", "-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", *ignored, *session.posargs
-    )
-    if whole_airflow:
+    some = session.posargs or [
+        "tests/unit",
+        "tests/integration",
+        *(["tests/faults"] if whole_airflow else []),
+    ]
+    session.run("python", "-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", *some)
+    if whole_airflow and not session.posargs:
         waits = {"DATAZONE_TEST_WAITS": os.environ.get("DATAZONE_TEST_WAITS", "10")}
         session.run("python", "-m", "pytest", "tests/system", env=waits)
 
