@@ -1,0 +1,157 @@
+"""A batch whose worker, or whose triggerer, is killed at random moments: each asset has one run in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.dags.batch_kills import TASK_ID
+from tests.system.conftest import pytest_runtest_makereport as pytest_runtest_makereport, running
+from tests.system.deployment import Deployment
+
+if TYPE_CHECKING:
+    from airflow_provider_datazone.testing import AssetIdentifiers, DataZoneServer
+
+# A few for a quick look; `make bench` kills 10 times among 500.
+ASSETS = int(os.environ.get("DATAZONE_TEST_ASSETS", "60"))
+KILLS = int(os.environ.get("DATAZONE_TEST_KILLS", "3"))
+SECONDS_A_KILL = 90
+STARTS_A_SECOND = 20
+START = "StartMetadataGenerationRun"
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
+) -> Iterator[Deployment]:
+    settings = {
+        "DATAZONE__MAX_STARTS_PER_SECOND": STARTS_A_SECOND,
+        "DATAZONE__MAX_REQUESTS_PER_SECOND": 10 * STARTS_A_SECOND,
+    }
+    dag_file = REPOSITORY / "tests" / "dags" / "batch_kills.py"
+    deployment = Deployment(tmp_path_factory.mktemp("airflow"), dag_file, settings=settings)
+    with running(deployment, datazone_server):
+        yield deployment
+
+
+class Batch:
+    """A DAG run with a batch, of which each asset has something else to say."""
+
+    def __init__(self, deployment: Deployment, server: DataZoneServer, dag_id: str) -> None:
+        self.deployment = deployment
+        self.server = server
+        self.dag_id = dag_id
+        self.process = deployment.home / f"{dag_id}.process"
+        first = server.create_asset("table")
+        self.assets = [first, *(self._create(first) for _ in range(ASSETS - 1))]
+        for number, asset in enumerate(self.assets):
+            server.set_run_outcome(
+                asset.asset_identifier,
+                statuses={"BUSINESS_NAMES": "FAILED"},
+                error_messages={"BUSINESS_NAMES": f"no names for {number}"},
+                in_progress_seconds=0.7,
+                times=None,
+            )
+        conf = {
+            "assets": [asset.asset_identifier for asset in self.assets],
+            "domain_identifier": first.domain_identifier,
+            "owning_project_identifier": first.project_identifier,
+            "process": str(self.process),
+        }
+        deployment.run("dags", "trigger", dag_id, "--run-id", dag_id, "--conf", json.dumps(conf))
+
+    def _create(self, first: AssetIdentifiers) -> AssetIdentifiers:
+        domain, project, _ = first
+        return self.server.create_asset("table", domain_identifier=domain, project_identifier=project)
+
+    def runs(self) -> dict[str, list[dict[str, Any]]]:
+        """Ask DataZone for the runs of each asset."""
+        client = self.server.client()
+        domain = self.assets[0].domain_identifier
+        found: dict[str, list[dict[str, Any]]] = {asset.asset_identifier: [] for asset in self.assets}
+        pages = client.get_paginator("list_metadata_generation_runs").paginate(domainIdentifier=domain)
+        for item in (item for page in pages for item in page["items"]):
+            found[item["target"]["identifier"]].append(item)
+        return found
+
+    def started(self) -> int:
+        """Return how many assets have a run."""
+        ours = {asset.asset_identifier for asset in self.assets}
+        targets = (r.parameters["target"] for r in self.server.requests if r.operation == START)
+        return len({target["identifier"] for target in targets} & ours)
+
+    def state(self) -> str | None:
+        (instance,) = self.deployment.task_instances(self.dag_id, TASK_ID)
+        return instance.state
+
+    def results(self) -> list[dict[str, Any]]:
+        sql = "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = 'results'"
+        ((value,),) = self.deployment.query(sql, self.dag_id, TASK_ID)
+        while isinstance(value, (str, bytes)):  # JSON in a column of type JSON
+            value = json.loads(value)
+        return list(value)
+
+    def be_killed(self, kill: Callable[[], None]) -> None:
+        """Kill at random moments, and wait for the end."""
+        moments = Random(f"{self.dag_id} {ASSETS}").sample(range(1, ASSETS), KILLS)
+        for moment in sorted(moments):
+            self._wait_for_starts(moment)
+            kill()
+        seconds = SECONDS_A_KILL + 4 * ASSETS / STARTS_A_SECOND
+        self.deployment.wait_for("the end", lambda: self.state() in ("success", "failed"), seconds=seconds)
+
+    def _wait_for_starts(self, number: int) -> None:
+        what = f"a start for {number} assets"
+        self.deployment.wait_for(what, lambda: self.started() >= number, seconds=SECONDS_A_KILL)
+
+    def check(self) -> None:
+        assert self.state() == "success"
+        runs = self.runs()
+        assert {asset: [run["status"] for run in found] for asset, found in runs.items()} == {
+            asset.asset_identifier: ["PARTIALLY_SUCCEEDED"] for asset in self.assets
+        }
+        results = self.results()
+        assert [row["asset"] for row in results] == [asset.asset_identifier for asset in self.assets]
+        for number, row in enumerate(results):
+            assert row["run"] == runs[row["asset"]][0]["id"]
+            assert row["typeStats"][1]["errorMessage"] == f"no names for {number}"
+
+
+def test_batch_survives_kills_of_its_worker(deployment: Deployment, datazone_server: DataZoneServer) -> None:
+    batch = Batch(deployment, datazone_server, "batch_in_worker")
+
+    def kill() -> None:
+        deployment.wait_for("a worker", batch.process.exists)
+        process = int(batch.process.read_text(encoding="utf-8"))
+        batch.process.unlink()
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+    batch.be_killed(kill)
+    batch.check()
+    (instance,) = deployment.task_instances(batch.dag_id, TASK_ID)
+    assert instance.try_number > 1
+
+
+def test_batch_survives_kills_of_its_triggerer(
+    deployment: Deployment, datazone_server: DataZoneServer
+) -> None:
+    triggerers = [deployment.start_component("triggerer", "--skip-serve-logs")]
+    batch = Batch(deployment, datazone_server, "batch_in_triggerer")
+
+    def kill() -> None:
+        deployment.kill(triggerers[-1])
+        triggerers.append(deployment.start_component("triggerer", "--skip-serve-logs"))
+
+    batch.be_killed(kill)
+    batch.check()
+    (instance,) = deployment.task_instances(batch.dag_id, TASK_ID)
+    assert instance.try_number == 1
