@@ -51,13 +51,17 @@ matrix: .venv/.installed .venvs/awscli/.installed ## Run the tests on every supp
 matrix-short: .venv/.installed .venvs/awscli/.installed ## The same without the tests that start a whole Airflow
 	@$(NOX) --session airflow_2_11 airflow_3_0 airflow_newest-3.13 -- tests/unit tests/integration
 
-bench: .venv/.installed .venvs/bench/.installed ## Measure beside the Amazon provider: about nine minutes
+bench: .venv/.installed .venvs/bench/.installed ## Measure beside the Amazon provider and mapped tasks: about an hour
 	$(BIN)/python benchmarks/import_time.py --rounds 10
 	.venvs/bench/bin/python benchmarks/waits.py
+	.venvs/bench/bin/python benchmarks/batch.py
+	.venvs/bench/bin/python benchmarks/mapped.py
+	DATAZONE_TEST_ASSETS=500 DATAZONE_TEST_KILLS=10 $(BIN)/python -m pytest tests/faults/test_batch.py
 
 .PHONY: bench-short
-bench-short: .venvs/bench/.installed ## The same with fewer waits: under a minute, and only to be looked at
+bench-short: .venvs/bench/.installed ## The same with fewer waits and assets: two minutes, and only to be looked at
 	.venvs/bench/bin/python benchmarks/waits.py --short
+	.venvs/bench/bin/python benchmarks/batch.py --short
 
 constraints: ## Resolve the dependencies of every supported Airflow anew (needs uv, Python 3.10 and 3.11)
 	constraints/update.sh
