@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, cast
 
 ACTIVE_STATUSES = frozenset({"SUBMITTED", "IN_PROGRESS"})
 SUCCESS_STATUSES = frozenset({"SUCCEEDED", "PARTIALLY_SUCCEEDED"})
@@ -21,6 +21,10 @@ TERMINAL_STATUSES = SUCCESS_STATUSES | FAILURE_STATUSES
 
 # The one thing that DataZone says of a run whose account has no quota left, in an errorMessage.
 _QUOTA_USED_UP = "monthly quota"
+
+# What an error or a log line shows of a text from outside, in characters, and of types that failed.
+_TOLD_LENGTH = 2000
+_TOLD_FAILURES = 10
 
 RUN_TYPES = ("BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES", "BUSINESS_GLOSSARY_ASSOCIATIONS")
 
@@ -77,26 +81,32 @@ class MetadataGenerationRun:
         """
         Read a run from an answer of boto3, from one item of a list, or from :meth:`to_dict`.
 
+        Neither boto3 nor a database checks of what kind a member is. What is no text where there should be
+        one is left out, so that nobody who uses a run has to look.
+
         :param response: The answer, with AWS's key names.
         :raises ValueError: When it has no id, domain or status: this is no run.
         """
-        missing = [key for key in ("id", "domainId", "status") if not response.get(key)]
+        members = _members(response)
+        # They are logged, and name the run in every error.
+        known = {key: one_line(_text(members.get(key)) or "") for key in ("id", "domainId", "status")}
+        missing = [key for key, value in known.items() if not value]
         if missing:
             raise ValueError(f"no metadata generation run: {', '.join(missing)} missing")
-        target = response.get("target") or {}
+        target = _members(members.get("target"))
         # `type` is what the service sent before it had `types`.
-        types = response.get("types") or ([response["type"]] if response.get("type") else [])
+        types = _items(members.get("types")) or [members.get("type")]
         return cls(
-            id=response["id"],
-            domain_id=response["domainId"],
-            status=response["status"],
-            types=tuple(types),
-            type_stats=list(response.get("typeStats") or []),
-            asset_id=target.get("identifier"),
-            asset_revision=target.get("revision"),
-            owning_project_id=response.get("owningProjectId"),
-            created_at=_as_datetime(response.get("createdAt")),
-            created_by=response.get("createdBy"),
+            id=known["id"],
+            domain_id=known["domainId"],
+            status=known["status"],
+            types=tuple(text for text in map(_text, types) if text),
+            type_stats=[stat for item in _items(members.get("typeStats")) if (stat := _type_stat(item))],
+            asset_id=_text(target.get("identifier")),
+            asset_revision=_text(target.get("revision")),
+            owning_project_id=_text(members.get("owningProjectId")),
+            created_at=_as_datetime(members.get("createdAt")),
+            created_by=_text(members.get("createdBy")),
         )
 
     @property
@@ -133,8 +143,7 @@ class MetadataGenerationRun:
             "target": _without_none(target) if self.asset_id else None,
             "status": self.status,
             "types": list(self.types),
-            # botocore gives times in the process's own zone, and worker and triggerer may differ in it.
-            "createdAt": self.created_at and self.created_at.astimezone(timezone.utc).isoformat(),
+            "createdAt": self.created_at and self.created_at.isoformat(),
             "createdBy": self.created_by,
             "owningProjectId": self.owning_project_id,
             "typeStats": self.type_stats,
@@ -178,11 +187,18 @@ def judge(run: MetadataGenerationRun, *, allow_partial_success: bool) -> Verdict
 
 
 def describe_failures(failures: Iterable[TypeStat]) -> str:
-    """Name every failed type with its reason, in one line."""
-    return "; ".join(
-        one_line(f"{stat['type']} {stat['status']}: {stat.get('errorMessage') or 'no reason given'}")
-        for stat in failures
-    )
+    """Name every failed type with its reason, in one line; of more than DataZone has types, the first."""
+    known = list(failures)
+    parts = [
+        one_line(
+            f"{stat.get('type', 'a type without a name')} {stat.get('status')}: "
+            f"{stat.get('errorMessage') or 'no reason given'}"
+        )
+        for stat in known[:_TOLD_FAILURES]
+    ]
+    if len(known) > _TOLD_FAILURES:
+        parts.append(f"and {len(known) - _TOLD_FAILURES:,} more")
+    return "; ".join(parts)
 
 
 def names_used_up_quota(failures: Iterable[TypeStat]) -> bool:
@@ -190,18 +206,48 @@ def names_used_up_quota(failures: Iterable[TypeStat]) -> bool:
     return any(_QUOTA_USED_UP in (stat.get("errorMessage") or "").lower() for stat in failures)
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, *, length: int | None = _TOLD_LENGTH) -> str:
     """
-    Escape what is not printable, so that a text from outside cannot forge or split a log line.
+    Escape what is not printable, so that a text from outside cannot forge or split a log line, or fill it.
 
-    :param text: For example a service's error message.
+    :param text: For example a service's error message, or a whole page that a proxy has sent.
+    :param length: Characters after which it is cut; ``None`` for all of it. Default 2,000.
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    rest = 0 if length is None else len(text) - length
+    if rest > 0:
+        text = text[:length]
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f"{line}… ({rest:,} more characters)" if rest > 0 else line
 
 
-def _as_datetime(value: datetime | str | None) -> datetime | None:
-    # Python 3.10 does not read the suffix.
-    return datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
+def _members(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def _text(value: Any) -> str | None:
+    """Return a text that every database takes: PostgreSQL refuses NUL, and UTF-8 one half of a pair."""
+    if not isinstance(value, str):
+        return None
+    return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _type_stat(value: Any) -> TypeStat | None:
+    stat = {str(_text(key)): text for key, item in _members(value).items() if (text := _text(item))}
+    return cast("TypeStat", stat) if stat else None
+
+
+def _as_datetime(value: Any) -> datetime | None:
+    """Return a time in UTC: botocore gives it in the process's zone, and worker and triggerer may differ."""
+    try:
+        # Python 3.10 does not read the suffix.
+        moment = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
+        return moment.astimezone(timezone.utc) if isinstance(moment, datetime) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _without_none(members: dict[str, Any]) -> dict[str, Any]:

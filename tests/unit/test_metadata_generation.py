@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import get_type_hints
 
 import botocore.session
@@ -185,3 +185,86 @@ def test_one_line_keeps_what_is_printable():
 def test_failure_keeps_its_run_over_pickling():
     failed = pickle.loads(pickle.dumps(MetadataGenerationRunFailedError("no", run("FAILED"))))
     assert (str(failed), failed.run.status) == ("no", "FAILED")
+
+
+@pytest.mark.parametrize("response", [None, [], "run1", 5, {"id": 5, "domainId": [], "status": {}}])
+def test_answer_of_another_kind_is_no_run(response: object):
+    with pytest.raises(ValueError, match="id, domainId, status missing"):
+        MetadataGenerationRun.from_response(response)
+
+
+def test_members_of_another_kind_are_left_out():
+    parsed = run(
+        "FAILED",
+        target="asset1",
+        types=[None, {}, "BUSINESS_NAMES"],
+        createdAt="yesterday",
+        createdBy=5,
+        owningProjectId=[],
+        typeStats=[
+            None,
+            "FAILED",
+            {},
+            {"type": None, "status": ["FAILED"]},
+            {"status": "FAILED", "errorMessage": 5},
+            {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no"},
+        ],
+    )
+    assert parsed.types == ("BUSINESS_NAMES",)
+    assert parsed.type_stats == [
+        {"status": "FAILED"},
+        {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no"},
+    ]
+    assert (parsed.asset_id, parsed.created_at, parsed.created_by) == (None, None, None)
+    assert not parsed.quota_used_up
+    message = judge(parsed, allow_partial_success=True).message
+    assert message.endswith(
+        "ended FAILED: a type without a name FAILED: no reason given; BUSINESS_NAMES FAILED: no"
+    )
+
+
+@pytest.mark.parametrize("member", ["typeStats", "types", "target"])
+@pytest.mark.parametrize("value", [5, True, "text", {"a": 1}, [[]]])
+def test_list_or_object_of_another_kind_is_taken_for_none(member: str, value: object):
+    assert run("SUCCEEDED", **{member: value}) == run("SUCCEEDED")
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))]
+)
+def test_time_that_no_calendar_has_in_utc_is_left_out(moment: object):
+    assert "createdAt" not in run("FAILED", createdAt=moment).to_dict()
+
+
+def test_what_is_stored_has_no_character_that_a_database_refuses():
+    parsed = run(
+        "FAILED",
+        createdBy="\ud800x",
+        typeStats=[{"type": "A\0", "status": "FAILED", "errorMessage": "half\udc00 \U0001f600 and\n\0"}],
+    )
+    assert parsed.created_by == "\ufffdx"
+    assert parsed.type_stats == [
+        {"type": "A\ufffd", "status": "FAILED", "errorMessage": "half\ufffd \U0001f600 and\n\ufffd"}
+    ]
+    json.dumps(parsed.to_dict(), ensure_ascii=False).encode()
+
+
+def test_what_is_logged_of_a_run_is_one_line():
+    parsed = MetadataGenerationRun.from_response(
+        {"domainId": "dzd_1\r", "id": "run1\n[ERROR] forged", "status": "\x1b[31mFAILED"}
+    )
+    assert (parsed.domain_id, parsed.id, parsed.status) == (
+        r"dzd_1\r",
+        r"run1\n[ERROR] forged",
+        r"\x1b[31mFAILED",
+    )
+
+
+def test_verdict_is_short_enough_to_be_read():
+    stat = {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no\n" * 100_000}
+    parsed = run("FAILED", typeStats=[stat] * 1000)
+    assert parsed.type_stats == [stat] * 1000
+    message = judge(parsed, allow_partial_success=True).message
+    assert len(message) < 40_000
+    assert "more characters)" in message
+    assert message.endswith("; and 990 more")
