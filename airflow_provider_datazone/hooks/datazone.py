@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import time
@@ -58,6 +59,19 @@ _REJECTED_CODES = frozenset(
 )
 
 
+# As OpenSSL says that a server's certificate is not trusted, and that `verify` leads to none, or to no file.
+_CERTIFICATE_PROBLEMS = (
+    "CERTIFICATE_VERIFY_FAILED",
+    "NO_CERTIFICATE_OR_CRL_FOUND",
+    "No such file or directory",
+    "Permission denied",
+)
+# What Python raises where a value is of another kind than somebody has expected.
+_MISTAKES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+# How urllib3 begins to tell of credentials with a line break in them, and whole.
+_INVALID_HEADER = "Invalid header value"
+
+
 def is_throttling(error: BaseException) -> bool:
     """Whether DataZone refused a request for its rate alone."""
     return isinstance(error, ClientError) and (_code(error) in _THROTTLING_CODES or _status(error) == 429)
@@ -68,8 +82,8 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         return is_throttling(error) or _code(error) in _TRANSIENT_CODES or _status(error) >= 500
     if isinstance(error, SSLError):
-        # A broken handshake passes; a certificate that is not trusted stays so.
-        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
+        # A broken handshake passes; a certificate that is not trusted, or not there, stays so.
+        return not any(problem in str(error) for problem in _CERTIFICATE_PROBLEMS)
     return isinstance(
         error, (BotoConnectionError, HTTPClientError, ResponseParserError, MalformedResponseError)
     )
@@ -79,7 +93,7 @@ def is_permanent(error: BaseException) -> bool:
     """Whether an error stays however often a task is retried: wrong input, or no permission."""
     if isinstance(error, ClientError):
         return _code(error) in _PERMANENT_CODES
-    return isinstance(error, ParamValidationError)
+    return isinstance(error, (ParamValidationError, NotConfiguredError))
 
 
 def is_not_found(error: BaseException) -> bool:
@@ -199,14 +213,15 @@ class DataZoneHook(AwsBaseHook):
             https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetMetadataGenerationRun.html
         """
         about = f"run {run_identifier!r}"
+        domain = self.resolve_domain_identifier(domain_identifier)
         response = self._call(
             "get_metadata_generation_run",
             about,
-            domainIdentifier=self.resolve_domain_identifier(domain_identifier),
+            domainIdentifier=domain,
             identifier=run_identifier,
             type=run_type,
         )
-        return self._parse_run(response, about)
+        return self._parse_run(response, about, domain)
 
     def get_started_metadata_generation_run(
         self, run_identifier: str, *, domain_identifier: str | None = None, grace: float = 30
@@ -264,16 +279,17 @@ class DataZoneHook(AwsBaseHook):
         target = {"type": "ASSET", "identifier": asset_identifier}
         if asset_revision is not None:
             target["revision"] = asset_revision
+        domain = self.resolve_domain_identifier(domain_identifier)
         response = self._call(
             "start_metadata_generation_run",
             about,
-            domainIdentifier=self.resolve_domain_identifier(domain_identifier),
+            domainIdentifier=domain,
             target=target,
             types=list_of_types(types),
             owningProjectIdentifier=self.resolve_owning_project_identifier(owning_project_identifier),
             clientToken=client_token,
         )
-        return self._parse_run(response, about)
+        return self._parse_run(response, about, domain)
 
     def list_metadata_generation_runs(
         self,
@@ -365,17 +381,20 @@ class DataZoneHook(AwsBaseHook):
         :return: The page's runs, and where it leaves off, ``None`` on the last.
         """
         about = "listing metadata generation runs"
+        if asset_identifier is not None:
+            about += f" of asset {asset_identifier!r}"
+        domain = self.resolve_domain_identifier(domain_identifier)
         items, following = self._call_for_page(
             "list_metadata_generation_runs",
             about,
-            domainIdentifier=self.resolve_domain_identifier(domain_identifier),
+            domainIdentifier=domain,
             status=status,
             type=run_type,
             targetIdentifier=asset_identifier,
             maxResults=page_size,
             nextToken=next_token,
         )
-        return [self._parse_run(item, about) for item in items], following
+        return [self._parse_run(item, about, domain) for item in items], following
 
     def cancel_metadata_generation_run(
         self, run_identifier: str, *, domain_identifier: str | None = None
@@ -528,10 +547,9 @@ class DataZoneHook(AwsBaseHook):
         .. seealso::
             https://docs.aws.amazon.com/datazone/latest/APIReference/API_AcceptPredictions.html
         """
-        response = self._answer_predictions(
+        return self._answer_predictions(
             "accept", asset_identifier, domain_identifier, revision, rule, threshold, choices, client_token
         )
-        return _revision(response, "revision")
 
     def reject_predictions(
         self,
@@ -562,10 +580,9 @@ class DataZoneHook(AwsBaseHook):
         .. seealso::
             https://docs.aws.amazon.com/datazone/latest/APIReference/API_RejectPredictions.html
         """
-        response = self._answer_predictions(
+        return self._answer_predictions(
             "reject", asset_identifier, domain_identifier, revision, rule, threshold, choices, client_token
         )
-        return _revision(response, "assetRevision")
 
     def _answer_predictions(
         self,
@@ -577,7 +594,7 @@ class DataZoneHook(AwsBaseHook):
         threshold: float | None,
         choices: Sequence[dict[str, Any]] | None,
         client_token: str | None,
-    ) -> dict[str, Any]:
+    ) -> str:
         if rule is None and choices is None:
             raise NotConfiguredError(
                 f"Nothing says which predictions for asset {asset_identifier!r} to {answer}: "
@@ -591,22 +608,22 @@ class DataZoneHook(AwsBaseHook):
             request[f"{answer}Rule"] = {"rule": rule}
             if threshold is not None:
                 request[f"{answer}Rule"]["threshold"] = threshold
-        try:
-            return self._call(
-                f"{answer}_predictions",
-                f"asset {asset_identifier!r}",
-                domainIdentifier=self.resolve_domain_identifier(domain_identifier),
-                identifier=asset_identifier,
-                revision=revision,
-                clientToken=client_token,
-                **request,
-            )
-        except (ClientError, BotoCoreError) as error:
+        about, domain = f"asset {asset_identifier!r}", self.resolve_domain_identifier(domain_identifier)
+        response = self._call(
+            f"{answer}_predictions",
+            about,
             # Whatever DataZone, or something in front of it, repeats of what it was sent.
-            error.args = (_without(edited_values, str(error)),)
-            if isinstance(error, ClientError):
-                error.response = _without(edited_values, error.response)
-            raise
+            untold=edited_values,
+            domainIdentifier=domain,
+            identifier=asset_identifier,
+            revision=revision,
+            clientToken=client_token,
+            **request,
+        )
+        member = "revision" if answer == "accept" else "assetRevision"
+        if not isinstance(response.get(member), str):
+            raise self._malformed(f"answered without {member}", about, domain)
+        return one_line(response[member])
 
     # --------------------------------------------------------------- assets
 
@@ -667,9 +684,11 @@ class DataZoneHook(AwsBaseHook):
     ) -> tuple[list[dict[str, Any]], str | None]:
         about = "searching for assets"
         items, following = self._call_for_page("search", about, nextToken=next_token, **request)
-        if any("assetItem" not in item for item in items):
-            raise MalformedResponseError(f"DataZone answered with something that is no asset ({about})")
-        return [item["assetItem"] for item in items], following
+        assets = [item.get("assetItem") if isinstance(item, dict) else None for item in items]
+        if not all(isinstance(asset, dict) for asset in assets):
+            problem = "answered with something that is no asset"
+            raise self._malformed(problem, about, request["domainIdentifier"])
+        return [asset for asset in assets if asset is not None], following
 
     # ----------------------------------------------------------- connection
 
@@ -740,12 +759,23 @@ class DataZoneHook(AwsBaseHook):
         :raises ValueError: Its extra is not a JSON object.
         """
         connection = self._find_connection()
+        extra = {} if connection is None else self._read_extra(connection)
+        try:
+            config = self._wrap(connection, extra)
+            if not all(isinstance(service, dict) for service in config.service_config.values()):
+                raise ValueError("'service_config' must have an object for each service")
+        except (BotoCoreError, *_MISTAKES) as error:
+            secrets = _secrets(connection and connection.password, extra)
+            told = one_line(_without(secrets, f"{type(error).__name__}: {error}"))
+            # What is in the connection is in what led to it as well.
+            raise NotConfiguredError(f"The connection {self.aws_conn_id!r} cannot be used: {told}") from None
+        return config
+
+    def _wrap(self, connection: Any, extra: dict[str, Any]) -> AwsConnectionWrapper:
         if connection is not None and connection.conn_type == CONNECTION_TYPE:
             # The same thing as an `aws` connection, which the wrapper warns about under another name.
             # A field of the form that was left empty is stored empty, and must not hide a default.
-            extra = {
-                key: value for key, value in self._read_extra(connection).items() if value not in ("", None)
-            }
+            extra = {key: value for key, value in extra.items() if value not in ("", None)}
             connection = AwsConnectionWrapper.from_connection_metadata(
                 conn_id=connection.conn_id, login=connection.login, password=connection.password, extra=extra
             )
@@ -772,7 +802,6 @@ class DataZoneHook(AwsBaseHook):
                 ) from error
             self.log.warning("No connection %r is defined: using boto3's own credentials.", self.aws_conn_id)
             return None
-        self._read_extra(connection)
         return connection
 
     def _read_extra(self, connection: Any) -> dict[str, Any]:
@@ -782,7 +811,7 @@ class DataZoneHook(AwsBaseHook):
             if isinstance(extra, dict):
                 return extra
             problem = f"it is a {type(extra).__name__}"
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             problem = str(error)
         raise NotConfiguredError(
             f"The extra of connection {self.aws_conn_id!r} must be a JSON object: {problem}"
@@ -825,9 +854,15 @@ class DataZoneHook(AwsBaseHook):
 
     # ------------------------------------------------------------- requests
 
-    def _call(self, operation: str, about: str, /, **request: Any) -> dict[str, Any]:
-        """Send a request, without the members that are ``None``."""
-        with self._explain_errors(about, request.get("domainIdentifier") or request["identifier"]):
+    def _call(
+        self, operation: str, about: str, /, *, untold: Sequence[str] = (), **request: Any
+    ) -> dict[str, Any]:
+        """
+        Send a request, without the members that are ``None``.
+
+        :param untold: What no error may tell, longest first.
+        """
+        with self._explain_errors(about, request.get("domainIdentifier") or request["identifier"], untold):
             response: dict[str, Any] = getattr(self.conn, operation)(
                 **{name: value for name, value in request.items() if value is not None}
             )
@@ -838,17 +873,31 @@ class DataZoneHook(AwsBaseHook):
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Send a request for a page; return its items, and where it leaves off."""
         page = self._call(operation, about, **request)
-        if "items" not in page and page["ResponseMetadata"]["HTTPHeaders"].get("content-length", "2") != "2":
+        items, following = page.get("items"), page.get("nextToken") or None
+        problem = None
+        if not isinstance(items, list):
             # The model allows for a bare `{}`; anything longer is a body that botocore could not read.
-            raise MalformedResponseError(f"DataZone answered without items ({about})")
-        following = page.get("nextToken") or None
-        if following is not None and following == request.get("nextToken"):
-            raise MalformedResponseError(f"DataZone answered with the same page again ({about})")
-        return page.get("items", []), following
+            if page["ResponseMetadata"]["HTTPHeaders"].get("content-length", "2") != "2":
+                problem = "answered without items"
+            items = []
+        elif following is not None and not isinstance(following, str):
+            problem = "answered with a nextToken that is no text"
+        elif following is not None and following == request.get("nextToken"):
+            problem = "answered with the same page again"
+        if problem is not None:
+            raise self._malformed(problem, about, request["domainIdentifier"])
+        return items, following
 
     @contextmanager
-    def _explain_errors(self, about: str, domain: str) -> Iterator[None]:
-        """Complete an error with what it was about."""
+    def _explain_errors(self, about: str, domain: str, untold: Sequence[str] = ()) -> Iterator[None]:
+        """Complete an error with what it was about, and take out what nobody is to read."""
+
+        def tell(error: Exception) -> str:
+            config = self.conn_config
+            secrets = _secrets(config.password, config.extra_config)
+            message = _without([*untold, *secrets], _without_signature(str(error)))
+            return f"{one_line(message)} ({self._place(about, domain)})"
+
         try:
             yield
         except NoRegionError:
@@ -857,30 +906,53 @@ class DataZoneHook(AwsBaseHook):
                 f"{self.aws_conn_id!r}."
             ) from None
         except (ClientError, BotoCoreError, ResponseParserError) as error:
+            if _cannot_be_sent(error):
+                raise NotConfiguredError(f"The request cannot be sent: {tell(error)}") from None
             # In place, so that `except client.exceptions.ResourceNotFoundException` still holds.
-            message = one_line(_without_signature(str(error)))
-            # Not by way of the client: building it may be what failed, and would again, past this handler.
-            region = self.conn_region_name if "conn" in self.__dict__ else self.region_name
-            place = f"Region {region!r}, connection {self.aws_conn_id!r}"
-            error.args = (f"{message} ({about}, domain {domain!r}, {place})",)
+            error.args = (tell(error),)
+            if isinstance(error, ClientError):
+                error.response = _without(untold, error.response)
+            # What led to it tells no more, and tells it as it came over the wire.
+            error.__suppress_context__ = True
             raise
+        except _MISTAKES as error:
+            told = f"{type(error).__name__}: {tell(error)}"
+            if "conn" not in self.__dict__:
+                raise NotConfiguredError(f"No client can be made of the connection: {told}") from None
+            if isinstance(error, UnicodeEncodeError):
+                raise NotConfiguredError(f"The request cannot be sent: {told}") from None
+            # botocore trips over members that are of another kind than it expects.
+            raise MalformedResponseError(f"DataZone's answer cannot be read: {told}") from None
 
-    def _parse_run(self, response: dict[str, Any], about: str) -> MetadataGenerationRun:
+    def _place(self, about: str, domain: str) -> str:
+        """Tell what a request was about, and where it went."""
+        # Not by way of the client: building it may be what failed, and would again.
+        region = self.conn_region_name if "conn" in self.__dict__ else self.region_name
+        return f"{about}, domain {domain!r}, Region {region!r}, connection {self.aws_conn_id!r}"
+
+    def _malformed(self, problem: str, about: str, domain: str) -> MalformedResponseError:
+        return MalformedResponseError(f"DataZone {problem} ({self._place(about, domain)})")
+
+    def _parse_run(self, response: Any, about: str, domain: str) -> MetadataGenerationRun:
         try:
             return MetadataGenerationRun.from_response(response)
         except ValueError as error:
             # botocore takes a body that is no JSON for an empty answer.
-            raise MalformedResponseError(f"DataZone answered with {error} ({about})") from error
+            raise self._malformed(f"answered with {error}", about, domain) from error
 
 
 def _iterate(page: Callable[..., tuple[list[T], str | None]]) -> Iterator[T]:
     """Go through all pages, each asked for when it is needed."""
     next_token = None
+    seen = set()
     while True:
         items, next_token = page(next_token=next_token)
         yield from items
         if next_token is None:
             return
+        if next_token in seen:
+            raise MalformedResponseError("DataZone answered with the same pages again and again")
+        seen.add(next_token)
 
 
 def _edited_values(choices: Sequence[dict[str, Any]]) -> list[str]:
@@ -891,7 +963,7 @@ def _edited_values(choices: Sequence[dict[str, Any]]) -> list[str]:
     """
     if isinstance(choices, (str, dict)) or not isinstance(choices, Iterable):
         raise NotConfiguredError(f"choices must be a list of dicts, and is a {type(choices).__name__}.")
-    values = []
+    values: list[str] = []
     for number, choice in enumerate(choices):
         if not isinstance(choice, dict):
             raise NotConfiguredError(
@@ -901,15 +973,42 @@ def _edited_values(choices: Sequence[dict[str, Any]]) -> list[str]:
         if value is not None and not isinstance(value, str):
             raise NotConfiguredError(f"editedValue of item {number} of choices must be a text.")
         if value:
-            # As it was sent, as errors have it here, and as it is within the text of a Python object.
-            values += [
-                form for text in (value, value.strip()) for form in (text, one_line(text), repr(text)[1:-1])
-            ]
+            values += _forms(value)
     # A value may be part of another.
-    return sorted(filter(None, values), key=len, reverse=True)
+    return sorted(values, key=len, reverse=True)
 
 
-def _without(values: list[str], told: Any) -> Any:
+def _forms(secret: str) -> set[str]:
+    """Return how a text may be repeated: as it is, in Python, in JSON as it was sent, in HTML."""
+    forms = {
+        form
+        for text in (secret, secret.strip())
+        for form in (
+            text,
+            one_line(text, length=None),
+            repr(text)[1:-1],
+            json.dumps(text)[1:-1],
+            json.dumps(text, ensure_ascii=False)[1:-1],
+            html.escape(text),
+        )
+    }
+    return forms - {""}
+
+
+def _secrets(password: Any, extra: dict[str, Any]) -> list[str]:
+    """Return what a connection keeps secret; what is short is none of AWS's own, but stands in for one."""
+    places = [extra, extra.get("session_kwargs")]
+    found = [password] + [
+        place.get(name)
+        for place in places
+        if isinstance(place, dict)
+        for name in ("aws_secret_access_key", "aws_session_token")
+    ]
+    forms = {form for secret in found if isinstance(secret, str) for form in _forms(secret)}
+    return sorted((form for form in forms if len(form) >= 16), key=len, reverse=True)
+
+
+def _without(values: Sequence[str], told: Any) -> Any:
     """Return what an error tells, without some values."""
     if isinstance(told, dict):
         # What kind of error it is stays, however short a value is.
@@ -923,12 +1022,14 @@ def _without(values: list[str], told: Any) -> Any:
     return told
 
 
-def _revision(response: dict[str, Any], member: str) -> str:
-    if not response.get(member):
-        raise MalformedResponseError(f"DataZone answered without {member}.")
-    return str(response[member])
-
-
 def _without_signature(message: str) -> str:
-    """Cut what AWS adds to a rejected signature: the signed headers, the session token among them."""
-    return message.split("The Canonical String", 1)[0].rstrip()
+    """Cut off headers, the session token among them: of a rejected signature, or such as cannot be sent."""
+    for before in ("The Canonical String", _INVALID_HEADER):
+        head, found, _ = message.partition(before)
+        message = head.rstrip() if before != _INVALID_HEADER else head + found
+    return message
+
+
+def _cannot_be_sent(error: Exception) -> bool:
+    """Whether it is something of ours that keeps a request from being sent, the next time as well."""
+    return isinstance(error, HTTPClientError) and isinstance(error.kwargs.get("error"), ValueError)

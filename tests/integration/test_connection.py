@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import traceback
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    SSLError,
+)
 
-from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_transient
+from airflow_provider_datazone.exceptions import NotConfiguredError
+from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent, is_transient
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
@@ -199,3 +206,97 @@ def test_unreachable_endpoint_names_it_and_may_pass(define: Any):
     with pytest.raises(EndpointConnectionError, match=r"127\.0\.0\.1:1.*run1.*mine") as lost:
         DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
     assert is_transient(lost.value)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"config_kwargs": {"read_timout": 7}},
+        {"config_kwargs": [SECRET]},
+        {"config_kwargs": {"retries": {"mode": SECRET}}},
+        {"service_config": []},
+        {"service_config": {"datazone": "dzd_1"}},
+        {"session_kwargs": "profile"},
+        {"role_arn": "arn:aws:iam::123456789012:role/airflow", "assume_role_method": "by asking"},
+    ],
+)
+@pytest.mark.parametrize("conn_type", ["aws", "awsdatazone"])
+def test_extra_that_cannot_be_used_is_told_with_the_connection(
+    define: Any, conn_type: str, extra: dict[str, Any]
+):
+    define(conn_type, region_name="us-east-1", **extra)
+    with pytest.raises(NotConfiguredError, match="The connection 'mine' cannot be used: ") as unusable:
+        DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
+    told = "".join(traceback.format_exception(unusable.value))
+    assert SECRET not in told
+    assert not is_transient(unusable.value)
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ({"endpoint_url": "no address"}, "Invalid endpoint: no address"),
+        ({"endpoint_url": 5}, "'int' object"),
+        ({"region_name": 5}, "expected string"),
+        ({"role_arn": 5}, "Invalid type for parameter RoleArn"),
+        ({"assume_role_kwargs": "none", "role_arn": "arn:aws:iam::123456789012:role/airflow"}, ""),
+    ],
+)
+def test_client_that_cannot_be_made_is_told_with_connection_and_run(
+    define: Any, extra: dict[str, Any], reason: str
+):
+    define("awsdatazone", **{"region_name": "us-east-1"} | extra)
+    with pytest.raises(
+        (NotConfiguredError, BotoCoreError), match=rf"{reason}.*run 'run1'.*'mine'"
+    ) as unusable:
+        DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
+    assert is_permanent(unusable.value)
+    assert str(unusable.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("login", "extra"),
+    [
+        ("AKIA", {"aws_session_token": f"{SECRET}\n"}),
+        ("AKIA\n", {}),
+        ("AKIA", {"aws_session_token": f"\n{SECRET}"}),
+    ],
+)
+def test_credentials_with_a_line_break_are_told_of_at_once_and_never_shown(
+    monkeypatch: pytest.MonkeyPatch, datazone: DataZoneServer, login: str, extra: dict[str, Any]
+):
+    extra |= {"region_name": "us-east-1", "endpoint_url": datazone.endpoint_url}
+    connection = {"conn_type": "awsdatazone", "login": login, "password": "password", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connection))
+    with pytest.raises(NotConfiguredError, match=r"cannot be sent.*header.*run 'run1'.*'mine'") as unsent:
+        DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
+    # It would be sent just the same the next time.
+    assert not is_transient(unsent.value)
+    assert SECRET not in "".join(traceback.format_exception(unsent.value))
+
+
+def test_secrets_that_the_service_repeats_are_taken_out(define: Any, datazone: DataZoneServer):
+    define(
+        "awsdatazone",
+        region_name="us-east-1",
+        endpoint_url=datazone.endpoint_url,
+        aws_session_token='token "with quotes"',
+    )
+    message = f'Sent with {SECRET} and "token \\"with quotes\\""'
+    datazone.fail("GetMetadataGenerationRun", "AccessDeniedException", message=message)
+    with pytest.raises(ClientError, match=r"Sent with \*\*\* and") as refused:
+        DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
+    assert SECRET not in str(refused.value)
+    assert "with quotes" not in str(refused.value)
+
+
+@pytest.mark.parametrize("verify", ["/no/such/file.pem", __file__])
+def test_certificates_that_cannot_be_read_are_not_waited_for(
+    define: Any, datazone: DataZoneServer, verify: str
+):
+    endpoint_url = datazone.endpoint_url.replace("http:", "https:")
+    define("awsdatazone", region_name="us-east-1", endpoint_url=endpoint_url, verify=verify)
+    hook = DataZoneHook("mine", config={"retries": {"total_max_attempts": 1}})
+    with pytest.raises(SSLError, match="run 'run1'") as missing:
+        hook.get_metadata_generation_run("run1", domain_identifier="dzd_1")
+    assert not is_transient(missing.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.core.responses import ActionResult
 
-from airflow_provider_datazone.exceptions import MalformedResponseError
+from airflow_provider_datazone.exceptions import MalformedResponseError, NotConfiguredError
 from airflow_provider_datazone.hooks import datazone as hook_module
 from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent, is_transient
 from airflow_provider_datazone.testing import models
@@ -469,3 +470,105 @@ def test_session_token_in_a_rejected_signature_is_cut(hook: DataZoneHook, catalo
     with pytest.raises(ClientError, match="does not match") as refused:
         hook.get_metadata_generation_run("run1", domain_identifier=catalog.domain_identifier)
     assert "SECRET" not in str(refused.value)
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    """Have the local DataZone answer Get with something."""
+    monkeypatch.setattr(
+        DataZoneResponse,
+        "get_metadata_generation_run",
+        lambda self: (200, {}, value if isinstance(value, (str, bytes)) else json.dumps(value)),
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "null",
+        "[]",
+        "5",
+        '"text"',
+        "[" * 100_000,
+        {"typeStats": 5},
+        {"typeStats": ["FAILED"]},
+        {"target": "asset1"},
+        {"createdAt": "not a\n\x1b[31mtime"},
+        {"createdAt": []},
+    ],
+    ids=lambda answer: json.dumps(answer)[:40],
+)
+def test_answer_that_botocore_trips_over_is_malformed_and_may_pass(
+    hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, answer: Any
+):
+    good = {"domainId": catalog.domain_identifier, "id": "run1", "status": "FAILED"}
+    answering(monkeypatch, good | answer if isinstance(answer, dict) else answer)
+    with pytest.raises(MalformedResponseError, match=r"run 'run1', domain 'dzd.*connection") as malformed:
+        hook.get_metadata_generation_run("run1", domain_identifier=catalog.domain_identifier)
+    assert is_transient(malformed.value)
+    # Nor does the traceback have what came over the wire.
+    assert malformed.value.__suppress_context__
+    assert str(malformed.value).isprintable()
+
+
+def test_page_of_a_proxy_is_told_in_short(
+    hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+):
+    page = "<!DOCTYPE html>\n" + "<p>Forbidden" * 10_000
+    monkeypatch.setattr(
+        DataZoneResponse, "get_metadata_generation_run", lambda self: (403, {"status": 403}, page)
+    )
+    with pytest.raises(ClientError, match="Forbidden") as refused:
+        hook.get_metadata_generation_run("run1", domain_identifier=catalog.domain_identifier)
+    assert len(str(refused.value)) < 3000
+    assert str(refused.value).isprintable()
+    assert "(run 'run1', domain" in str(refused.value)
+
+
+@pytest.mark.parametrize("tokens", [["a", "b"], [5], [["a"]]])
+def test_pages_that_come_again_or_lead_nowhere_are_not_asked_for_for_ever(
+    hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tokens: list[Any]
+):
+    following = itertools.cycle(tokens)
+    monkeypatch.setattr(
+        DataZoneResponse,
+        "list_metadata_generation_runs",
+        lambda self: (200, {}, json.dumps({"items": [], "nextToken": next(following)})),
+    )
+    with pytest.raises(MalformedResponseError, match=r"again and again|nextToken that is no text"):
+        list(hook.list_metadata_generation_runs(domain_identifier=catalog.domain_identifier))
+
+
+def test_item_of_a_list_that_is_no_run_is_an_error(
+    hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        DataZoneResponse, "list_metadata_generation_runs", lambda self: (200, {}, '{"items": [null]}')
+    )
+    with pytest.raises(MalformedResponseError, match="of asset 'asset1', domain"):
+        list(
+            hook.list_metadata_generation_runs(
+                asset_identifier="asset1", domain_identifier=catalog.domain_identifier
+            )
+        )
+
+
+@pytest.mark.parametrize("identifier", ["\ud800", "run\udfff"])
+def test_identifier_that_cannot_be_sent_is_named(hook: DataZoneHook, catalog: Catalog, identifier: str):
+    before = len(catalog.server.requests)
+    with pytest.raises(NotConfiguredError, match=r"cannot be sent.*\(run '") as unsent:
+        hook.get_metadata_generation_run(identifier, domain_identifier=catalog.domain_identifier)
+    assert repr(identifier) in str(unsent.value)
+    assert is_permanent(unsent.value)
+    assert not is_transient(unsent.value)
+    assert catalog.server.requests[before:] == []
+
+
+@pytest.mark.parametrize("revision", [None, 5, ["2"]])
+@pytest.mark.parametrize("answer", ["accept_predictions", "reject_predictions"])
+def test_answer_without_a_revision_is_malformed(
+    hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, answer: str, revision: Any
+):
+    body = json.dumps({"revision": revision, "assetRevision": revision})
+    monkeypatch.setattr(DataZoneResponse, answer, lambda self: (200, {}, body))
+    with pytest.raises(MalformedResponseError, match=r"without \w*evision \(asset 'asset1', domain"):
+        getattr(hook, answer)("asset1", domain_identifier=catalog.domain_identifier, rule="ALL")
