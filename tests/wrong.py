@@ -1,0 +1,342 @@
+"""What is wrong in every way: values, answers of DataZone over HTTP; and what must hold whatever comes of it."""
+
+from __future__ import annotations
+
+import copy
+import html
+import json
+import logging
+import os
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from hypothesis import HealthCheck, settings, strategies as st
+
+# More than in CI, for a look by hand: a factor.
+EXAMPLES = float(os.environ.get("DATAZONE_TEST_EXAMPLES", "1"))
+
+
+def fuzz(max_examples: int) -> Callable[[Any], Any]:
+    """The same examples each time, so that a run of the tests says something of a change; others by hand."""
+    return settings(
+        max_examples=round(max_examples * EXAMPLES),
+        deadline=None,
+        derandomize=EXAMPLES == 1,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+# ----------------------------------------------------------------------- values
+
+FORGED = "\n[2026-01-01T00:00:00.000+0000] ERROR - FORGED \x1b[31mred\x1b[0m\r"
+texts = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(
+        [
+            "",
+            " ",
+            "0",
+            "None",
+            "{{ params.run }}",
+            "../..",
+            "a/b?c=d#e",
+            "%0a%s%(name)s{0}",
+            "\0",
+            "\ud800",
+            "\u2028FORGED",
+            "\u202eFORGED",
+            "FAILED",
+            "monthly quota",
+            FORGED,
+        ]
+    ),
+    # By name: hypothesis shows what it has drawn.
+    st.sampled_from(["long", "long and forged"]).map(
+        {"long": "x" * 100_000, "long and forged": FORGED * 1000}.get
+    ),
+)
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from([2**63, 10**400, 1e300]), texts
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """Return every container with a key or an index in it."""
+    if isinstance(value, dict):
+        inner = list(value.items())
+    elif isinstance(value, list):
+        inner = list(enumerate(value))
+    else:
+        return []
+    return [(value, key) for key, _ in inner] + [place for _, item in inner for place in _places(item)]
+
+
+@st.composite
+def spoiled(draw: Any, good: Any) -> Any:
+    """What is right but for up to three members: gone, null, of another kind, or too many."""
+    value = copy.deepcopy(good)
+    for _ in range(draw(st.integers(0, 3))):
+        places = _places(value)
+        if not places:
+            break
+        container, key = draw(st.sampled_from(places))
+        spoil = draw(st.sampled_from(["drop", "null", "change", "add", "many"]))
+        if spoil == "drop":
+            del container[key]
+        elif spoil == "null":
+            container[key] = None
+        elif spoil == "change":
+            container[key] = draw(values)
+        elif spoil == "many":
+            # A few 100 kB at most.
+            container[key] = [container[key]] * (300_000 // (100 + len(json.dumps(container[key]))))
+        elif isinstance(container, dict):
+            container[draw(texts)] = draw(values)
+        else:
+            container.append(draw(values))
+    return value
+
+
+# ---------------------------------------------------------------------- answers
+
+
+@dataclass
+class Answer:
+    """An answer over HTTP."""
+
+    body: bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Answer({self.body[:500]!r}, {self.status}, {self.headers})"
+
+
+def render(value: Any, status: int = 200, **headers: str) -> Answer:
+    return Answer(json.dumps(value).encode(), status, headers)
+
+
+CODES = [
+    "ValidationException",
+    "ResourceNotFoundException",
+    "AccessDeniedException",
+    "ConflictException",
+    "ThrottlingException",
+    "InternalServerException",
+    "ServiceQuotaExceededException",
+    "ExpiredTokenException",
+    "InvalidSignatureException",
+    "SomethingNewException",
+]
+content_types = st.sampled_from(
+    ["application/json", "text/html", "application/xml", "text/plain; charset=utf-16", "nonsense", ""]
+)
+LONG_BODIES = {
+    "deep": b"[" * 100_000,
+    "deep objects": b'{"a":' * 100_000,
+    "page": f"<!DOCTYPE html><title>{FORGED}</title>{'<p>' * 30_000}".encode(),
+    "number": b'{"id": ' + b"9" * 5000 + b"}",
+}
+bodies = st.one_of(
+    values.map(lambda value: json.dumps(value).encode()),
+    st.binary(max_size=50),
+    st.sampled_from(
+        [
+            b"",
+            b"{",
+            b"null",
+            b"\xef\xbb\xbf{}",
+            "\xe9".encode("latin-1"),
+            "{}".encode("utf-16"),
+            f"<html><body>{FORGED}</body></html>".encode(),
+        ]
+    ),
+    st.sampled_from(sorted(LONG_BODIES)).map(LONG_BODIES.get),
+)
+
+
+@st.composite
+def errors(draw: Any) -> Answer:
+    """An error as DataZone tells it, more or less, or what stands in front of it."""
+    body = draw(
+        st.one_of(
+            bodies,
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "message": st.one_of(texts, values),
+                    "Message": st.one_of(texts, values),
+                    "__type": st.one_of(st.sampled_from(CODES), texts, values),
+                    "code": st.one_of(texts, values),
+                },
+            ).map(lambda error: json.dumps(error).encode()),
+        )
+    )
+    headers = {"Content-Type": draw(content_types)}
+    code = draw(st.sampled_from([None, *CODES, "\x1b[31mFORGED", "a:b#c"]))
+    if code is not None:
+        headers["x-amzn-ErrorType"] = code
+    status = draw(
+        st.sampled_from([301, 307, 400, 401, 402, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504, 599])
+    )
+    return Answer(body, status, headers)
+
+
+@st.composite
+def nearly(draw: Any, good: Any) -> Answer:
+    """What is an answer but for a few members."""
+    value, status = draw(spoiled(good)), draw(st.sampled_from([200, 200, 200, 201, 202]))
+    return render(value, status, **{"Content-Type": draw(content_types)})
+
+
+def answers(good: Any) -> st.SearchStrategy[Answer]:
+    """What may come in place of an answer, more often than not nearly right."""
+    return st.one_of(nearly(good), nearly(good), errors(), bodies.map(Answer))
+
+
+def make_run(identifier: str, status: str = "FAILED") -> dict[str, Any]:
+    return {
+        "domainId": "dzd-1",
+        "id": identifier,
+        "target": {"type": "ASSET", "identifier": "asset1", "revision": "2"},
+        "status": status,
+        "types": ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
+        "createdAt": 1767323045.0,
+        "createdBy": "someone",
+        "owningProjectId": "project1",
+        "typeStats": [
+            {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"},
+            {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": f"no names{FORGED}"},
+        ],
+    }
+
+
+class Service:
+    """An endpoint that answers whatever it is told to."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[str, str, bytes], Answer] = lambda method, path, body: Answer(b"{}")
+        self.requests: list[tuple[str, str, bytes]] = []
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            # What is sent in two parts would wait for the other side's word on the first.
+            wbufsize = -1
+            disable_nagle_algorithm = True
+
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                request = (self.command, self.path, body)
+                service.requests.append(request)
+                answer = service.answer(*request)
+                self.send_response_only(answer.status)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(answer.body)))
+                self.end_headers()
+                self.wfile.write(answer.body)
+                self.wfile.flush()
+
+            do_GET = do_POST = do_PUT = answer  # noqa: N815
+
+            def log_message(self, *arguments: Any) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.endpoint_url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    def __enter__(self) -> Service:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+# ------------------------------------------------------------ what must hold
+
+ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
+SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+SESSION_TOKEN = "IQoJb3JpZ2luX2VjEXAMPLETOKEN//////////wEaCXVz=="
+
+
+def make_connection(endpoint_url: str, **extra: Any) -> str:
+    return json.dumps(
+        {
+            "conn_type": "awsdatazone",
+            "login": ACCESS_KEY,
+            "password": SECRET_KEY,
+            "extra": {
+                "region_name": "us-east-1",
+                "endpoint_url": endpoint_url,
+                "aws_session_token": SESSION_TOKEN,
+                # botocore's own retries would hide what this package does, and take their time.
+                "config_kwargs": {"retries": {"total_max_attempts": 1}},
+            }
+            | extra,
+        }
+    )
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """Take down what is logged to the logger of this name: each line of a message, and of a traceback."""
+    lines: list[str] = []
+    formatter = logging.Formatter("%(message)s")
+    handler = logging.Handler(logging.DEBUG)
+    handler.emit = lambda record: lines.append(formatter.format(record))  # type: ignore[method-assign]
+    LOG.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        LOG.removeHandler(handler)
+
+
+LOG = logging.getLogger("tests.wrong")
+LOG.setLevel(logging.DEBUG)
+LOG.propagate = False
+
+
+def check_told(told: str, *secrets: str) -> None:
+    """Nothing that is told forges a line, or tells a secret."""
+    for line in told.split("\n"):
+        assert line.isprintable(), f"not printable: {line[:200]!r}"
+        assert not line.startswith("[2026-01-01"), "forged"
+    for secret in (SECRET_KEY, SESSION_TOKEN, *secrets):
+        forms = {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], html.escape(secret)}
+        for form in forms:
+            assert form not in told, f"tells {form!r}: {told[:1000]}"
+
+
+def check_log(lines: list[str], *secrets: str) -> None:
+    """Each message is one line, unless it is a traceback."""
+    for line in lines:
+        check_told(line, *secrets)
+        assert "\n" not in line or "Traceback (most recent call last):" in line, f"two lines: {line!r}"
+        assert len(line) < 10_000 or "Traceback" in line
+
+
+def check_error(error: BaseException, *about: str, secrets: tuple[str, ...] = ()) -> None:
+    """An error is one line that names what it is about, and so is what is chained to it."""
+    message = str(error)
+    assert message.isprintable(), f"not one line: {message[:500]!r}"
+    for part in about:
+        assert part in message, f"{part!r} is not in {message[:500]!r}"
+    assert len(message) < 10_000, f"{len(message)} characters: {message[:500]}"
+    check_told("".join(traceback.format_exception(type(error), error, error.__traceback__)), *secrets)
