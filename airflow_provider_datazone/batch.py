@@ -18,7 +18,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
@@ -31,6 +31,7 @@ from airflow_provider_datazone.metadata_generation import (
     describe_failures,
     judge,
     names_used_up_quota,
+    one_line,
 )
 from airflow_provider_datazone.submission import RunRequest, client_token, token_of
 from airflow_provider_datazone.triggers.run_poller import (
@@ -99,6 +100,18 @@ class AssetRow:
         return self.asset_identifier, self.asset_revision, self.owning_project_identifier
 
     @property
+    def is_sound(self) -> bool:
+        """Whether its members are of the kind that they should be: it may come from somebody else."""
+        texts = (self.asset_revision, self.run_identifier, self.status, self.error)
+        return (
+            all(isinstance(text, str) for text in (self.asset_identifier, self.owning_project_identifier))
+            and all(text is None or isinstance(text, str) for text in texts)
+            and type(self.submission) is int
+            and isinstance(self.type_stats, list)
+            and all(isinstance(stat, dict) for stat in self.type_stats)
+        )
+
+    @property
     def is_done(self) -> bool:
         """Whether the asset needs nothing more."""
         return self.status in TERMINAL_STATUSES or self.error is not None
@@ -132,8 +145,19 @@ def pack(rows: Iterable[AssetRow]) -> str:
 
 
 def unpack(packed: str) -> list[AssetRow]:
-    """Return the rows that :func:`pack` was given."""
-    return [AssetRow(*row) for row in json.loads(zlib.decompress(base64.b85decode(packed)))]
+    """
+    Return the rows that :func:`pack` was given, be it in an earlier or a later version.
+
+    :raises ValueError: There are none in it.
+    """
+    try:
+        members = json.loads(zlib.decompress(base64.b85decode(packed)))
+        rows = [AssetRow(*row[: len(fields(AssetRow))]) for row in members]
+    except (zlib.error, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        raise ValueError(f"The rows of the batch cannot be read: {type(error).__name__}") from None
+    if not all(row.is_sound for row in rows):
+        raise ValueError("The rows of the batch cannot be read: members of another kind")
+    return rows
 
 
 def parse_assets(
@@ -160,15 +184,15 @@ def parse_assets(
         if not isinstance(members, Mapping) or not members.get("asset_identifier"):
             raise NotConfiguredError(
                 f"Item {number} of asset_identifiers must be an identifier, or a dict with "
-                f"'asset_identifier', and is {item!r}."
+                f"'asset_identifier', and is {one_line(repr(item))}."
             )
         if not all(isinstance(value, str) for value in members.values() if value is not None):
             raise NotConfiguredError(
-                f"Item {number} of asset_identifiers must have texts alone, and is {item!r}."
+                f"Item {number} of asset_identifiers must have texts alone, and is {one_line(repr(item))}."
             )
-        if unknown := sorted(members.keys() - ASSET_MEMBERS):
+        if unknown := sorted(map(repr, members.keys() - ASSET_MEMBERS)):
             raise NotConfiguredError(
-                f"Item {number} of asset_identifiers has {', '.join(unknown)}; it may have "
+                f"Item {number} of asset_identifiers has {one_line(', '.join(unknown))}; it may have "
                 f"{', '.join(sorted(ASSET_MEMBERS))}."
             )
         owner = members.get("owning_project_identifier")
@@ -185,9 +209,10 @@ def check_bounds(max_concurrent_runs: int, max_failures: float) -> None:
 
     :raises ValueError: With such a bound it could not begin, or never end.
     """
-    if max_concurrent_runs < 1:
+    if not isinstance(max_concurrent_runs, int) or max_concurrent_runs < 1:
         raise NotConfiguredError(f"max_concurrent_runs must be at least 1, and is {max_concurrent_runs!r}.")
-    if max_failures < 0 or (isinstance(max_failures, float) and max_failures > 1):
+    is_number = isinstance(max_failures, (int, float))
+    if not is_number or not 0 <= max_failures <= (1 if isinstance(max_failures, float) else math.inf):
         raise NotConfiguredError(
             "max_failures must be a number of assets, or as a float a share from 0.0 to 1.0, and is "
             f"{max_failures!r}."
@@ -509,7 +534,8 @@ class Batch:
 
 def _note_refusal(row: AssetRow, error: Exception) -> None:
     """Take note of what DataZone has against one asset; what else goes wrong is about all of them."""
-    if not isinstance(error, ClientError) and not is_permanent(error):
+    refused = isinstance(error, ClientError) or is_permanent(error)
+    if not refused or isinstance(error, NotConfiguredError):
         raise error
     row.error = str(error)
 
@@ -610,7 +636,8 @@ class BatchMemory:
         self._store = task_state_store(context)
         self._max_tries = context["ti"].max_tries
         request = [domain_identifier, sorted(types)]
-        record = (self._store.get(_STATE_KEY) if self._store is not None else None) or {}
+        stored: Any = self._store.get(_STATE_KEY) if self._store is not None else None
+        record: dict[str, Any] = stored if _is_record(stored) else {}
         if record.get("request") != request or record.get("succeeded") not in (None, self._max_tries):
             # It asks for something else by now; or it had succeeded, and was cleared to be done again.
             was_cleared = "succeeded" in record
@@ -651,8 +678,8 @@ class BatchMemory:
         """
         try:
             known = {row.key: row for row in self._read()}
-        except (ValueError, TypeError, zlib.error):
-            # Somebody has changed it; DataZone knows as much.
+        except (ValueError, TypeError):
+            # Somebody has changed it, or it is of another version; DataZone knows as much.
             known, self._record["noted_at"] = {}, 0.0
         recalled = [known.get(row.key, row) for row in rows]
         for row in recalled:
@@ -689,6 +716,19 @@ class BatchMemory:
         self._record["succeeded"] = self._max_tries
         if self._store is not None:
             self._store.set(_STATE_KEY, self._record)
+
+
+def _is_record(stored: Any) -> bool:
+    """Whether this version, or one like it, has written what is stored: somebody may have changed it."""
+    if not isinstance(stored, dict):
+        return False
+    times = (stored.get("began_at"), stored.get("noted_at"))
+    return (
+        isinstance(stored.get("identity"), str)
+        and all(isinstance(time, (int, float)) and 0 <= time < 1e12 for time in times)
+        and stored.get("generation") in (0, 1)
+        and type(stored.get("parts")) is int
+    )
 
 
 def _began_at(context: Context, *, anew: bool) -> float:

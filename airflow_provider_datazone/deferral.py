@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow_provider_datazone.exceptions import WaitFailedError
-from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, one_line
 from airflow_provider_datazone.triggers.datazone import (
     DataZoneBatchMetadataGenerationTrigger,
     DataZoneMetadataGenerationRunTrigger,
@@ -28,6 +29,8 @@ T = TypeVar("T")
 _XCOM_TRY = "deferred_in_try"
 # Seconds that Airflow waits for a trigger beyond the trigger's own deadline.
 _GRACE = 60
+# A hundred years in seconds: neither Python nor a database has dates for much more, infinity for one.
+_FOREVER = 100 * 365 * 86_400
 
 
 def defer_until_run_ends(
@@ -49,7 +52,7 @@ def defer_until_run_ends(
     :param kwargs: What ``execute_complete`` is to be told beside the event; lost with the trigger.
     :param arguments: The trigger's other arguments.
     """
-    deadline = None if timeout is None else started_at + timeout
+    deadline = None if timeout is None or timeout > _FOREVER else started_at + timeout
     trigger = DataZoneMetadataGenerationRunTrigger.for_task(task, deadline=deadline, **arguments)
     defer(task, context, trigger, kwargs=kwargs)
 
@@ -119,18 +122,34 @@ def _deferred_in_try(context: Context) -> Any:
     return ti.xcom_pull(task_ids=ti.task_id, key=_XCOM_TRY, map_indexes=ti.map_index)
 
 
-def run_of_event(event: dict[str, Any] | None) -> MetadataGenerationRun:
+def run_of_event(event: dict[str, Any] | None, about: str) -> MetadataGenerationRun:
     """
     Return the terminal run that a trigger has waited for.
 
     :param event: What ``DataZoneMetadataGenerationRunTrigger`` yielded.
+    :param about: What was waited for.
     :raises TimeoutError: The run had not ended by the deadline.
     :raises WaitFailedError: It could not be read.
     """
     if event is None:
-        raise WaitFailedError("The trigger ended without an event.")
-    if event["status"] == "terminal":
-        return MetadataGenerationRun.from_response(event["run"])
-    if event["status"] == "timeout":
-        raise TimeoutError(event["message"])
-    raise WaitFailedError(event["message"], permanent=event.get("permanent", False))
+        raise WaitFailedError(f"The trigger that waited for {about} ended without an event.")
+    members: dict[str, Any] = event if isinstance(event, dict) else {}
+    if members.get("status") == "terminal":
+        with suppress(ValueError):
+            run = MetadataGenerationRun.from_response(members.get("run") or {})
+            if run.is_terminal:
+                return run
+    message = members.get("message")
+    if members.get("status") == "timeout":
+        raise TimeoutError(f"{about} has not ended in time." if message is None else one_line(str(message)))
+    if members.get("status") == "error" and message is not None:
+        raise WaitFailedError(one_line(str(message)), permanent=members.get("permanent") is True)
+    raise unreadable(event, about)
+
+
+def unreadable(event: Any, about: str) -> WaitFailedError:
+    """Return the error for an event that says nothing to this version."""
+    return WaitFailedError(
+        f"The trigger that waited for {about} ended with an event that cannot be read, one of another "
+        f"version of this package perhaps: {one_line(repr(event))}"
+    )

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_datazone.hooks.datazone import is_conflict, is_not_found
-from airflow_provider_datazone.metadata_generation import judge
+from airflow_provider_datazone.metadata_generation import judge, one_line
 from airflow_provider_datazone.version_compat import task_state_store
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Submission:
         self._log.info(
             "Metadata generation run %s for asset %s is %s.",
             run.id,
-            self._request.asset_identifier,
+            one_line(self._request.asset_identifier),
             run.status,
         )
         self._remember(number=number, token=token, run=run.id)
@@ -220,7 +220,11 @@ class Submission:
     # ------------------------------------------------------ task state store
 
     def _recall(self) -> dict[str, Any]:
-        record: dict[str, Any] = (self._store.get(_STATE_KEY) if self._store is not None else None) or {}
+        stored = self._store.get(_STATE_KEY) if self._store is not None else None
+        record = stored if isinstance(stored, dict) else {}
+        if not isinstance(record.get("number", 1), int) or not isinstance(record.get("run", ""), str):
+            # Somebody has changed it, or it is of another version.
+            return {}
         if record and record.get("request") != self._request.fingerprint:
             # The task asks for something else by now, and has a submission of its own.
             return {"number": record.get("number", 0) + 1}

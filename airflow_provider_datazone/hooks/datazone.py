@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -149,8 +150,26 @@ def list_of_types(types: Sequence[str]) -> list[str]:
     """
     if isinstance(types, str) or not isinstance(types, Iterable):
         # A text would be taken for one type a letter.
-        raise NotConfiguredError(f"types must be a list of run types, and is {types!r}.")
-    return list(types)
+        raise NotConfiguredError(f"types must be a list of run types, and is {one_line(repr(types))}.")
+    listed = list(types)
+    if not all(isinstance(run_type, str) for run_type in listed):
+        raise NotConfiguredError(f"types must be a list of texts, and is {one_line(repr(listed))}.")
+    return listed
+
+
+def check_seconds(name: str, seconds: Any) -> float:
+    """
+    Return a number of seconds, if it is one that somebody can wait.
+
+    :param name: What it is for.
+    :param seconds: The number.
+    :raises ValueError: It is none.
+    """
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    # Past that, and where it is no number at all (NaN), neither a clock nor a timer can be set.
+    if not is_number or not 0 <= seconds <= threading.TIMEOUT_MAX:
+        raise NotConfiguredError(f"{name} must be a number of seconds, and is {one_line(repr(seconds))}.")
+    return float(seconds)
 
 
 class DataZoneHook(AwsBaseHook):
@@ -470,6 +489,7 @@ class DataZoneHook(AwsBaseHook):
         :raises ValueError: No domain is known.
         :raises botocore.exceptions.ClientError: DataZone refused.
         """
+        check_seconds("poll_interval", poll_interval)
         domain = self.resolve_domain_identifier(domain_identifier)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -711,9 +731,14 @@ class DataZoneHook(AwsBaseHook):
         return self._resolve("owning_project_identifier", owning_project_identifier)
 
     def _resolve(self, name: str, argument: str | None) -> str:
-        value = argument or self._connection_default(name)
-        if value:
+        value: Any = argument or self._connection_default(name)
+        if isinstance(value, str) and value:
             return value
+        if value:
+            raise NotConfiguredError(
+                f"{name} must be a text, and is {one_line(repr(value), length=200)}, as passed or as in the "
+                f"extra of the connection (aws_conn_id={self.aws_conn_id!r})."
+            )
         key = f"{name!r}"
         if self.conn_config.conn_type != CONNECTION_TYPE:
             key += " under 'service_config.datazone'"
@@ -928,7 +953,9 @@ class DataZoneHook(AwsBaseHook):
         """Tell what a request was about, and where it went."""
         # Not by way of the client: building it may be what failed, and would again.
         region = self.conn_region_name if "conn" in self.__dict__ else self.region_name
-        return f"{about}, domain {domain!r}, Region {region!r}, connection {self.aws_conn_id!r}"
+        # A Param may have been rendered to a whole page where there should be an identifier.
+        about, domain = one_line(about, length=200), one_line(repr(domain), length=200)
+        return f"{about}, domain {domain}, Region {region!r}, connection {self.aws_conn_id!r}"
 
     def _malformed(self, problem: str, about: str, domain: str) -> MalformedResponseError:
         return MalformedResponseError(f"DataZone {problem} ({self._place(about, domain)})")

@@ -24,10 +24,22 @@ from airflow_provider_datazone.batch import (
     summarise,
     unpack,
 )
-from airflow_provider_datazone.deferral import defer, defer_until_run_ends, resume, run_of_event
+from airflow_provider_datazone.deferral import (
+    defer,
+    defer_until_run_ends,
+    resume,
+    run_of_event,
+    unreadable,
+)
 from airflow_provider_datazone.exceptions import WaitFailedError
-from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_transient, list_of_types
+from airflow_provider_datazone.hooks.datazone import (
+    DataZoneHook,
+    check_seconds,
+    is_transient,
+    list_of_types,
+)
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
+from airflow_provider_datazone.metadata_generation import one_line
 from airflow_provider_datazone.submission import RunRequest, Submission, client_token, note_success
 from airflow_provider_datazone.task_outcome import XCOM_RUN, no_pointless_retry, push_run, require_success
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
@@ -228,6 +240,8 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
 
     def _submit_and_wait(self, context: Context) -> str:
         started_at = time.time()
+        # Before anything is started that nobody could wait for.
+        check_seconds("poll_interval", self.poll_interval)
         request = RunRequest(
             asset_identifier=self.asset_identifier,
             types=self.types,
@@ -321,7 +335,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
     ) -> str:
         """Judge the run that the trigger has waited for."""
         try:
-            run = run_of_event(event)
+            run = run_of_event(event, f"the run for asset {self.asset_identifier!r}")
         except TimeoutError as error:
             return self._look_once_more(context, str(error))
         return self._conclude(context, run, adopted)
@@ -330,6 +344,8 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         """Look before timing out: the triggerer may have been away for a while."""
         ti = context["ti"]
         started = ti.xcom_pull(task_ids=ti.task_id, key=XCOM_RUN, map_indexes=ti.map_index)
+        if not isinstance(started, dict) or not started.keys() >= {"id", "domainId"}:
+            raise AirflowTaskTimeout(message)
         run = self.hook.poll_metadata_generation_run(started["id"], domain_identifier=started["domainId"])
         if run is None or not run.is_terminal:
             raise AirflowTaskTimeout(message)
@@ -453,7 +469,7 @@ class _DecideOnPredictionsOperator(_DataZoneOperator):
                 client_token=token,
                 **decision,
             )
-        self.log.info("Asset %s is at revision %s.", self.asset_identifier, revision)
+        self.log.info("Asset %s is at revision %s.", one_line(self.asset_identifier), revision)
         return revision
 
 
@@ -615,6 +631,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         started_at = time.time()
         with no_pointless_retry():
             check_bounds(self.max_concurrent_runs, self.max_failures)
+            check_seconds("poll_interval", self.poll_interval)
             rows, duplicates = parse_assets(
                 self.asset_identifiers,
                 lambda: self.hook.resolve_owning_project_identifier(self.owning_project_identifier),
@@ -710,19 +727,28 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Note how far the trigger has come; go on, or judge the batch."""
+        about = f"the batch in domain {self.domain_identifier or 'of the connection'!r}"
         if event is None:
-            raise WaitFailedError("The trigger ended without an event.")
+            raise WaitFailedError(f"The trigger that waited for {about} ended without an event.")
+        try:
+            rows, noted_at = unpack(event["rows"]), float(event["noted_at"])
+            duplicates, started_at = int(event["duplicates"]), float(event["started_at"])
+            status, quota_used_up = str(event["status"]), event["quota_used_up"] is True
+            message = one_line(str(event.get("message", "no reason given")))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            raise unreadable(event, about) from None
         domain_identifier = self.hook.resolve_domain_identifier(self.domain_identifier)
         memory = BatchMemory(context, domain_identifier, list_of_types(self.types))
-        rows, duplicates, started_at = unpack(event["rows"]), event["duplicates"], event["started_at"]
-        memory.note(rows, event["noted_at"])
-        if event["status"] == "checkpoint":
-            self._defer(context, memory, rows, duplicates, started_at, event["quota_used_up"])
-        if event["status"] == "timeout":
-            raise AirflowTaskTimeout(event["message"])
-        if event["status"] == "error":
-            raise WaitFailedError(event["message"], permanent=event.get("permanent", False))
-        return self._conclude(context, rows, duplicates, started_at, memory, event["quota_used_up"])
+        memory.note(rows, noted_at)
+        if status == "checkpoint":
+            self._defer(context, memory, rows, duplicates, started_at, quota_used_up)
+        if status == "timeout":
+            raise AirflowTaskTimeout(message)
+        if status == "error":
+            raise WaitFailedError(message, permanent=event.get("permanent") is True)
+        if status != "ended":
+            raise unreadable(event, about)
+        return self._conclude(context, rows, duplicates, started_at, memory, quota_used_up)
 
     def _conclude(
         self,

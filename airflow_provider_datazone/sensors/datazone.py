@@ -132,7 +132,7 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> list[TypeStat]:
         """Judge the run that the trigger has waited for."""
         try:
-            run = run_of_event(event)
+            run = run_of_event(event, f"run {self.run_identifier!r}")
         except TimeoutError as error:
             return self._look_once_more(context, str(error))
         return self._conclude(context, run)

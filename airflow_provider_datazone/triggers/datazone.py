@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_datazone.metadata_generation import one_line
 from airflow_provider_datazone.version_compat import is_deferred
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class DataZoneMetadataGenerationRunTrigger(_DataZoneTrigger):
         poller = await _import_poller()
         about = f"run {self.run_identifier!r}, domain {self.domain_identifier!r}"
         try:
+            self._check(poller)
             run = await poller.wait_for_run(
                 self._hook_parameters(poller),
                 self.run_identifier,
@@ -160,9 +162,18 @@ class DataZoneMetadataGenerationRunTrigger(_DataZoneTrigger):
         except Exception as error:
             # Whatever it is, the task is told: an exception here would reach it without a word of the reason.
             self.log.debug("The wait failed (%s).", about, exc_info=True)
-            message = f"{type(error).__name__}: {error} ({about})"
+            message = f"{type(error).__name__}: {one_line(str(error))} ({about})"
             return {"status": "error", "message": message, "permanent": poller.is_permanent(error)}
         return {"status": "terminal", "run": run.to_dict()}
+
+    def _check(self, poller: Any) -> None:
+        """Check what a database may have from another version: a wait that cannot end, or is for nothing."""
+        for name in ("run_identifier", "domain_identifier"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ValueError(f"{name} must be a text.")
+        poller.check_seconds("poll_interval", self.poll_interval)
+        if self.deadline is not None:
+            poller.check_seconds("deadline", self.deadline)
 
     async def _cancel(self) -> None:
         poller = await _import_poller()
@@ -178,7 +189,9 @@ class DataZoneMetadataGenerationRunTrigger(_DataZoneTrigger):
             )
         except Exception as error:
             self.log.warning(
-                "Metadata generation run %s was not canceled; it may go on: %s", self.run_identifier, error
+                "Metadata generation run %r was not canceled; it may go on: %s",
+                self.run_identifier,
+                one_line(str(error)),
             )
 
 
@@ -259,8 +272,19 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         poller = await _import_poller()
         engine = await asyncio.to_thread(importlib.import_module, "airflow_provider_datazone.batch")
+        try:
+            engine.check_bounds(self.max_concurrent_runs, 0)
+            for name in ("noted_at", "began_at", "poll_interval", "checkpoint_interval"):
+                poller.check_seconds(name, getattr(self, name))
+            if self.deadline is not None:
+                poller.check_seconds("deadline", self.deadline)
+            rows = await asyncio.to_thread(engine.unpack, self.rows)
+        except ValueError as error:
+            # As a database may have it from another version; the task has its own memory.
+            yield TriggerEvent(self._event("error", self.rows, self._tell(error), self.noted_at))
+            return
         self._batch = engine.Batch(
-            await asyncio.to_thread(engine.unpack, self.rows),
+            rows,
             types=self.types,
             domain_identifier=self.domain_identifier,
             identity=self.identity,
@@ -280,23 +304,32 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         finally:
             work.cancel()
         await asyncio.wait({work})
+        now = time.time()
+        packed = await asyncio.to_thread(engine.pack, self._batch.rows)
+        event = self._event("ended", packed, None, now)
+        if work.cancelled():
+            event["status"] = "checkpoint"
+            if now >= deadline:
+                event |= {"status": "timeout", "message": "The batch has not ended in time."}
+        elif failure := work.exception():
+            event = self._event("error", packed, self._tell(failure), now)
+            event["permanent"] = poller.is_permanent(failure)
+        yield TriggerEvent(event)
+
+    def _tell(self, error: BaseException) -> str:
+        told = f"{type(error).__name__}: {one_line(str(error))}"
+        return f"{told} (the batch in domain {self.domain_identifier!r})"
+
+    def _event(self, status: str, rows: str, message: str | None, noted_at: float) -> dict[str, Any]:
         event: dict[str, Any] = {
-            "status": "checkpoint",
-            "noted_at": time.time(),
+            "status": status,
+            "noted_at": noted_at,
             "started_at": self.started_at,
             "duplicates": self.duplicates,
-            "quota_used_up": self._batch.quota_used_up,
+            "quota_used_up": self.quota_used_up if self._batch is None else self._batch.quota_used_up,
+            "rows": rows,
         }
-        if work.cancelled():
-            if time.time() >= deadline:
-                event |= {"status": "timeout", "message": "The batch has not ended in time."}
-        elif error := work.exception():
-            message = f"{type(error).__name__}: {error}"
-            event |= {"status": "error", "message": message, "permanent": poller.is_permanent(error)}
-        else:
-            event["status"] = "ended"
-        event["rows"] = await asyncio.to_thread(engine.pack, self._batch.rows)
-        yield TriggerEvent(event)
+        return event if message is None else event | {"message": message}
 
     async def _cancel(self) -> None:
         if self._batch is None:
@@ -324,4 +357,5 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
             len(active),
         )
         if failed:
-            self.log.warning("%s runs were not canceled, and may go on: %s", len(failed), failed[0])
+            told = one_line(str(failed[0]))
+            self.log.warning("%s runs were not canceled, and may go on: %s", len(failed), told)

@@ -34,6 +34,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_datazone.hooks.datazone import (
     DataZoneHook,
+    check_seconds as check_seconds,
     is_permanent,
     is_rejected_credentials,
     is_throttling,
@@ -806,7 +807,9 @@ async def on_poller(
         connection = await shared.connection(parameters, rejected=rejected)
         poller = shared.poller(connection, domain_identifier)
         try:
-            return await job(poller)
+            # Held: a job that ends before it waits for anything would leave a poller behind.
+            with poller.held():
+                return await job(poller)
         except CredentialsRejectedError as error:
             # Not the credentials, where others' requests are answered and this one is rejected again.
             hopeless = not poller.has_answered or error.asked == about

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import re
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,14 @@ from airflow_provider_datazone.hooks import datazone as hook_module
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.operators.datazone import (
     DataZoneAcceptPredictionsOperator,
+    DataZoneBatchMetadataGenerationOperator,
     DataZoneCancelMetadataGenerationRunOperator,
     DataZoneGetMetadataGenerationRunOperator,
     DataZoneRejectPredictionsOperator,
     DataZoneStartMetadataGenerationRunOperator,
 )
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 from tests.wrong import (
     LOG,
     Answer,
@@ -36,6 +39,7 @@ from tests.wrong import (
     answers,
     check_error,
     check_log,
+    check_told,
     fuzz,
     logged,
     make_connection,
@@ -110,7 +114,7 @@ def make_context() -> Any:
 
 
 def task(cls: Any, hook: DataZoneHook, **arguments: Any) -> Any:
-    task = cls(task_id="task", aws_conn_id=CONNECTION, domain_identifier=DOMAIN, **arguments)
+    task = cls(**{"task_id": "task", "aws_conn_id": CONNECTION, "domain_identifier": DOMAIN} | arguments)
     task.__dict__["hook"] = hook
     task._log = task._cached_logger = LOG
     hook._last_status.clear()
@@ -199,6 +203,100 @@ def test_start_takes_any_answer(
     context = make_context()
     context["ti"].try_number = try_number
     outcome(lambda: operator.execute(context))
+
+
+# ------------------------------------------------------------ triggers and batch
+
+
+def first_then_good(firsts: dict[str, Answer], listed: Answer) -> Callable[[str, str, bytes], Answer]:
+    """Answer once per run, or per asset that a run is to be started for, with what is wrong; then rightly."""
+    left = dict(firsts)
+
+    def answer(method: str, path: str, body: bytes) -> Answer:
+        if method == "POST":
+            asset = json.loads(body)["target"]["identifier"]
+            return left.pop(f"start-{asset}", None) or render(make_run(f"run-{asset}", "SUBMITTED"), 201)
+        run = re.search(r"/metadata-generation-runs/([^?]+)", path)
+        if run is None:
+            return listed
+        return left.pop(run[1], None) or render(make_run(run[1], "SUCCEEDED"))
+
+    return answer
+
+
+def only_event(trigger: Any) -> Any:
+    async def wait() -> Any:
+        (event,) = [event async for event in trigger.run()]
+        return event.payload
+
+    return asyncio.wait_for(wait(), 60)
+
+
+@fuzz(12)
+@given(firsts=st.lists(answers(make_run("run1")), min_size=5, max_size=15), listed=answers(RUNS))
+def test_trigger_takes_any_answer(service: Service, firsts: list[Answer], listed: Answer) -> None:
+    service.answer = first_then_good({f"run{number}": first for number, first in enumerate(firsts)}, listed)
+
+    async def main() -> list[dict[str, Any]]:
+        triggers = [
+            DataZoneMetadataGenerationRunTrigger(
+                f"run{number}", DOMAIN, poll_interval=0.001, aws_conn_id=CONNECTION
+            )
+            for number in range(len(firsts))
+        ]
+        for trigger in triggers:
+            trigger._log = LOG
+        return await asyncio.gather(*map(only_event, triggers))
+
+    with logged() as lines:
+        events = asyncio.run(main())
+    check_log(lines)
+    for number, event in enumerate(events):
+        storable(event)
+        if event["status"] == "error":
+            check_told(event["message"])
+            for part in (f"'run{number}'", repr(DOMAIN)):
+                assert part in event["message"]
+            assert len(event["message"]) < 10_000
+        else:
+            assert event["status"] == "terminal"
+
+
+@fuzz(6)
+@given(
+    started=st.lists(answers(make_run("run-asset0", "SUBMITTED")), min_size=5, max_size=10),
+    got=st.lists(answers(make_run("run-asset0")), min_size=5, max_size=10),
+    listed=answers(RUNS),
+)
+def test_batch_takes_any_answer(
+    service: Service, hook: DataZoneHook, started: list[Answer], got: list[Answer], listed: Answer
+) -> None:
+    firsts = {f"start-asset{number}": answer for number, answer in enumerate(started)}
+    firsts |= {f"run-asset{number}": answer for number, answer in enumerate(got)}
+    service.answer = first_then_good(firsts, listed)
+    assets = [f"asset{number}" for number in range(10)]
+    operator = task(
+        DataZoneBatchMetadataGenerationOperator,
+        hook,
+        asset_identifiers=assets,
+        types=["BUSINESS_NAMES"],
+        owning_project_identifier="project1",
+        poll_interval=0.001,
+        max_failures=10,
+        execution_timeout=timedelta(seconds=60),
+    )
+    context = make_context()
+    with logged() as lines:
+        try:
+            operator.execute(context)
+        except (AirflowFailException, ClientError, BotoCoreError, MalformedResponseError) as error:
+            # What is about all of them: credentials that are not good, for example.
+            check_error(error)
+    check_log(lines)
+    for row in context["ti"].xcoms.get("results", ()):
+        if "error" in row:
+            check_told(row["error"])
+            assert DOMAIN in row["error"]
 
 
 # ------------------------------------------------------------- edited values
