@@ -158,7 +158,7 @@ def test_whatever_the_service_does_every_wait_ends_once_and_by_what_get_said(
             assert ending.what.status == run.end_status
             assert datazone.said_ended[waiter.run] <= ending.at
         elif isinstance(ending.what, DeadlinePassedError):
-            assert ending.at == pytest.approx(deadline)
+            assert ending.at == pytest.approx(deadline, abs=1e-6)
         elif ending.what == "cancelled":
             assert ending.at == pytest.approx(waiter.cancelled_at)
         else:
