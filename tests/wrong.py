@@ -90,7 +90,8 @@ def spoiled(draw: Any, good: Any) -> Any:
         places = _places(value)
         if not places:
             break
-        container, key = draw(st.sampled_from(places))
+        # By number: to sample from thousands of them takes hypothesis longer than what is tested.
+        container, key = places[draw(st.integers(0, min(len(places), 100) - 1))]
         spoil = draw(st.sampled_from(["drop", "null", "change", "add", "many"]))
         if spoil == "drop":
             del container[key]
@@ -99,8 +100,8 @@ def spoiled(draw: Any, good: Any) -> Any:
         elif spoil == "change":
             container[key] = draw(values)
         elif spoil == "many":
-            # A few 100 kB at most.
-            container[key] = [container[key]] * (300_000 // (100 + len(json.dumps(container[key]))))
+            # Some 100 kB.
+            container[key] = [container[key]] * (100_000 // (100 + len(json.dumps(container[key]))))
         elif isinstance(container, dict):
             container[draw(texts)] = draw(values)
         else:
