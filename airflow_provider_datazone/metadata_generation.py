@@ -14,9 +14,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, TypedDict, cast
 
+#: A run that waits or is at work.
 ACTIVE_STATUSES = frozenset({"SUBMITTED", "IN_PROGRESS"})
+#: A run that has generated all types, or some.
 SUCCESS_STATUSES = frozenset({"SUCCEEDED", "PARTIALLY_SUCCEEDED"})
+#: A run that has generated nothing.
 FAILURE_STATUSES = frozenset({"FAILED", "CANCELED"})
+#: A run that has ended.
 TERMINAL_STATUSES = SUCCESS_STATUSES | FAILURE_STATUSES
 
 # The one thing that DataZone says of a run whose account has no quota left, in an errorMessage.
@@ -26,6 +30,7 @@ _QUOTA_USED_UP = "monthly quota"
 _TOLD_LENGTH = 2000
 _TOLD_FAILURES = 10
 
+#: What can be generated.
 RUN_TYPES = ("BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES", "BUSINESS_GLOSSARY_ASSOCIATIONS")
 
 

@@ -176,9 +176,9 @@ class DataZoneHook(AwsBaseHook):
     """
     Interact with Amazon DataZone, above all with its metadata generation runs.
 
-    Provide thick wrapper around :external+boto3:py:class:`boto3.client("datazone") <DataZone.Client>`;
-    :attr:`conn` is that client, for whatever has no method here. Errors of the service are botocore's
-    own (:class:`botocore.exceptions.ClientError`), their message completed with what they were about.
+    A thick wrapper around ``boto3.client("datazone")``; ``conn`` is that client, for whatever has no method
+    here. Errors of the service are botocore's own (:class:`botocore.exceptions.ClientError`), their message
+    completed with what they were about.
 
     :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. It must exist, except
         for ``aws_default``: where that is not defined, and for ``None``, boto3's own credential chain
@@ -189,8 +189,7 @@ class DataZoneHook(AwsBaseHook):
     :param config: Configuration of the botocore client; default from the connection.
 
     .. seealso::
-        - :external+boto3:py:class:`DataZone.Client`
-        - https://docs.aws.amazon.com/datazone/latest/APIReference/Welcome.html
+        https://docs.aws.amazon.com/datazone/latest/APIReference/Welcome.html
     """
 
     conn_type = CONNECTION_TYPE
