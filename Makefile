@@ -96,11 +96,16 @@ audit: sbom ## Ask the package index for known vulnerabilities of all that the w
 release-check: sbom ## Build what is released, and check it: contents, reproducibility, the wheel alone
 	$(BIN)/python -m pytest tests/release
 
+.PHONY: docs
+docs: .venvs/docs/.installed ## Build the documentation, docs/_build/index.html; a warning is an error
+	@.venvs/docs/bin/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs docs/_build
+	@echo "Built docs/_build/index.html"
+
 constraints: ## Resolve the dependencies of every supported Airflow anew (needs uv, Python 3.10 and 3.11)
 	constraints/update.sh
 
 clean: ## Remove everything that was built
-	rm -rf .venv .venvs .nox .demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venvs .nox .demo dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/.installed: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -127,4 +132,13 @@ clean: ## Remove everything that was built
 	@$(PYTHON) -m venv --clear .venvs/release
 	@.venvs/release/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@.venvs/release/bin/python -m pip install --quiet --constraint constraints/release.txt --group release
+	@touch $@
+
+# The parser of Markdown for Python 3.10 wants an older markdown-it-py than Airflow was tested with.
+.venvs/docs/.installed: pyproject.toml $(CONSTRAINTS) Makefile
+	@$(PYTHON) -m venv --clear .venvs/docs
+	@grep -v '^markdown-it-py==' $(CONSTRAINTS) > .venvs/docs/constraints.txt
+	@.venvs/docs/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@.venvs/docs/bin/python -m pip install --quiet --constraint .venvs/docs/constraints.txt \
+		--editable '.[testing]' --group docs
 	@touch $@

@@ -46,6 +46,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _INTEGRATION,
                 "external-doc-url": "https://docs.aws.amazon.com/datazone/",
+                "how-to-guide": ["/docs/operators.md", "/docs/waiting.md", "/docs/connection.md"],
                 "tags": ["aws"],
             }
         ],

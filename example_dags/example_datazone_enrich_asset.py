@@ -9,7 +9,8 @@ This DAG
 4. publishes that revision, and reports.
 
 It needs an Airflow connection ``datazone_default`` of type *Amazon DataZone* (or *Amazon Web Services*).
-To publish takes the action ``datazone:CreateListingChangeSet``, beside those in the README.
+To publish takes the action ``datazone:CreateListingChangeSet``, beside those of the operators:
+docs/connection.md.
 """
 
 from __future__ import annotations

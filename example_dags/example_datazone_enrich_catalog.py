@@ -10,7 +10,7 @@ This DAG
 
 It needs an Airflow connection ``datazone_default`` of type *Amazon DataZone* that names domain and project.
 To search and to publish takes the actions ``datazone:Search`` and ``datazone:CreateListingChangeSet``,
-beside those in the README.
+beside those of the operators: docs/connection.md.
 """
 
 from __future__ import annotations

@@ -1,0 +1,21 @@
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
+
+with DAG("describe_asset", schedule=None) as dag:
+    start_run = DataZoneStartMetadataGenerationRunOperator(
+        task_id="start_run",
+        aws_conn_id="datazone_default",
+        asset_identifier="{{ dag_run.conf['asset'] }}",
+        types=["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
+        deferrable=True,
+        poll_interval=5,
+        retries=2,
+    )
+
+    @task(trigger_rule="all_done")
+    def show(type_stats):
+        for stat in type_stats:
+            print(stat["type"], stat["status"], stat.get("errorMessage", ""))
+
+    show(start_run.output["type_stats"])

@@ -1,0 +1,133 @@
+"""Each operator and the sensor, as the pages of the documentation show them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.operators.datazone import (
+    DataZoneAcceptPredictionsOperator,
+    DataZoneBatchMetadataGenerationOperator,
+    DataZoneCancelMetadataGenerationRunOperator,
+    DataZoneGetMetadataGenerationRunOperator,
+    DataZoneRejectPredictionsOperator,
+    DataZoneStartMetadataGenerationRunOperator,
+)
+from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+
+with DAG(
+    "every_operator",
+    schedule=None,
+    params={"asset": "", "edited_asset": "", "unwanted_asset": ""},
+    default_args={"aws_conn_id": "datazone_default"},
+) as dag:
+    # [START howto_operator_start]
+    start_run = DataZoneStartMetadataGenerationRunOperator(
+        task_id="start_run",
+        asset_identifier="{{ params.asset }}",
+        types=["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
+        deferrable=True,
+        poll_interval=5,
+        execution_timeout=timedelta(minutes=30),
+        retries=2,
+    )
+    # [END howto_operator_start]
+
+    # [START howto_operator_start_without_waiting]
+    start_only = DataZoneStartMetadataGenerationRunOperator(
+        task_id="start_only",
+        asset_identifier="{{ params.edited_asset }}",
+        types=["BUSINESS_DESCRIPTIONS"],
+        wait_for_completion=False,
+    )
+    # [END howto_operator_start_without_waiting]
+
+    # [START howto_sensor_run]
+    wait_for_run = DataZoneMetadataGenerationRunSensor(
+        task_id="wait_for_run",
+        run_identifier=start_only.output,
+        poke_interval=5,
+        timeout=timedelta(hours=1).total_seconds(),
+        deferrable=True,
+    )
+    # [END howto_sensor_run]
+
+    # [START howto_operator_get]
+    read_run = DataZoneGetMetadataGenerationRunOperator(
+        task_id="read_run",
+        run_identifier=start_only.output,
+        run_type="BUSINESS_DESCRIPTIONS",
+    )
+    # [END howto_operator_get]
+
+    start_unwanted = DataZoneStartMetadataGenerationRunOperator(
+        task_id="start_unwanted",
+        asset_identifier="{{ params.unwanted_asset }}",
+        types=["BUSINESS_NAMES"],
+        wait_for_completion=False,
+    )
+
+    # [START howto_operator_cancel]
+    cancel_run = DataZoneCancelMetadataGenerationRunOperator(
+        task_id="cancel_run",
+        run_identifier=start_unwanted.output,
+    )
+    # [END howto_operator_cancel]
+
+    # [START howto_operator_accept]
+    accept_sure_ones = DataZoneAcceptPredictionsOperator(
+        task_id="accept_sure_ones",
+        asset_identifier="{{ params.asset }}",
+        rule="ALL",
+        threshold=0.8,
+    )
+    # [END howto_operator_accept]
+
+    # [START howto_operator_accept_choices]
+    accept_one_edited = DataZoneAcceptPredictionsOperator(
+        task_id="accept_one_edited",
+        asset_identifier="{{ params.edited_asset }}",
+        choices=[{"predictionTarget": "summary", "editedValue": "All orders since 2019, a row each."}],
+    )
+    # [END howto_operator_accept_choices]
+
+    # [START howto_operator_reject]
+    reject_the_rest = DataZoneRejectPredictionsOperator(
+        task_id="reject_the_rest",
+        asset_identifier="{{ params.asset }}",
+        rule="ALL",
+    )
+    # [END howto_operator_reject]
+
+    # [START howto_operator_batch]
+    @task
+    def find_assets() -> list[str]:
+        assets = DataZoneHook("datazone_default").search_assets(search_text="orders")
+        return [asset["identifier"] for asset in assets]
+
+    enrich = DataZoneBatchMetadataGenerationOperator(
+        task_id="enrich",
+        asset_identifiers=find_assets(),
+        types=["BUSINESS_DESCRIPTIONS"],
+        max_concurrent_runs=50,
+        max_failures=0.1,
+        deferrable=True,
+        poll_interval=5,
+        retries=2,
+    )
+    # [END howto_operator_batch]
+
+    # [START howto_batch_results]
+    @task(trigger_rule="all_done")
+    def failed_assets(results: list[dict[str, Any]]) -> list[str]:
+        return [row["asset"] for row in results if row["status"] != "SUCCEEDED"]
+
+    failed_assets(enrich.output["results"])
+    # [END howto_batch_results]
+
+    start_run >> accept_sure_ones >> reject_the_rest >> enrich
+    wait_for_run >> read_run >> accept_one_edited >> enrich
+    cancel_run >> enrich

@@ -1,0 +1,28 @@
+"""What tasks of your own can do with the hook."""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+
+with DAG("own_tasks", schedule=None) as dag:
+    # [START list]
+    @task
+    def count_failed_runs() -> int:
+        """Count the runs that failed: all pages, each asked for when it is needed."""
+        return sum(1 for _ in DataZoneHook("datazone_default").list_metadata_generation_runs(status="FAILED"))
+
+    # [END list]
+
+    # [START client]
+    @task
+    def domain_status() -> str:
+        """Ask what the hook has no method for: `conn` is boto3's client."""
+        hook = DataZoneHook("datazone_default")
+        return hook.conn.get_domain(identifier=hook.resolve_domain_identifier())["status"]
+
+    # [END client]
+
+    count_failed_runs()
+    domain_status()

@@ -1,0 +1,44 @@
+"""The same wait in its three modes."""
+
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+
+with DAG(
+    "ways_to_wait", schedule=None, params={"run": ""}, default_args={"aws_conn_id": "datazone_default"}
+) as dag:
+    # [START deferrable]
+    in_the_triggerer = DataZoneMetadataGenerationRunSensor(
+        task_id="in_the_triggerer",
+        run_identifier="{{ params.run }}",
+        deferrable=True,
+    )
+    # [END deferrable]
+
+    # [START reschedule]
+    without_a_triggerer = DataZoneMetadataGenerationRunSensor(
+        task_id="without_a_triggerer",
+        run_identifier="{{ params.run }}",
+        mode="reschedule",
+        poke_interval=60,
+        deferrable=False,
+    )
+    # [END reschedule]
+
+    # [START poke]
+    on_the_worker = DataZoneMetadataGenerationRunSensor(
+        task_id="on_the_worker",
+        run_identifier="{{ params.run }}",
+        poke_interval=5,
+        timeout=120,
+        deferrable=False,
+    )
+    # [END poke]
+
+    # [START patience]
+    not_patient = DataZoneMetadataGenerationRunSensor(
+        task_id="not_patient",
+        run_identifier="{{ params.run }}",
+        botocore_config={"read_timeout": 10, "retries": {"total_max_attempts": 2}},
+    )
+    # [END patience]

@@ -1,0 +1,78 @@
+# [START fixture]
+import json
+
+import pytest
+from describe_asset import dag
+
+from airflow_provider_datazone.testing import DataZoneServer
+
+
+@pytest.fixture
+def datazone():
+    with DataZoneServer() as server:
+        yield server
+
+
+@pytest.fixture
+def asset(datazone, monkeypatch):
+    domain, project, asset = datazone.create_asset("orders")
+    connection = json.loads(datazone.connection)
+    connection["extra"] |= {"domain_identifier": domain, "owning_project_identifier": project}
+    monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
+    return asset
+
+
+def states(dag_run):
+    return {ti.task_id: ti.state for ti in dag_run.get_task_instances()}
+
+
+# [END fixture]
+
+
+# [START outcome]
+def test_one_type_that_fails_is_no_failure(datazone, asset):
+    datazone.set_run_outcome(
+        asset,
+        statuses={"BUSINESS_NAMES": "FAILED"},
+        error_messages={"BUSINESS_NAMES": "the asset has no columns"},
+        polls=0,
+    )
+    dag_run = dag.test(run_conf={"asset": asset})
+    assert states(dag_run) == {"start_run": "success", "show": "success"}
+
+
+# [END outcome]
+
+
+# [START quota]
+def test_quota_that_is_used_up_is_not_tried_again(datazone, asset):
+    datazone.set_run_outcome(
+        statuses="FAILED",
+        error_messages={"BUSINESS_NAMES": "business name generation has reached monthly quota"},
+        polls=0,
+        times=None,
+    )
+    dag_run = dag.test(run_conf={"asset": asset})
+    assert states(dag_run) == {"start_run": "failed", "show": "success"}
+    assert datazone.request_counts["StartMetadataGenerationRun"] == 1
+
+
+# [END quota]
+
+
+# [START faults]
+def test_trouble_that_passes_is_waited_out(datazone, asset):
+    datazone.set_run_outcome(polls=0)
+    datazone.fail("StartMetadataGenerationRun", "drop", after=True)
+    datazone.fail("GetMetadataGenerationRun", "ThrottlingException", times=2)
+    dag_run = dag.test(run_conf={"asset": asset})
+    assert states(dag_run) == {"start_run": "success", "show": "success"}
+    # The answer to the first was lost, and botocore asked again with the same client token.
+    starts = [
+        parameters for operation, parameters in datazone.requests if operation == "StartMetadataGenerationRun"
+    ]
+    assert len(starts) == 2
+    assert starts[0]["clientToken"] == starts[1]["clientToken"]
+
+
+# [END faults]

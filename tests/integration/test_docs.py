@@ -1,0 +1,475 @@
+"""The documentation: what it shows runs, what it links to is there, what it lists is true."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import logging
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import botocore.session
+import pytest
+
+from airflow_provider_datazone.get_provider_info import CONNECTION_FIELDS, get_provider_info
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.metadata_generation import judge
+from tests.conftest import AIRFLOW_HOME, DAGS_FOLDER, REPOSITORY
+from tests.integration.test_example_dags import (
+    EXAMPLES as EXAMPLE_DAGS,
+    test_example_imports_without_a_warning as example_test,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.conftest import Catalog
+
+DOCS = REPOSITORY / "docs"
+EXAMPLES = DOCS / "examples"
+PAGES = {
+    path.relative_to(DOCS).as_posix(): path.read_text()
+    for path in sorted(DOCS.rglob("*.md"))
+    if "_build" not in path.parts
+}
+CONNECTIONS = sorted(EXAMPLES.glob("*.sh"))
+POLICIES = sorted((EXAMPLES / "policies").glob("*.json"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def dags_of_the_docs() -> Iterator[None]:
+    """Have Airflow find them, for these tests alone: each `dag.test()` reads every DAG there is."""
+    folder = DAGS_FOLDER / "docs_examples"
+    folder.symlink_to(EXAMPLES / "dags")
+    yield
+    folder.unlink()
+
+
+@pytest.fixture
+def connected(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Catalog:
+    """The connection `datazone_default` names domain and project, as the pages say it should."""
+    connection = json.loads(catalog.server.connection)
+    connection["extra"] |= {
+        "domain_identifier": catalog.domain_identifier,
+        "owning_project_identifier": catalog.project_identifier,
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
+    return catalog
+
+
+def load(name: str) -> Any:
+    return runpy.run_path(str(EXAMPLES / f"dags/{name}.py"))["dag"]
+
+
+def run(dag: Any, **params: str) -> dict[str, Any]:
+    """Run a DAG to a good end, and return its task instances."""
+    dag_run = dag.test(run_conf=params)
+    instances = {ti.task_id: ti for ti in dag_run.get_task_instances()}
+    assert {name: ti.state for name, ti in instances.items()} == dict.fromkeys(dag.task_dict, "success")
+    return instances
+
+
+# ------------------------------------------------------------ examples
+
+
+def test_quick_start_runs_as_it_is_written(airflow_database: None) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "try_it.py"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    output = done.stdout + done.stderr
+    for line in re.search(r"```text\n(.*?)```", PAGES["quick-start.md"], re.DOTALL)[1].splitlines():
+        pattern = re.sub(r"'.*?'", "'.*?'", line)
+        assert re.search(pattern, output), line
+
+
+def test_each_operator_does_what_the_page_says(airflow_database: None, connected: Catalog) -> None:
+    server = connected.server
+
+    def create(name: str) -> str:
+        where = {
+            "domain_identifier": connected.domain_identifier,
+            "project_identifier": connected.project_identifier,
+        }
+        return server.create_asset(name, **where).asset_identifier
+
+    edited, unwanted = create("edited orders"), create("unwanted orders")
+    # A run that is to be canceled must not end before.
+    server.set_run_outcome(unwanted, in_progress_seconds=600)
+    server.set_run_outcome(polls=0, times=None)
+    found = run(
+        load("every_operator"),
+        asset=connected.asset_identifier,
+        edited_asset=edited,
+        unwanted_asset=unwanted,
+    )
+    assert found["cancel_run"].xcom_pull(task_ids="cancel_run") == "CANCELED"
+    assert found["read_run"].xcom_pull(task_ids="read_run") == [
+        {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"}
+    ]
+    # Some versions of Airflow make a number of it on the way.
+    assert str(found["accept_sure_ones"].xcom_pull(task_ids="accept_sure_ones")) == "2"
+    summary = found["enrich"].xcom_pull(task_ids="enrich")
+    assert (summary["total"], summary["succeeded"]) == (3, 3)
+    assert found["failed_assets"].xcom_pull(task_ids="failed_assets") == []
+    asset = server.client().get_asset(domainIdentifier=connected.domain_identifier, identifier=edited)
+    assert "All orders since 2019, a row each." in json.dumps(asset["formsOutput"])
+
+    # Two are missing here: what a retry asks, and the test of a connection.
+    asked = {f"datazone:{operation}" for operation in server.request_counts} - {"datazone:GetAsset"}
+    setup = {"datazone:CreateDomain", "datazone:CreateProject", "datazone:CreateAsset"}
+    allowed = actions(EXAMPLES / "policies/enrich.json")
+    assert asked - setup <= allowed
+    assert allowed - asked <= {"datazone:ListMetadataGenerationRuns", "datazone:GetDomain"}
+
+
+def test_ways_to_wait_come_to_the_same(airflow_database: None, connected: Catalog) -> None:
+    waiting = connected.start_run(polls=0)
+    dag = load("ways_to_wait")
+    found = run(dag, run=waiting)
+    results = [ti.xcom_pull(task_ids=name) for name, ti in found.items()]
+    assert len(results) == 4
+    assert results == [results[0]] * 4
+    modes = {name: (task.deferrable, task.mode) for name, task in dag.task_dict.items()}
+    assert modes["in_the_triggerer"][0]
+    assert modes["without_a_triggerer"] == (False, "reschedule")
+    assert modes["on_the_worker"] == (False, "poke")
+
+
+def test_hook_examples_run(airflow_database: None, connected: Catalog) -> None:
+    connected.start_run(statuses="FAILED", polls=0)
+    client = connected.server.client()
+    (item,) = client.list_metadata_generation_runs(domainIdentifier=connected.domain_identifier)["items"]
+    client.get_metadata_generation_run(domainIdentifier=connected.domain_identifier, identifier=item["id"])
+    found = run(load("own_tasks"))
+    assert found["count_failed_runs"].xcom_pull(task_ids="count_failed_runs") == 1
+    assert found["domain_status"].xcom_pull(task_ids="domain_status") == "AVAILABLE"
+
+
+def test_migrated_dag_does_what_the_function_did(
+    airflow_database: None, connected: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DATAZONE", connected.server.endpoint_url or "")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    asset = {"domain": connected.domain_identifier, "project": connected.project_identifier}
+    asset["asset"] = connected.asset_identifier
+    connected.server.set_run_outcome(polls=0, times=None)
+
+    found = run(load("migrating_before"), **asset)
+    before = found["generate"].xcom_pull(task_ids="generate")
+    found = run(load("migrating_after"), asset=connected.asset_identifier)
+    assert found["start_run"].xcom_pull(task_ids="start_run", key="type_stats") == before
+    # Each made a revision: both accepted.
+    assert str(found["accept"].xcom_pull(task_ids="accept")) == "3"
+    assert connected.server.request_counts["StartMetadataGenerationRun"] == 2
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (EXAMPLES / "tests").glob("*.py")))
+def test_tests_that_are_shown_pass(airflow_database: None, name: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "-q"]
+    done = subprocess.run(
+        [*command, "--rootdir", EXAMPLES, "-o", f"pythonpath={EXAMPLES / 'dags'}", EXAMPLES / "tests" / name],
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=AIRFLOW_HOME,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    tests = len(re.findall(r"^def test_", (EXAMPLES / "tests" / name).read_text(), re.MULTILINE))
+    assert f"{tests} passed" in done.stdout
+
+
+def test_markers_of_what_is_shown_are_in_their_files() -> None:
+    options = re.compile(
+        r"^```\{literalinclude\} (\S+)\n(?::language: \w+\n)(?::start-after: \"(.*)\"\n:end-before: \"(.*)\"\n)?",
+        re.MULTILINE,
+    )
+    for page, text in PAGES.items():
+        for target, start, end in options.findall(text):
+            lines = (DOCS / page).parent.joinpath(target).read_text().splitlines()
+            for marker in filter(None, (start, end)):
+                assert [line.strip() for line in lines].count(f"# {marker}") == 1, (page, marker)
+
+
+# Python is never written into a page, where no test would see it.
+LANGUAGES = {"console", "ini", "text", "{literalinclude}", "{include}", "{toctree}"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_has_no_code_of_its_own(page: str) -> None:
+    fences = re.findall(r"^```(\S*)", PAGES[page], re.MULTILINE)
+    assert set(fences[::2]) <= LANGUAGES
+    assert set(fences[1::2]) <= {""}
+
+
+COMMANDS = sorted(
+    {
+        line.removeprefix("$ ")
+        for text in [*PAGES.values(), (REPOSITORY / "README.md").read_text()]
+        for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    }
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_is_there_to_be_run(command: str) -> None:
+    program, *arguments = shlex.split(command, comments=True)
+    if program == "make":
+        targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+        assert set(arguments) <= set(targets)
+    elif program == "python" or program.startswith(".venvs/bench/bin/"):
+        what = arguments[1:2] if arguments[0] == "-m" else arguments[:1]
+        script = ["-m", *what] if arguments[0] == "-m" else [str(REPOSITORY / what[0])]
+        done = subprocess.run(
+            [sys.executable, *script, "--help"], capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        options = [argument for argument in arguments[1:] if argument.startswith("--")]
+        assert all(option in done.stdout for option in options)
+    else:
+        assert program == "pip", command
+
+
+def test_options_that_are_named_are_options() -> None:
+    options = get_provider_info()["config"]["datazone"]["options"]
+    for page, text in PAGES.items():
+        for option in re.findall(r"\[datazone\] ?\n?(\w+)", text):
+            assert option in options, page
+        for option in re.findall(r"AIRFLOW__DATAZONE__(\w+)", text):
+            assert option.lower() in options, page
+
+
+# --------------------------------------------------------- connection
+
+
+@pytest.mark.parametrize("file", CONNECTIONS, ids=lambda path: path.stem)
+def test_connection_is_json_that_airflow_reads(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    connection_id, definition = re.fullmatch(
+        r"export AIRFLOW_CONN_(\w+)='(.*?)'\n", file.read_text(), re.DOTALL
+    ).groups()
+    monkeypatch.setenv(f"AIRFLOW_CONN_{connection_id}", definition)
+    hook = DataZoneHook(connection_id.lower())
+    assert hook.resolve_domain_identifier() == "dzd_1234abcd5678ef"
+    assert hook.resolve_owning_project_identifier() == "5a6b7c8d9e"
+    assert hook.region_name == "us-east-1"
+
+
+def test_fields_of_the_connection_are_those_of_its_form() -> None:
+    rows = re.findall(r"^\| ([\w ]+) \| `(\w+)` \|", PAGES["connection.md"], re.MULTILINE)
+    assert sorted(rows) == sorted((label, name) for name, (label, _) in CONNECTION_FIELDS.items())
+
+
+def actions(policy: Path) -> set[str]:
+    (statement,) = json.loads(policy.read_text())["Statement"]
+    assert statement["Effect"] == "Allow"
+    return set(statement["Action"])
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda path: path.stem)
+def test_policy_names_operations_of_the_service(policy: Path) -> None:
+    operations = botocore.session.get_session().get_service_model("datazone").operation_names
+    assert actions(policy) <= {f"datazone:{operation}" for operation in operations}
+    (statement,) = json.loads(policy.read_text())["Statement"]
+    assert statement["Resource"].startswith("arn:aws:datazone:")
+
+
+def test_policies_allow_what_the_table_says_and_no_more() -> None:
+    named = set(re.findall(r"`(datazone:\w+)`", PAGES["connection.md"]))
+    assert named == set().union(*(actions(policy) for policy in POLICIES))
+    enrich = actions(EXAMPLES / "policies/enrich.json")
+    assert actions(EXAMPLES / "policies/wait.json") < enrich
+    assert not actions(EXAMPLES / "policies/publish.json") & enrich
+
+
+# -------------------------------------------------------------- pages
+
+
+@pytest.mark.parametrize(
+    "guide", [guide for entry in get_provider_info()["integrations"] for guide in entry["how-to-guide"]]
+)
+def test_how_to_guide_is_a_page_of_the_site(guide: str) -> None:
+    assert guide.startswith("/docs/")
+    page = REPOSITORY / guide.removeprefix("/")
+    assert page.is_file()
+    # In the index, so that it is built: what is in none is an error of the build.
+    assert re.search(rf"^{page.stem}$", PAGES["index.md"], re.MULTILINE)
+
+
+def public_classes(module: Any) -> list[str]:
+    return [
+        name
+        for name, found in inspect.getmembers(module, inspect.isclass)
+        if found.__module__ == module.__name__ and not name.startswith("_")
+    ]
+
+
+def test_each_operator_and_the_sensor_has_a_section_with_an_example() -> None:
+    for kind in ("operator", "sensor"):
+        module = importlib.import_module(f"airflow_provider_datazone.{kind}s.datazone")
+        for name in public_classes(module):
+            _, section = PAGES["operators.md"].split(f"\n(howto/{kind}:{name})=\n## ")
+            section = section.split("\n## ")[0]
+            assert f"`~{module.__name__}.{name}`" in section
+            assert "{literalinclude}" in section
+
+
+def test_each_public_class_is_in_the_api_reference() -> None:
+    for kind in ("operators", "sensors", "triggers", "hooks", "links"):
+        module = importlib.import_module(f"airflow_provider_datazone.{kind}.datazone")
+        text = (DOCS / f"api/{kind}.rst").read_text()
+        whole = re.search(r"automodule:: \S+\n   :members:", text)
+        for name in public_classes(module):
+            assert whole or re.search(rf"autoclass:: (?:{re.escape(module.__name__)}\.)?{name}$", text, re.M)
+
+
+def anchors(markdown: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.*)$", markdown, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+LINKS = [
+    (path.relative_to(REPOSITORY).as_posix(), link)
+    for path in [*REPOSITORY.glob("*.md"), *(DOCS / page for page in PAGES)]
+    for link in re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", path.read_text())
+]
+
+
+@pytest.mark.parametrize(("page", "link"), sorted(set(LINKS)))
+def test_link_leads_somewhere(page: str, link: str) -> None:
+    target, _, anchor = link.partition("#")
+    file = (REPOSITORY / page).parent / target
+    assert file.exists()
+    if anchor:
+        assert anchor in anchors(file.read_text())
+
+
+def test_public_address_stands_in_one_place() -> None:
+    address = "airflow-provider-amazon-datazone." + "example"
+    folders = ("airflow_provider_datazone", "docs", "example_dags", "scripts", "tests")
+    files = [path for path in REPOSITORY.glob("*.*") if path.suffix in (".md", ".py", ".toml")] + [
+        path
+        for folder in folders
+        for path in (REPOSITORY / folder).rglob("*.*")
+        if path.suffix in (".md", ".py", ".rst") and "_build" not in path.parts
+    ]
+    assert [path.name for path in files if address in path.read_text()] == ["pyproject.toml"]
+
+
+# ----------------------------------------------------- what is claimed
+
+
+def test_tested_versions_are_those_of_the_constraints() -> None:
+    rows = re.findall(
+        r"^\| (\d\S*) \| ([\d., ]+) \| ([\d.]+).*? \| ([\d.]+).*? \|$", PAGES["versions.md"], re.MULTILINE
+    )
+    files = ["airflow-2.11.txt", "airflow-3.0.txt", "airflow-3.x.txt"]
+    assert len(rows) == len(files)
+    for (airflow, _, amazon, boto3), name in zip(rows, files, strict=True):
+        constraints = (REPOSITORY / "constraints" / name).read_text()
+        for pin in (
+            f"apache-airflow=={airflow}",
+            f"apache-airflow-providers-amazon=={amazon}",
+            f"boto3=={boto3}",
+        ):
+            assert re.search(rf"^{re.escape(pin)}\b", constraints, re.MULTILINE), pin
+
+
+NO_RETRIES = {"retries": {"total_max_attempts": 1}}
+
+
+@pytest.fixture
+def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> str:
+    """All that the troubleshooting page tells about, made to happen."""
+    server = connected.server
+    hook = DataZoneHook("datazone_default", config=NO_RETRIES)
+    hook._log = logging.getLogger("tests.docs")
+    wrong = {"AIRFLOW_CONN_NO_JSON": {"conn_type": "aws"}, "AIRFLOW_CONN_EMPTY": {"conn_type": "awsdatazone"}}
+    for name, connection in wrong.items():
+        monkeypatch.setenv(name, json.dumps(connection | {"extra": "[]"} if "JSON" in name else connection))
+    lines = []
+
+    def fails(call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
+        with pytest.raises(Exception, match=r".") as failure:
+            call(*arguments, **named)
+        lines.append(str(failure.value))
+
+    fails(DataZoneHook("empty").get_metadata_generation_run, "run")
+    fails(DataZoneHook("missing").get_metadata_generation_run, "run")
+    fails(DataZoneHook("no_json").get_metadata_generation_run, "run")
+    fails(DataZoneHook("empty").get_metadata_generation_run, "run", domain_identifier="dzd_1")
+    fails(hook.get_metadata_generation_run, "unknown")
+    for code in (
+        "AccessDeniedException",
+        "ValidationException",
+        "UnrecognizedClientException",
+        "ExpiredTokenException",
+        "ConflictException",
+    ):
+        server.fail("StartMetadataGenerationRun", code)
+        fails(hook.start_metadata_generation_run, connected.asset_identifier, types=["BUSINESS_NAMES"])
+    fails(hook.start_metadata_generation_run, connected.asset_identifier, types="BUSINESS_NAMES")
+    fails(hook.accept_predictions, connected.asset_identifier)
+    quota = {"BUSINESS_NAMES": "business name generation has reached monthly quota"}
+    run_identifier = connected.start_run("BUSINESS_NAMES", statuses="FAILED", error_messages=quota, polls=0)
+    run = hook.get_metadata_generation_run(run_identifier)
+    lines.append(judge(run, allow_partial_success=True).message)
+    server.set_run_status(run_identifier, "PAUSED")
+    hook.poll_metadata_generation_run(run_identifier)
+    server.fail("GetMetadataGenerationRun", "ThrottlingException")
+    hook.poll_metadata_generation_run(run_identifier)
+    return "\n".join([*lines, *caplog.messages])
+
+
+def test_troubleshooting_quotes_what_is_said(told: str) -> None:
+    rows = re.findall(r"^\| (`.*?) \| .* \|$", PAGES["troubleshooting.md"], re.MULTILINE)
+    quotes = [quote for row in rows for quote in re.findall(r"`(.*?)`", row)]
+    assert len(quotes) > len(rows) > 15
+    # It takes a triggerer to hear these.
+    deferral = (REPOSITORY / "airflow_provider_datazone/deferral.py").read_text()
+    for quote in quotes:
+        if "trigger" in quote:
+            assert re.split(r" run '| …", quote)[0] in deferral
+        else:
+            # What stands in quotes is the reader's own; what is left out may be anything.
+            pattern = re.sub(r"'.'", "'.*?'", re.escape(quote.strip("… ")))
+            pattern = re.sub(r"(\\ )?…(\\ )?", ".*?", pattern)
+            assert re.search(pattern, told), quote
+
+
+# Which test runs, or reads, what the pages show.
+RUN_BY = {
+    EXAMPLES / "dags/describe_asset.py": test_quick_start_runs_as_it_is_written,
+    EXAMPLES / "try_it.py": test_quick_start_runs_as_it_is_written,
+    EXAMPLES / "dags/every_operator.py": test_each_operator_does_what_the_page_says,
+    EXAMPLES / "dags/ways_to_wait.py": test_ways_to_wait_come_to_the_same,
+    EXAMPLES / "dags/own_tasks.py": test_hook_examples_run,
+    EXAMPLES / "dags/migrating_before.py": test_migrated_dag_does_what_the_function_did,
+    EXAMPLES / "dags/migrating_after.py": test_migrated_dag_does_what_the_function_did,
+    **dict.fromkeys((EXAMPLES / "tests").glob("*.py"), test_tests_that_are_shown_pass),
+    **dict.fromkeys(CONNECTIONS, test_connection_is_json_that_airflow_reads),
+    **dict.fromkeys(POLICIES, test_policy_names_operations_of_the_service),
+    **dict.fromkeys(EXAMPLE_DAGS, example_test),
+}
+
+
+def test_what_pages_show_is_run_by_tests_and_all_of_it_is_shown() -> None:
+    shown = {
+        (DOCS / page).parent.joinpath(target).resolve()
+        for page, text in PAGES.items()
+        for target in re.findall(r"^```\{literalinclude\} (\S+)$", text, re.MULTILINE)
+    }
+    assert shown == set(RUN_BY)
+    assert {path for path in EXAMPLES.rglob("*.*") if path.suffix != ".pyc"} <= shown
