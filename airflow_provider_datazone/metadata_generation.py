@@ -44,6 +44,10 @@ class TypeStat(_TypeStat, total=False):
     """
     How one type of a run went, in AWS's own shape.
 
+    :param type: The type, e.g. ``BUSINESS_NAMES``.
+    :param status: How it went, e.g. ``SUCCEEDED``.
+    :param errorMessage: DataZone's reason; only where there is one.
+
     .. seealso::
         https://docs.aws.amazon.com/datazone/latest/APIReference/API_MetadataGenerationRunTypeStat.html
     """

@@ -191,15 +191,14 @@ def test_tests_that_are_shown_pass(airflow_database: None, name: str) -> None:
 
 
 def test_markers_of_what_is_shown_are_in_their_files() -> None:
-    options = re.compile(
-        r"^```\{literalinclude\} (\S+)\n(?::language: \w+\n)(?::start-after: \"(.*)\"\n:end-before: \"(.*)\"\n)?",
-        re.MULTILINE,
-    )
+    fences = re.compile(r"^```\{literalinclude\} (\S+)\n((?::.*\n)*)", re.MULTILINE)
     for page, text in PAGES.items():
-        for target, start, end in options.findall(text):
-            lines = (DOCS / page).parent.joinpath(target).read_text().splitlines()
-            for marker in filter(None, (start, end)):
-                assert [line.strip() for line in lines].count(f"# {marker}") == 1, (page, marker)
+        for target, options in fences.findall(text):
+            shown = (DOCS / page).parent.joinpath(target).read_text()
+            for marker in re.findall(r'^:(?:start|end)-\w+: "?(.*?)"?$', options, re.MULTILINE):
+                assert shown.count(marker) == 1, (page, marker)
+            for function in re.findall(r"^:pyobject: (.*)$", options, re.MULTILINE):
+                assert f"\ndef {function}(" in shown, (page, function)
 
 
 # Python is never written into a page, where no test would see it.

@@ -11,9 +11,8 @@ with DAG("own_tasks", schedule=None) as dag:
     @task
     def count_failed_runs() -> int:
         """Count the runs that failed: all pages, each asked for when it is needed."""
-        return sum(1 for _ in DataZoneHook("datazone_default").list_metadata_generation_runs(status="FAILED"))
-
-    # [END list]
+        failed = DataZoneHook("datazone_default").list_metadata_generation_runs(status="FAILED")
+        return sum(1 for _ in failed)
 
     # [START client]
     @task
@@ -21,8 +20,6 @@ with DAG("own_tasks", schedule=None) as dag:
         """Ask what the hook has no method for: `conn` is boto3's client."""
         hook = DataZoneHook("datazone_default")
         return hook.conn.get_domain(identifier=hook.resolve_domain_identifier())["status"]
-
-    # [END client]
 
     count_failed_runs()
     domain_status()

@@ -1,4 +1,3 @@
-# [START fixture]
 import json
 
 import pytest
@@ -26,10 +25,6 @@ def states(dag_run):
     return {ti.task_id: ti.state for ti in dag_run.get_task_instances()}
 
 
-# [END fixture]
-
-
-# [START outcome]
 def test_one_type_that_fails_is_no_failure(datazone, asset):
     datazone.set_run_outcome(
         asset,
@@ -41,10 +36,6 @@ def test_one_type_that_fails_is_no_failure(datazone, asset):
     assert states(dag_run) == {"start_run": "success", "show": "success"}
 
 
-# [END outcome]
-
-
-# [START quota]
 def test_quota_that_is_used_up_is_not_tried_again(datazone, asset):
     datazone.set_run_outcome(
         statuses="FAILED",
@@ -57,10 +48,6 @@ def test_quota_that_is_used_up_is_not_tried_again(datazone, asset):
     assert datazone.request_counts["StartMetadataGenerationRun"] == 1
 
 
-# [END quota]
-
-
-# [START faults]
 def test_trouble_that_passes_is_waited_out(datazone, asset):
     datazone.set_run_outcome(polls=0)
     datazone.fail("StartMetadataGenerationRun", "drop", after=True)
@@ -68,11 +55,6 @@ def test_trouble_that_passes_is_waited_out(datazone, asset):
     dag_run = dag.test(run_conf={"asset": asset})
     assert states(dag_run) == {"start_run": "success", "show": "success"}
     # The answer to the first was lost, and botocore asked again with the same client token.
-    starts = [
-        parameters for operation, parameters in datazone.requests if operation == "StartMetadataGenerationRun"
-    ]
-    assert len(starts) == 2
-    assert starts[0]["clientToken"] == starts[1]["clientToken"]
-
-
-# [END faults]
+    tokens = [sent["clientToken"] for name, sent in datazone.requests if name.startswith("Start")]
+    assert len(tokens) == 2
+    assert tokens[0] == tokens[1]

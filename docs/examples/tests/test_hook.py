@@ -3,7 +3,8 @@ from airflow_provider_datazone.testing import mock_datazone
 
 
 def described(hook, domain):
-    return [asset["name"] for asset in hook.search_assets(domain_identifier=domain) if "description" in asset]
+    found = hook.search_assets(domain_identifier=domain)
+    return [asset["name"] for asset in found if "description" in asset]
 
 
 def test_described_assets_are_found():
