@@ -49,8 +49,9 @@ matrix: .venv/.installed .venvs/awscli/.installed ## Run the tests on every supp
 	@$(NOX)
 
 .PHONY: matrix-short
-matrix-short: .venv/.installed .venvs/awscli/.installed ## The same without the tests that start a whole Airflow
-	@$(NOX) --session airflow_2_11 airflow_3_0 airflow_newest-3.13 -- tests/unit tests/integration
+matrix-short: .venv/.installed .venvs/awscli/.installed ## The same in a quarter of an hour: without whole Airflows
+	@$(NOX) --session airflow_2_11 airflow_3_0 -- tests/unit tests/integration
+	@$(NOX) --session airflow_newest-3.13 -- tests/unit
 
 bench: .venv/.installed .venvs/bench/.installed ## Measure beside the Amazon provider and mapped tasks: about an hour
 	$(BIN)/python benchmarks/import_time.py --rounds 10
