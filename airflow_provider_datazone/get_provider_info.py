@@ -10,20 +10,23 @@ CONNECTION_TYPE = "awsdatazone"
 
 # Fields of the connection's form beside login, password and extra; all of them are stored in the extra.
 CONNECTION_FIELDS = {
-    "domain_identifier": ("Domain", "DataZone domain, e.g. dzd-1234abcd5678ef"),
-    "owning_project_identifier": ("Owning project", "DataZone project that owns the assets"),
-    "region_name": ("AWS Region", "e.g. us-east-1"),
-    "role_arn": ("Role to assume", "arn:aws:iam::123456789012:role/airflow; leave empty to assume none"),
+    "domain_identifier": ("Domain", "The domain's id, for tasks that name none, e.g. dzd-1234abcd5678ef"),
+    "owning_project_identifier": (
+        "Owning project",
+        "The id of the project that owns the assets, for tasks that name none",
+    ),
+    "region_name": ("AWS Region", "e.g. us-east-1; leave empty to use the machine's own"),
+    "role_arn": ("Role to assume", "e.g. arn:aws:iam::123456789012:role/airflow; leave empty to assume none"),
     "endpoint_url": ("Endpoint URL", "leave empty for the Region's own endpoint"),
 }
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["host", "schema", "port"],
     "relabeling": {"login": "AWS Access Key ID", "password": "AWS Secret Access Key"},
+    # The connection's own fields have a description, which Airflow 2 would show twice, and Airflow 3 alone.
     "placeholders": {
         "login": "leave empty to use the credentials of the machine",
         "password": "leave empty to use the credentials of the machine",
-        **{name: placeholder for name, (_, placeholder) in CONNECTION_FIELDS.items()},
     },
 }
 
@@ -63,8 +66,8 @@ def get_provider_info() -> dict[str, Any]:
                 # Read from Airflow 3.2 on; before, the hook's own methods give the same.
                 "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
                 "conn-fields": {
-                    name: {"label": label, "description": placeholder, "schema": {"type": ["string", "null"]}}
-                    for name, (label, placeholder) in CONNECTION_FIELDS.items()
+                    name: {"label": label, "description": description, "schema": {"type": ["string", "null"]}}
+                    for name, (label, description) in CONNECTION_FIELDS.items()
                 },
             }
         ],

@@ -183,7 +183,7 @@ def test_field_behaviour_is_as_airflow_defines_it() -> None:
     (connection_type,) = get_provider_info()["connection-types"]
     declared = connection_type["ui-field-behaviour"]
     assert behaviour == {key.replace("-", "_"): value for key, value in declared.items()}
-    assert set(declared["placeholders"]) == {"login", "password", *FORM_FIELDS}
+    assert set(declared["placeholders"]) == {"login", "password"}
 
 
 def test_everything_provider_info_names_can_be_imported() -> None:
