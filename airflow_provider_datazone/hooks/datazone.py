@@ -869,12 +869,27 @@ class DataZoneHook(AwsBaseHook):
             if not domain_identifier:
                 passed, message = super().test_connection()
                 return passed, one_line(_without_signature(message))
-            domain = self._call("get_domain", "the test of the connection", identifier=domain_identifier)
+            domain = self.conn.get_domain(identifier=domain_identifier)
         except Exception as error:
-            return False, one_line(str(error))
+            # Without the connection's name: Airflow tests it under one that it makes up.
+            message = one_line(_without_signature(str(error))).rstrip(".")
+            return False, " ".join([f"{message}.", *self._what_to_check(error)])
         return True, one_line(
             f"Domain {domain.get('name')!r} ({domain_identifier}) is {domain.get('status')}."
         )
+
+    def _what_to_check(self, error: Exception) -> Iterator[str]:
+        """Say what may be wrong with a connection whose test has failed, in the words of its form."""
+        if isinstance(error, NoRegionError):
+            yield "Set the AWS Region, 'region_name' in the extra."
+        elif is_rejected_credentials(error):
+            yield "Check the AWS Access Key ID and the AWS Secret Access Key."
+        elif isinstance(error, BotoConnectionError):
+            yield "Check the AWS Region and the endpoint URL."
+        elif is_permanent(error):
+            domain, region = self._connection_default("domain_identifier"), self.conn_region_name
+            yield f"Check the domain {domain!r} and the AWS Region {region!r}."
+            yield "The IAM policy must allow datazone:GetDomain on it."
 
     # ------------------------------------------------------------- requests
 

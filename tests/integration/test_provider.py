@@ -328,7 +328,7 @@ def test_connection_with_an_unknown_domain_fails_with_the_services_message(
     passed, message = try_connection(datazone.endpoint_url, domain_identifier="dzd-nosuchdomain")
     assert not passed
     assert "ResourceNotFoundException" in message
-    assert "dzd-nosuchdomain" in message
+    assert "Check the domain 'dzd-nosuchdomain' and the AWS Region 'us-east-1'." in message
 
 
 def test_connection_without_permission_fails_with_the_services_message(
@@ -339,7 +339,8 @@ def test_connection_without_permission_fails_with_the_services_message(
     passed, message = try_connection(catalog.server.endpoint_url, domain_identifier=domain)
     assert not passed
     assert "AccessDeniedException" in message
-    assert "not for you" in message
+    assert "not for you. Check the domain" in message
+    assert "must allow datazone:GetDomain" in message
 
 
 def test_connection_to_an_endpoint_that_does_not_answer_fails(
@@ -349,6 +350,7 @@ def test_connection_to_an_endpoint_that_does_not_answer_fails(
     passed, message = try_connection(endpoint_url, domain_identifier="dzd-any")
     assert not passed
     assert f'Could not connect to the endpoint URL: "{endpoint_url}' in message
+    assert message.endswith("Check the AWS Region and the endpoint URL.")
 
 
 def test_connection_without_a_region_fails_and_says_what_to_set(
@@ -356,7 +358,7 @@ def test_connection_without_a_region_fails_and_says_what_to_set(
 ) -> None:
     passed, message = try_connection(datazone.endpoint_url, domain_identifier="dzd-any", region_name="")
     assert not passed
-    assert "region_name" in message
+    assert message.endswith("Set the AWS Region, 'region_name' in the extra.")
 
 
 def test_connection_without_a_domain_is_tested_on_sts(
@@ -377,6 +379,15 @@ def test_rejected_signature_gives_no_secret_away(
     passed, message = try_connection(catalog.server.endpoint_url, domain_identifier=domain)
     assert not passed
     assert "does not match the signature" in message
+    assert message.endswith("Check the AWS Access Key ID and the AWS Secret Access Key.")
+
+
+def test_connections_name_as_its_test_makes_it_up_is_not_told(
+    try_connection: Callable[..., tuple[bool, str]], datazone: DataZoneServer
+) -> None:
+    passed, message = try_connection(datazone.endpoint_url, domain_identifier="dzd-nosuchdomain")
+    assert not passed
+    assert "tested" not in message.lower()
 
 
 def test_signature_that_sts_rejects_gives_no_secret_away(
