@@ -15,7 +15,10 @@ from typing import Any, NamedTuple, TypeVar, cast, overload
 
 import boto3
 import moto.backend_index
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from moto import mock_aws
 from moto.core.base_backend import BackendDict
@@ -57,9 +60,23 @@ ERRORS = {
     "ConflictException": (409, "There is a conflict while performing this action."),
     "ExpiredTokenException": (403, "The security token included in the request is expired"),
     "UnrecognizedClientException": (403, "The security token included in the request is invalid."),
+    "InvalidSignatureException": (
+        403,
+        (
+            "The request signature we calculated does not match the signature you provided. "
+            "Check your AWS Secret Access Key and signing method. "
+            "Consult the service documentation for details."
+        ),
+    ),
     "ServiceUnavailableException": (503, "The service is temporarily unavailable."),
 }
 WIRE_FAULTS = ("hang", "drop", "malformed")
+AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request, *"
+    r"SignedHeaders=(?P<headers>[^,]+), *Signature=(?P<signature>\w+)"
+)
+# What the local DataZone's own clients, and its `connection`, sign with.
+ACCESS_KEY = SECRET_KEY = "testing"
 RUN_TYPES = ("BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES", "BUSINESS_GLOSSARY_ASSOCIATIONS")
 
 
@@ -69,6 +86,8 @@ class LocalDataZoneResponse(DataZoneResponse):
     def _dispatch(self, request: Any, *args: Any, **kwargs: Any) -> TYPE_RESPONSE:
         # Only a request that came over a wire has these.
         environ = getattr(request, "environ", {})
+        # As it was signed; over a wire the request's own has been decoded, which newer releases of moto undo.
+        self._signed_url: str = getattr(request, "raw_url", None) or environ.get("RAW_URI") or request.url
         self._connection: socket.socket | None = environ.get("werkzeug.socket")
         self._stopping: threading.Event = environ.get(STOPPING) or threading.Event()
         return super()._dispatch(request, *args, **kwargs)
@@ -92,6 +111,9 @@ class LocalDataZoneResponse(DataZoneResponse):
             return super().call_action()
         _ensure_reset_reaches_scenario()
         fault = scenario.receive(operation, self.params or {})
+        refusal = self._refusal()
+        if refusal is not None:
+            return self._error(refusal)
         if fault is None:
             return super().call_action()
         answer = super().call_action() if fault.after else None
@@ -103,13 +125,46 @@ class LocalDataZoneResponse(DataZoneResponse):
             return answer or super().call_action()
         if fault.error == "drop":
             return self._drop()
-        headers = {"Content-Type": "application/json", **self.response_headers}
         if fault.error == "malformed":
+            headers = {"Content-Type": "application/json", **self.response_headers}
             return 200, headers, '{"id": "cut sho'
-        status, message = ERRORS[fault.error]
-        headers["X-Amzn-Errortype"] = fault.error
-        headers, body = self._enrich_response(headers, json.dumps({"message": fault.message or message}))
+        return self._error(fault.error, fault.message)
+
+    def _error(self, error: str, message: str | None = None) -> TYPE_RESPONSE:
+        status, usual_message = ERRORS[error]
+        headers = {
+            "Content-Type": "application/json",
+            **self.response_headers,
+            "X-Amzn-Errortype": error,
+        }
+        headers, body = self._enrich_response(headers, json.dumps({"message": message or usual_message}))
         return status, headers, body
+
+    def _refusal(self) -> str | None:
+        """The error for credentials that are not among those required, if any are."""
+        secrets = scenario.secrets
+        if not secrets:
+            return None
+        signed = AUTHORIZATION.fullmatch(self._header("Authorization"))
+        secret = secrets.get(signed["key"]) if signed else None
+        if signed is None or secret is None:
+            return "UnrecognizedClientException"
+        names = signed["headers"].split(";")
+        request = AWSRequest(
+            method=self.method,
+            url=self._signed_url,
+            data=self.body.encode() if isinstance(self.body, str) else self.body,
+            headers={name: self._header(name) for name in names if name != "host" or self._header(name)},
+        )
+        request.context["timestamp"] = self._header("X-Amz-Date")
+        signer = SigV4Auth(Credentials(signed["key"], secret), signed["service"], signed["region"])
+        to_sign = signer.string_to_sign(request, signer.canonical_request(request))
+        valid = signer.signature(to_sign, request) == signed["signature"]
+        return None if valid else "InvalidSignatureException"
+
+    def _header(self, name: str) -> str:
+        value = self.headers.get(name, "")
+        return value.decode() if isinstance(value, bytes) else str(value)
 
     def _drop(self) -> TYPE_RESPONSE:
         if self._connection is None:
@@ -292,6 +347,22 @@ class DataZoneControls:
         _ensure_reset_reaches_scenario()
         scenario.add_fault(Fault(operation, error, times, message, seconds, after, asset_identifier))
 
+    def require_credentials(self, access_key_id: str, secret_access_key: str) -> None:
+        """Refuse whoever has other credentials: ``UnrecognizedClientException`` for another access key,
+        ``InvalidSignatureException`` for another secret. Until this is asked for, any will do.
+
+        Of several, each will do, and always those of :meth:`client` and of a server's ``connection``. The
+        same access key with another secret takes the place of the one before, as when they are rotated.
+
+        .. seealso::
+            `Signature Version 4 <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html>`__
+
+        :param access_key_id: the access key
+        :param secret_access_key: its secret
+        """
+        _ensure_reset_reaches_scenario()
+        scenario.require_secrets({ACCESS_KEY: SECRET_KEY, access_key_id: secret_access_key})
+
     @property
     def requests(self) -> list[Request]:
         """What was asked of DataZone so far: ``(operation, parameters)``, without any ``editedValue``."""
@@ -371,8 +442,8 @@ def _client(region_name: str, endpoint_url: str | None, config: Config | None = 
         "datazone",
         region_name=region_name,
         endpoint_url=endpoint_url,
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
         config=local if config is None else config.merge(local),
     )
 

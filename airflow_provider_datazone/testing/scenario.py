@@ -95,6 +95,7 @@ class Scenario:
             self._lasting_outcomes: dict[str | None, RunOutcome] = {}
             self._faults: list[Fault] = []
             self._requests: list[Request] = []
+            self._secrets: dict[str, str] = {}
 
     def add_outcome(self, asset_id: str | None, outcome: RunOutcome, times: int | None) -> None:
         """Say how the next runs of an asset go, or those of all assets; None is for good."""
@@ -132,6 +133,17 @@ class Scenario:
                             self._faults.remove(fault)
                     return fault
         return None
+
+    def require_secrets(self, secrets: Mapping[str, str]) -> None:
+        """Let only these access keys in, each with its secret, and those named before."""
+        with self._lock:
+            self._secrets.update(secrets)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The secret of each access key that is let in; empty where all are."""
+        with self._lock:
+            return dict(self._secrets)
 
     @property
     def requests(self) -> list[Request]:

@@ -13,7 +13,7 @@ from moto.core.base_backend import BackendDict
 from moto.moto_server import werkzeug_app
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler, select_address_family
 
-from .local import STOPPING, DataZoneControls
+from .local import ACCESS_KEY, SECRET_KEY, STOPPING, DataZoneControls
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class _HTTPServer(ThreadedWSGIServer):
 class DataZoneServer(DataZoneControls):
     """Amazon DataZone and the rest of moto over HTTP on loopback, for other processes.
 
-    A context manager. It needs no AWS credentials, takes any, and reaches no network.
+    A context manager. It needs no AWS credentials, takes any until some are required, and reaches no network.
 
     :param host: the address to listen on. Default: ``127.0.0.1``
     :param port: the port to listen on; 0 (the default) for one that is free
@@ -146,8 +146,8 @@ class DataZoneServer(DataZoneControls):
         return json.dumps(
             {
                 "conn_type": "awsdatazone",
-                "login": "testing",
-                "password": "testing",
+                "login": ACCESS_KEY,
+                "password": SECRET_KEY,
                 "extra": {"region_name": "us-east-1", "endpoint_url": self.endpoint_url},
             }
         )

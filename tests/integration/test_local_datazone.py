@@ -41,6 +41,8 @@ from airflow_provider_datazone.testing import (
 )
 
 NAMES, DESCRIPTIONS = "BUSINESS_NAMES", "BUSINESS_DESCRIPTIONS"
+# What a URL, and with it a signature, has another form for; no id is like that.
+ODD = "a b/%20?&=+ü€*"
 STATE_MODEL = "datazone::metadata-generation-run"
 
 
@@ -662,6 +664,48 @@ class TestFailures:
                 runs.start()
         assert first.start()
         assert second.start()
+
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            lambda client: client.get_domain(identifier=ODD),
+            lambda client: client.list_metadata_generation_runs(
+                domainIdentifier="dzd-1", targetIdentifier=ODD
+            ),
+            lambda client: client.create_project(domainIdentifier="dzd-1", name=ODD * 10),
+        ],
+        ids=["path", "query", "body"],
+    )
+    def test_required_credentials_are_those_that_a_request_is_signed_with(
+        self, datazone: DataZoneControls, ask: Callable[[Any], None]
+    ) -> None:
+        def answer(key: str, secret: str, token: str | None = None) -> str:
+            client = boto3.client(
+                "datazone",
+                region_name="us-east-1",
+                endpoint_url=datazone.endpoint_url,
+                aws_access_key_id=key,
+                aws_secret_access_key=secret,
+                aws_session_token=token,
+            )
+            with pytest.raises(ClientError) as info:
+                ask(client)
+            return str(info.value.response["Error"]["Code"])
+
+        refused = ("UnrecognizedClientException", "InvalidSignatureException")
+        assert answer("AKIAEXAMPLE", "any") not in refused
+        datazone.require_credentials("AKIAEXAMPLE", "right")
+        assert answer("AKIAEXAMPLE", "right") not in refused
+        assert answer("AKIAEXAMPLE", "right", token="t/o+k=") not in refused
+        assert answer("AKIAEXAMPLE", "wrong") == "InvalidSignatureException"
+        assert answer("AKIAOTHER", "right") == "UnrecognizedClientException"
+        datazone.require_credentials("AKIAEXAMPLE", "rotated")
+        assert answer("AKIAEXAMPLE", "rotated") not in refused
+        assert answer("AKIAEXAMPLE", "right") == "InvalidSignatureException"
+        # The test's own client, and whatever is asked after a reset.
+        assert datazone.client().list_domains()["items"] == []
+        datazone.reset()
+        assert answer("AKIAOTHER", "any") not in refused
 
     def test_requests_are_counted_and_remembered_without_edited_values(
         self, datazone: DataZoneControls
