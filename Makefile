@@ -11,6 +11,11 @@ RELEASE := .venvs/release/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
+# pyenv's python3.N answers only for the versions that are switched on: the usual one first, then all.
+NOX = pyenv=$$(command -v pyenv) && root=$${pyenv%/bin/pyenv} && [ -d "$$root/versions" ] && \
+	export PYENV_ROOT="$${PYENV_ROOT:-$$root}" && \
+	export PYENV_VERSION="$$({ pyenv version-name; pyenv versions --bare; } | paste -sd: )"; $(BIN)/nox
+
 .PHONY: help demo test lint format matrix bench constraints clean
 
 help: ## List the targets
@@ -30,6 +35,10 @@ system-test: .venv/.installed ## Run the tests with whole Airflows: two triggere
 system-test-short: .venv/.installed ## The same with 10 waits: two minutes
 	DATAZONE_TEST_WAITS=10 $(BIN)/python -m pytest tests/system
 
+.PHONY: ui-test
+ui-test: .venv/.installed ## Look at Airflow's UI, newest and 2.11, with Chromium; screenshots in .ui
+	@$(NOX) --session ui
+
 lint: .venv/.installed ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,12 +47,6 @@ lint: .venv/.installed ## Check style and types
 format: .venv/.installed ## Write the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-# pyenv's python3.N answers only for the versions that are switched on: the usual one first, then all.
-NOX = pyenv=$$(command -v pyenv) && root=$${pyenv%/bin/pyenv} && [ -d "$$root/versions" ] && \
-	export PYENV_ROOT="$${PYENV_ROOT:-$$root}" && \
-	export PYENV_VERSION="$$({ pyenv version-name; pyenv versions --bare; } | paste -sd: )"; \
-	$(BIN)/nox
 
 matrix: .venv/.installed .venvs/awscli/.installed ## Run the tests on every supported Airflow and Python
 	@$(NOX)
@@ -106,7 +109,7 @@ constraints: ## Resolve the dependencies of every supported Airflow anew (needs 
 	constraints/update.sh
 
 clean: ## Remove everything that was built
-	rm -rf .venv .venvs .nox .demo dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venvs .nox .demo .ui dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/.installed: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -38,6 +38,18 @@ def run_tests(session: nox.Session, airflow: str, *, whole_airflow: bool = True)
         session.run("python", "-m", "pytest", "tests/system", env=waits)
 
 
+@nox.session(default=False)
+@nox.parametrize(
+    ("python", "airflow"), [("3.10", "2.11"), ("3.12", "3.x")], ids=["airflow-2.11", "airflow-3.x"]
+)
+def ui(session: nox.Session, airflow: str) -> None:
+    """Look at Airflow's UI with the system's Chromium."""
+    session.install(
+        "--constraint", f"constraints/airflow-{airflow}.txt", "--editable", ".[testing]", "--group", "ui"
+    )
+    session.run("python", "-m", "pytest", "tests/ui", *session.posargs)
+
+
 @nox.session(python="3.10")
 def airflow_2_11(session: nox.Session) -> None:
     """Airflow 2.11 with the lowest direct dependencies."""

@@ -1,0 +1,97 @@
+"""An Airflow with its UI, and a browser to look at it; what it shows is kept below `.ui/`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.conftest import REPOSITORY
+from tests.system.conftest import pytest_runtest_makereport as pytest_runtest_makereport, running
+from tests.system.deployment import AIRFLOW_2, Deployment
+from tests.ui.pages import AIRFLOW_VERSION, UI, Airflow2UI, Airflow3UI
+
+if TYPE_CHECKING:
+    from airflow_provider_datazone.testing import DataZoneServer
+
+DAG_FILE = REPOSITORY / "example_dags" / "example_datazone_metadata_generation.py"
+# Milliseconds that a page has to show what it is to show: much, for a busy machine.
+PATIENCE = 90_000
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser; without one there is nothing to see, and no reason to start an Airflow."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    pytest.exit("No Chromium to look at Airflow's UI with. On Debian: apt-get install chromium", returncode=1)
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    chromium: str, tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
+) -> Iterator[Deployment]:
+    deployment = Deployment(
+        tmp_path_factory.mktemp("airflow"),
+        DAG_FILE,
+        settings={"CORE__TEST_CONNECTION": "Enabled"},
+        with_rest_api=True,
+    )
+    with running(deployment, datazone_server):
+        deployment.start_triggerer()
+        yield deployment
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str, deployment: Deployment) -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        # Its profile is a new and empty folder, which goes with it.
+        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=CHROMIUM_FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@pytest.fixture(scope="session")
+def screenshots() -> Path:
+    folder = REPOSITORY / ".ui" / AIRFLOW_VERSION
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def ui(
+    browser: Browser, deployment: Deployment, screenshots: Path, request: pytest.FixtureRequest
+) -> Iterator[UI]:
+    # What a test before has chosen is forgotten: the UI keeps it in the browser.
+    context = browser.new_context(
+        base_url=f"http://127.0.0.1:{deployment.rest_port}",
+        viewport={"width": 1280, "height": 960},
+        timezone_id="UTC",
+        locale="en-US",
+    )
+    context.set_default_timeout(PATIENCE)
+    ui = (Airflow2UI if AIRFLOW_2 else Airflow3UI)(context.new_page(), deployment, screenshots)
+    with closing(context):
+        yield ui
+        # Of a test that failed, too.
+        ui.screenshot(re.sub(r"\W+", "_", request.node.name.removeprefix("test_")).rstrip("_"))
