@@ -226,11 +226,15 @@ COMMANDS = sorted(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_is_there_to_be_run(command: str) -> None:
-    program, *arguments = shlex.split(command, comments=True)
+    words = shlex.split(command, comments=True)
+    while "=" in words[0]:
+        variable = words.pop(0).partition("=")[0]
+        assert any(f'"{variable}"' in path.read_text() for path in (REPOSITORY / "tests").rglob("*.py"))
+    program, *arguments = words
     if program == "make":
         targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
         assert set(arguments) <= set(targets)
-    elif program == "python" or program.startswith(".venvs/bench/bin/"):
+    elif re.fullmatch(r"(\.venvs?/(bench/)?bin/)?python", program):
         what = arguments[1:2] if arguments[0] == "-m" else arguments[:1]
         script = ["-m", *what] if arguments[0] == "-m" else [str(REPOSITORY / what[0])]
         done = subprocess.run(
@@ -239,6 +243,7 @@ def test_command_is_there_to_be_run(command: str) -> None:
         assert done.returncode == 0, done.stderr
         options = [argument for argument in arguments[1:] if argument.startswith("--")]
         assert all(option in done.stdout for option in options)
+        assert all((REPOSITORY / file).exists() for file in arguments if file.endswith(".py"))
     else:
         assert program == "pip", command
 
@@ -415,6 +420,7 @@ def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
         "AccessDeniedException",
         "ValidationException",
         "UnrecognizedClientException",
+        "InvalidSignatureException",
         "ExpiredTokenException",
         "ConflictException",
     ):
