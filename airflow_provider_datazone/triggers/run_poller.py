@@ -236,6 +236,8 @@ class RunPoller:
         start_rate: RequestRate | None = None,
     ) -> None:
         self.has_answered = False
+        #: The runs of waits that were cut short by the poller's end, of those that DataZone had told of.
+        self.had_answered_about: set[str] = set()
         self.source = source
         self.start_rate = start_rate or rate
         self._cancel_rate = RequestRate(CANCELS_PER_SECOND)
@@ -297,6 +299,8 @@ class RunPoller:
             self._remove(wait)
 
     def _remove(self, wait: _Wait) -> None:
+        if self._task.done() and wait.status is not None:
+            self.had_answered_about.add(wait.run_identifier)
         waits = self._waits[wait.run_identifier]
         waits.remove(wait)
         if not waits:
@@ -818,8 +822,10 @@ async def on_poller(
         try:
             return await job(poller)
         except CredentialsRejectedError as error:
-            # Not the credentials, where others' requests are answered and this one is rejected again.
-            hopeless = not poller.has_answered or error.asked == about
+            # Not the credentials, where others' requests are answered and this one never was. A wait that had
+            # been answered may be long enough to see credentials come and go many a time.
+            never_answered = error.asked == about and about not in poller.had_answered_about
+            hopeless = not poller.has_answered or never_answered
             if rejected is not None and hopeless:
                 raise error.__cause__ or error from None
             log.info("The credentials were rejected; looking connection %s up anew.", parameters.aws_conn_id)
