@@ -31,6 +31,7 @@ class Component(NamedTuple):
     """A process of Airflow, the leader of a session that all its descendants are in."""
 
     name: str
+    command: tuple[str, ...]
     process: subprocess.Popen[bytes]
     log: Path
 
@@ -71,6 +72,8 @@ class Deployment:
         self._token: str | None = None
         self.components: list[Component] = []
         self._killed: list[Component] = []
+        #: Whether a component that ends by itself is started again, as systemd and Kubernetes do, or is an error.
+        self.keeps_up = False
         self.database = SQLite(home) if database is None else database
         dags = home / "dags"
         dags.mkdir()
@@ -130,11 +133,6 @@ class Deployment:
         self.database.tune()
         self.run("connections", "add", conn_id, "--conn-json", connection)
 
-    def replace_connection(self, conn_id: str, connection: str) -> None:
-        """Put a connection into the database in place of the one that is there."""
-        self.run("connections", "delete", conn_id)
-        self.run("connections", "add", conn_id, "--conn-json", connection)
-
     def start(self) -> None:
         """Start everything but triggerers."""
         if not AIRFLOW_2:
@@ -148,11 +146,15 @@ class Deployment:
             # locked that goes on in the same loop.
             self._start_api_server("core", self.rest_port)
         self.start_component("scheduler", "--skip-serve-logs")
+        self.wait_for_servers()
+        self.wait_for("the DAGs", lambda: self._dag_files_read() == self._dag_files)
+
+    def wait_for_servers(self) -> None:
+        """Wait until whatever serves an API answers."""
         if not AIRFLOW_2:
             self.wait_for("the API server", lambda: _listens(self.port))
         if self.with_rest_api:
             self.wait_for("the REST API", lambda: _listens(self.rest_port))
-        self.wait_for("the DAGs", lambda: self._dag_files_read() == self._dag_files)
 
     def _start_api_server(self, app: str, port: int) -> None:
         self.start_component("api-server", "--apps", app, "--host", "127.0.0.1", "--port", str(port))
@@ -169,7 +171,7 @@ class Deployment:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        component = Component(f"{command} {number}", process, log)
+        component = Component(f"{command} {number}", (command, *arguments), process, log)
         self.components.append(component)
         return component
 
@@ -195,6 +197,22 @@ class Deployment:
             time.sleep(0.05)
         component.process.wait(timeout=30)
         self._killed.append(component)
+
+    def restart(self, component: Component) -> Component:
+        """Kill a component, unless it has ended, and start it again."""
+        self.kill(component)
+        return self.start_component(*component.command)
+
+    def living(self, command: str) -> list[Component]:
+        """Return the components of a kind that have not been killed."""
+        return [one for one in self.components if one.command[0] == command and one not in self._killed]
+
+    def _look_after(self, component: Component) -> None:
+        code = component.process.poll()
+        if code is None or component in self._killed:
+            return
+        assert self.keeps_up, f"{component.name} ended with {code}"
+        self.restart(component)
 
     def pause(self, component: Component) -> None:
         """Let a component with all its descendants stand still, at a moment when it does not lock the database."""
@@ -250,9 +268,8 @@ class Deployment:
         """Wait until something is so, as long as all components live."""
         deadline = time.monotonic() + seconds
         while not condition():
-            for component in self.components:
-                code = component.process.poll()
-                assert code in (None, -signal.SIGKILL), f"{component.name} ended with {code}"
+            for component in list(self.components):
+                self._look_after(component)
             if time.monotonic() > deadline:
                 states = "SELECT task_id, state, count(*) FROM task_instance GROUP BY 1, 2"
                 raise AssertionError(f"No sign of {what} after {seconds:.0f} s: {self.query(states)}")
@@ -270,6 +287,22 @@ class Deployment:
             self._token = self._send("GET", "/auth/token")["access_token"]
         return self._send(method, f"/api/v{1 if AIRFLOW_2 else 2}{path}", body)
 
+    def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> None:
+        """Trigger a DAG run."""
+        if not self.with_rest_api:
+            self.run("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf))
+            return
+        body: dict[str, Any] = {"dag_run_id": run_id, "conf": conf}
+        if not AIRFLOW_2:
+            body["logical_date"] = None
+        self.request("POST", f"/dags/{dag_id}/dagRuns", body)
+
+    def create_connection(self, conn_id: str, connection: Mapping[str, Any]) -> None:
+        self.request("POST", "/connections", _connection(conn_id, connection))
+
+    def change_connection(self, conn_id: str, connection: Mapping[str, Any]) -> None:
+        self.request("PATCH", f"/connections/{conn_id}", _connection(conn_id, connection))
+
     def _send(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"Content-Type": "application/json"}
         if self._token is not None:
@@ -280,6 +313,11 @@ class Deployment:
         )
         with urllib.request.urlopen(request, timeout=120) as answer:
             return json.loads(answer.read())
+
+
+def _connection(conn_id: str, connection: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a connection as the REST API wants it."""
+    return {**connection, "connection_id": conn_id, "extra": json.dumps(connection["extra"])}
 
 
 def _free_ports() -> tuple[int, int]:
