@@ -22,7 +22,7 @@ test: .venv/.installed .venvs/awscli/.installed ## Run the whole test suite
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: system-test
-system-test: .venv/.installed ## Run the tests with whole Airflows on PostgreSQL: example DAGs, 200 waits, a kill
+system-test: .venv/.installed ## Run the tests with whole Airflows on PostgreSQL: example DAGs, 200 waits, faults
 	$(BIN)/python -m pytest tests/system
 
 .PHONY: system-test-short
