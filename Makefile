@@ -7,6 +7,7 @@ AWSCLI := awscli==1.46.3
 # So does aiobotocore, which the peer of the waits benchmark needs.
 AIOBOTOCORE := aiobotocore==3.10.0
 CONSTRAINTS := constraints/airflow-3.x.txt
+RELEASE := .venvs/release/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
@@ -51,13 +52,49 @@ matrix: .venv/.installed .venvs/awscli/.installed ## Run the tests on every supp
 matrix-short: .venv/.installed .venvs/awscli/.installed ## The same without the tests that start a whole Airflow
 	@$(NOX) --session airflow_2_11 airflow_3_0 airflow_newest-3.13 -- tests/unit tests/integration
 
-bench: .venv/.installed .venvs/bench/.installed ## Measure beside the Amazon provider: about nine minutes
+bench: .venv/.installed .venvs/bench/.installed ## Measure beside the Amazon provider and mapped tasks: about an hour
 	$(BIN)/python benchmarks/import_time.py --rounds 10
 	.venvs/bench/bin/python benchmarks/waits.py
+	.venvs/bench/bin/python benchmarks/batch.py
+	.venvs/bench/bin/python benchmarks/mapped.py
+	DATAZONE_TEST_ASSETS=500 DATAZONE_TEST_KILLS=10 $(BIN)/python -m pytest tests/faults/test_batch.py
 
 .PHONY: bench-short
-bench-short: .venvs/bench/.installed ## The same with fewer waits: under a minute, and only to be looked at
+bench-short: .venvs/bench/.installed ## The same with fewer waits and assets: two minutes, and only to be looked at
 	.venvs/bench/bin/python benchmarks/waits.py --short
+	.venvs/bench/bin/python benchmarks/batch.py --short
+
+.PHONY: dist
+dist: .venvs/release/.installed ## Build the wheel and the sdist: the same bytes, whoever builds them
+	@rm -rf dist
+	env -u SOURCE_DATE_EPOCH $(RELEASE)/python -m build --no-isolation --outdir dist .
+	@cd dist && sha256sum *
+
+# Fresh every time, and with uv, which takes seconds for it.
+.PHONY: wheel-environment
+wheel-environment: export UV_SYSTEM_CERTS := true
+wheel-environment: export UV_PYTHON_DOWNLOADS := never
+wheel-environment: dist .venv/.installed
+	@rm -rf .venvs/wheel
+	@$(BIN)/uv venv --quiet --no-project --python $(BIN)/python .venvs/wheel
+	@$(BIN)/uv pip install --quiet --python .venvs/wheel --constraint $(CONSTRAINTS) dist/*.whl
+
+.PHONY: sbom
+sbom: wheel-environment ## Write the bill of materials of the wheel with the newest Airflow: dist/sbom.cdx.json
+	@sed "s/^dynamic = \[\"version\"\]/version = \"$$($(RELEASE)/hatchling version)\"/" pyproject.toml \
+		> .venvs/wheel/pyproject.toml
+	$(RELEASE)/cyclonedx-py environment --pyproject .venvs/wheel/pyproject.toml --mc-type library \
+		--output-reproducible --output-file dist/sbom.cdx.json .venvs/wheel/bin/python
+
+.PHONY: audit
+audit: sbom ## Ask the package index for known vulnerabilities of all that the wheel brings along
+	@$(BIN)/python -m pip --python .venvs/wheel list --format freeze \
+		--exclude airflow-provider-amazon-datazone > .venvs/wheel/requirements.txt
+	$(RELEASE)/pip-audit --strict --no-deps --disable-pip --requirement .venvs/wheel/requirements.txt
+
+.PHONY: release-check
+release-check: sbom ## Build what is released, and check it: contents, reproducibility, the wheel alone
+	$(BIN)/python -m pytest tests/release
 
 constraints: ## Resolve the dependencies of every supported Airflow anew (needs uv, Python 3.10 and 3.11)
 	constraints/update.sh
@@ -84,4 +121,10 @@ clean: ## Remove everything that was built
 	@grep -vE '^(boto3|botocore|s3transfer)==' $(CONSTRAINTS) > .venvs/bench/constraints.txt
 	@.venvs/bench/bin/python -m pip install --quiet --constraint .venvs/bench/constraints.txt \
 		--editable . '$(AIOBOTOCORE)'
+	@touch $@
+
+.venvs/release/.installed: pyproject.toml constraints/release.txt
+	@$(PYTHON) -m venv --clear .venvs/release
+	@.venvs/release/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@.venvs/release/bin/python -m pip install --quiet --constraint constraints/release.txt --group release
 	@touch $@

@@ -12,10 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
-
-if TYPE_CHECKING:
-    from typing_extensions import NotRequired
+from typing import Any, NamedTuple, TypedDict
 
 ACTIVE_STATUSES = frozenset({"SUBMITTED", "IN_PROGRESS"})
 SUCCESS_STATUSES = frozenset({"SUCCEEDED", "PARTIALLY_SUCCEEDED"})
@@ -28,7 +25,13 @@ _QUOTA_USED_UP = "monthly quota"
 RUN_TYPES = ("BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES", "BUSINESS_GLOSSARY_ASSOCIATIONS")
 
 
-class TypeStat(TypedDict):
+# Two classes, so that what may be missing is known at run time as well; Python 3.10 has no NotRequired.
+class _TypeStat(TypedDict):
+    type: str
+    status: str
+
+
+class TypeStat(_TypeStat, total=False):
     """
     How one type of a run went, in AWS's own shape.
 
@@ -36,9 +39,7 @@ class TypeStat(TypedDict):
         https://docs.aws.amazon.com/datazone/latest/APIReference/API_MetadataGenerationRunTypeStat.html
     """
 
-    type: str
-    status: str
-    errorMessage: NotRequired[str]
+    errorMessage: str
 
 
 @dataclass(frozen=True)

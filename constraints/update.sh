@@ -43,3 +43,7 @@ compile airflow-3.0.txt "Airflow 3.0.6 on Python 3.11 with the newest provider a
 
 compile airflow-3.x.txt "The newest Airflow, on Python 3.10 and later." \
     "${project[@]}" --universal --python-version 3.10
+
+# hatchling among them: another version may write other bytes.
+compile release.txt "The tools of a release, on Python 3.10 and later." \
+    --group release --universal --python-version 3.10

@@ -46,16 +46,24 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 
 
-def run_airflow(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_airflow(
+    *arguments: str, python: str = sys.executable, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run Airflow's command line in the tests' home."""
     return subprocess.run(
-        [sys.executable, "-m", "airflow", *arguments],
+        [python, "-m", "airflow", *arguments],
         env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
     )
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    """The interpreter whose Airflow is looked at: the tests' own, or that of an installed wheel."""
+    return sys.executable
 
 
 @pytest.fixture(scope="session")

@@ -73,9 +73,11 @@ def our_warnings(output: str) -> list[str]:
     return [line for line in output.splitlines() if severe.search(line) and any(our in line for our in OURS)]
 
 
-def list_providers(*arguments: str) -> Any:
+def list_providers(python: str, *arguments: str) -> Any:
     """Ask the command line, which keeps quiet about what went wrong unless it is told to be verbose."""
-    done = run_airflow("providers", *arguments, "--verbose", "--output", "json", PYTHONWARNINGS="default")
+    done = run_airflow(
+        "providers", *arguments, "--verbose", "--output", "json", python=python, PYTHONWARNINGS="default"
+    )
     assert done.returncode == 0, done.stderr
     assert our_warnings(done.stdout + done.stderr) == []
     return json.loads(next(line for line in done.stdout.splitlines() if line.startswith(("[{", "[]"))))
@@ -94,21 +96,21 @@ def our_entry_point() -> EntryPoint:
 # ------------------------------------------------------------ command line
 
 
-def test_list_shows_the_provider() -> None:
-    (provider,) = (p for p in list_providers("list") if p["package_name"] == DISTRIBUTION)
+def test_list_shows_the_provider(python: str) -> None:
+    (provider,) = (p for p in list_providers(python, "list") if p["package_name"] == DISTRIBUTION)
     assert provider["version"] == airflow_provider_datazone.__version__
 
 
-def test_get_shows_the_provider_in_full() -> None:
-    (shown,) = list_providers("get", DISTRIBUTION, "--full")
+def test_get_shows_the_provider_in_full(python: str) -> None:
+    (shown,) = list_providers(python, "get", DISTRIBUTION, "--full")
     for key, value in get_provider_info().items():
         if key != "description":  # loses its markup
             assert shown[key] == value
     assert "Amazon DataZone" in shown["description"]
 
 
-def test_hooks_shows_the_connection_type() -> None:
-    (hook,) = (h for h in list_providers("hooks") if h["connection_type"] == CONNECTION_TYPE)
+def test_hooks_shows_the_connection_type(python: str) -> None:
+    (hook,) = (h for h in list_providers(python, "hooks") if h["connection_type"] == CONNECTION_TYPE)
     assert hook == {
         "connection_type": CONNECTION_TYPE,
         "class": HOOK_CLASS,
@@ -118,15 +120,33 @@ def test_hooks_shows_the_connection_type() -> None:
     }
 
 
-def test_behaviours_shows_the_connection_type() -> None:
-    shown = {row["field_behaviours"] for row in list_providers("behaviours")}
+def test_behaviours_shows_the_connection_type(python: str) -> None:
+    shown = {row["field_behaviours"] for row in list_providers(python, "behaviours")}
     assert shown.issuperset({CONNECTION_TYPE, "aws"}) if has_form else shown == set()
 
 
-def test_widgets_shows_the_fields_of_the_form() -> None:
-    shown = {row["connection_parameter_name"]: row for row in list_providers("widgets")}
+def test_widgets_shows_the_fields_of_the_form(python: str) -> None:
+    shown = {row["connection_parameter_name"]: row for row in list_providers(python, "widgets")}
     ours = {name for name, row in shown.items() if row["package_name"] == DISTRIBUTION}
     assert ours == ({f"extra__{CONNECTION_TYPE}__{name}" for name in FORM_FIELDS} if has_form else set())
+
+
+def test_triggers_shows_the_module_of_triggers(python: str) -> None:
+    (row,) = (r for r in list_providers(python, "triggers") if r["package_name"] == DISTRIBUTION)
+    assert (row["class"], row["integration_name"]) == (
+        "airflow_provider_datazone.triggers.datazone",
+        "Amazon DataZone",
+    )
+
+
+def test_links_shows_the_link_to_the_domain(python: str) -> None:
+    links = {row["extra_link_class_name"] for row in list_providers(python, "links")}
+    assert links.issuperset(get_provider_info()["extra-links"])
+
+
+def test_configs_shows_the_options(python: str) -> None:
+    configs = dict(row["provider_config"] for row in list_providers(python, "configs"))
+    assert configs[DISTRIBUTION] == get_provider_info()["config"]
 
 
 # ----------------------------------------------------------- provider info

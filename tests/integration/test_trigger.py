@@ -11,6 +11,7 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -368,6 +369,18 @@ def test_run_that_could_not_be_canceled_is_named(catalog: Catalog):
     (warning,) = kill(trigger(catalog, run, cancel_on_kill=True, poll_interval=60))
     assert run in warning
     assert "not yours" in warning
+
+
+def test_nothing_is_canceled_where_airflow_cannot_say_who_ended_the_task(catalog: Catalog):
+    (run,) = start_endless_runs(catalog, 1)
+    waiting = trigger(catalog, run, cancel_on_kill=True, poll_interval=60)
+    # There is no supervisor to ask. Where there is one, tests/faults has triggerers stall.
+    waiting.task_instance = SimpleNamespace(dag_id="dag", run_id="run", task_id="wait", map_index=-1)
+    (warning,) = kill(waiting)
+    assert warning.startswith(
+        "Nothing is canceled, as Airflow does not say whether a user has ended the task"
+    )
+    assert statuses(catalog, [run]) == ["IN_PROGRESS"]
 
 
 # ------------------------------------------------------- between task and trigger

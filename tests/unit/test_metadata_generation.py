@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 from datetime import datetime, timezone
+from typing import get_type_hints
 
 import botocore.session
 import pytest
@@ -14,6 +15,7 @@ from airflow_provider_datazone.metadata_generation import (
     RUN_TYPES,
     SUCCESS_STATUSES,
     MetadataGenerationRun,
+    TypeStat,
     judge,
     one_line,
 )
@@ -54,6 +56,16 @@ def test_every_status_that_botocore_knows_is_in_exactly_one_set():
 
 def test_run_types_are_those_that_botocore_knows():
     assert sorted(RUN_TYPES) == sorted(enum("MetadataGenerationRunType"))
+
+
+def test_type_stat_is_what_botocore_knows_at_run_time_too():
+    shape = (
+        botocore.session.get_session()
+        .get_service_model("datazone")
+        .shape_for("MetadataGenerationRunTypeStat")
+    )
+    assert TypeStat.__required_keys__ == set(shape.required_members)
+    assert get_type_hints(TypeStat) == dict.fromkeys(shape.members, str)
 
 
 def test_run_is_read_from_an_answer_of_get():
