@@ -30,6 +30,10 @@ system-test: .venv/.installed ## Run the tests with whole Airflows on PostgreSQL
 system-test-short: .venv/.installed ## The same with 10 waits: four minutes
 	DATAZONE_TEST_WAITS=10 $(BIN)/python -m pytest tests/system/test_examples.py tests/system/test_deferred_waits.py
 
+.PHONY: celery-test
+celery-test: .venvs/celery/.installed ## Run every example DAG on CeleryExecutor, with two workers
+	DATAZONE_TEST_EXECUTOR=CeleryExecutor .venvs/celery/bin/python -m pytest tests/system/test_examples.py
+
 lint: .venv/.installed ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -114,6 +118,13 @@ clean: ## Remove everything that was built
 .venvs/awscli/.installed: Makefile
 	@$(PYTHON) -m venv --clear .venvs/awscli
 	@.venvs/awscli/bin/python -m pip install --quiet '$(AWSCLI)'
+	@touch $@
+
+.venvs/celery/.installed: pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -m venv --clear .venvs/celery
+	@.venvs/celery/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@.venvs/celery/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[testing]' \
+		--group test --group celery
 	@touch $@
 
 .venvs/bench/.installed: pyproject.toml $(CONSTRAINTS) Makefile

@@ -42,7 +42,7 @@ compile airflow-3.0.txt "Airflow 3.0.6 on Python 3.11 with the newest provider a
     "${project[@]}" --python "$python311" --constraints "$work/core.txt"
 
 compile airflow-3.x.txt "The newest Airflow, on Python 3.10 and later." \
-    "${project[@]}" --universal --python-version 3.10
+    "${project[@]}" --group celery --universal --python-version 3.10
 
 # hatchling among them: another version may write other bytes.
 compile release.txt "The tools of a release, on Python 3.10 and later." \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tests.conftest import REPOSITORY, Catalog, make_catalog
+from tests.system.broker import Broker
 from tests.system.conftest import running
 from tests.system.database import Postgres
 from tests.system.deployment import AIRFLOW_2, Deployment
@@ -30,6 +32,9 @@ QUOTA = "business name generation has reached monthly quota"
 TRY = 1
 # The key of the connection, which nobody may see.
 SECRET = "kept+to/themselves"
+# `make celery-test`
+CELERY = os.environ.get("DATAZONE_TEST_EXECUTOR") == "CeleryExecutor"
+WORKERS = 2 if CELERY else 0
 # All of them together, on a busy machine.
 SECONDS = 420
 SUCCESS, SKIPPED, FAILED, UPSTREAM_FAILED = "success", "skipped", "failed", "upstream_failed"
@@ -223,21 +228,47 @@ class Seen(NamedTuple):
 
 
 @pytest.fixture(scope="module")
+def broker() -> Iterator[Broker | None]:
+    if not CELERY:
+        yield None
+        return
+    with Broker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
 def deployment(
-    tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
+    tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer, broker: Broker | None
 ) -> Iterator[Deployment]:
+    database = Postgres()
+    settings = {
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": True,
+        # No triggerer is to take over here from one that imports for long.
+        "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 120,
+    }
+    if broker is not None:
+        settings |= {
+            "CORE__EXECUTOR": "CeleryExecutor",
+            "CELERY__BROKER_URL": broker.url,
+            "CELERY__RESULT_BACKEND": f"db+{database.url}",
+            "CELERY__WORKER_CONCURRENCY": 2,
+        }
     deployment = Deployment(
         tmp_path_factory.mktemp("airflow"),
         *EXAMPLES,
-        settings={
-            "CORE__DAGS_ARE_PAUSED_AT_CREATION": True,
-            # No triggerer is to take over here from one that imports for long.
-            "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 120,
-        },
+        settings=settings,
         with_rest_api=True,
-        database=Postgres(),
+        database=database,
     )
     with running(deployment, datazone_server):
+        for number in range(WORKERS):
+            arguments = (
+                "--celery-hostname",
+                f"worker-{number}@%h",
+                "--pid",
+                f"{deployment.home}/worker-{number}.pid",
+            )
+            deployment.start_component("celery", "worker", "--skip-serve-logs", *arguments)
         yield deployment
 
 
@@ -460,6 +491,16 @@ def test_only_failed_tasks_have_severe_lines_in_their_logs(seen: Seen) -> None:
     assert any(run in line for line in severe["all_fail.wait_for_run"])
     failed = seen.instances["enrich_many"][f"start_run[{WITHOUT_QUOTA}]"]
     assert failed.xcoms["run"]["id"] in "\n".join(severe[f"enrich_many.start_run[{WITHOUT_QUOTA}]"])
+
+
+def test_every_worker_of_celery_ran_tasks(seen: Seen, deployment: Deployment) -> None:
+    workers = deployment.living("celery")
+    ran = [len(re.findall(r"Task \S*execute_workload\S* succeeded", worker.output)) for worker in workers]
+    assert len(ran) == WORKERS
+    assert all(ran), ran
+    # Else it would be the scheduler.
+    (scheduler,) = deployment.living("scheduler")
+    assert ("executor=CeleryExecutor" in scheduler.output) == CELERY
 
 
 def test_triggerers_run_without_trouble(seen: Seen) -> None:
