@@ -47,8 +47,12 @@ class Database:
     def tune(self) -> None:
         """Do what is to be done once Airflow's tables are there."""
 
-    def is_locked(self) -> bool:
-        """Whether somebody is in the midst of a transaction that others may have to wait for."""
+    def is_locked(self, by: str) -> bool:
+        """
+        Whether a component is in the midst of a transaction that others may have to wait for.
+
+        :param by: Its name. Where nobody knows whose a transaction is, anybody's counts.
+        """
         raise NotImplementedError
 
     def stop(self) -> None:
@@ -73,7 +77,7 @@ class SQLite(Database):
         # Readers and a writer at once, as with the databases that Airflow is run on. It stays so.
         self.query("PRAGMA journal_mode=WAL")
 
-    def is_locked(self) -> bool:
+    def is_locked(self, by: str) -> bool:
         with self._short_of_patience.connect() as connection:
             try:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -160,9 +164,9 @@ class Postgres(Database):
         """Stop the server without a goodbye to anybody; ``serve`` makes it recover."""
         self._end(signal.SIGQUIT)
 
-    def is_locked(self) -> bool:
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE xact_start < now() AND pid <> pg_backend_pid()"
-        return bool(self.query(sql)[0][0])
+    def is_locked(self, by: str) -> bool:
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = ? AND xact_start IS NOT NULL"
+        return bool(self.query(sql, by)[0][0])
 
     def stop(self) -> None:
         try:

@@ -161,17 +161,19 @@ class Deployment:
 
     def start_component(self, command: str, *arguments: str) -> Component:
         number = sum(component.name.startswith(command) for component in self.components) + 1
+        name = f"{command} {number}"
         log = self.home / f"{command}-{number}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", command, *arguments],
-                env=self.environment,
+                # PostgreSQL's clients tell it who they are.
+                env=self.environment | {"PGAPPNAME": name},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        component = Component(f"{command} {number}", (command, *arguments), process, log)
+        component = Component(name, (command, *arguments), process, log)
         self.components.append(component)
         return component
 
@@ -218,7 +220,7 @@ class Deployment:
         """Let a component with all its descendants stand still, at a moment when it does not lock the database."""
         while True:
             self._signal(component, signal.SIGSTOP)
-            if not self.database.is_locked():
+            if not self.database.is_locked(component.name):
                 return
             self.go_on(component)
 

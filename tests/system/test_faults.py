@@ -83,8 +83,7 @@ class Stage:
 
     def play(self) -> dict[str, Outcome]:
         """Play one row after the other; what waits for its own lives through those before."""
-        for _ in range(TRIGGERERS):
-            self.deployment.start_triggerer()
+        self.start_triggerers()
         self.wait_for("deferred tasks", self._all_wait)
         outcomes = {}
         for row in ROWS:
@@ -105,6 +104,10 @@ class Stage:
                 {index: self._logs(waits, index) for index in range(WAITS)},
             )
         return outcomes
+
+    def start_triggerers(self) -> None:
+        started = [self.deployment.start_triggerer() for _ in range(TRIGGERERS)]
+        self.triggerers = {job: component for component, job in started}
 
     def _all_wait(self) -> bool:
         states = [ti.state for waits in self.waits.values() for ti in waits.task_instances()]
@@ -208,13 +211,22 @@ def role_expired(stage: Stage, waits: Waits) -> None:
     stage.expire_role(waits)
 
 
+def triggerer_stalled(stage: Stage, waits: Waits) -> None:
+    deployment = stage.deployment
+    # One of them may have all.
+    job = max(stage.triggerers, key=deployment.triggers().count)
+    deployment.pause(stage.triggerers[job])
+    stage.end_half(waits)
+    stage.wait_for("a hand-over", lambda: job not in deployment.triggers())
+    deployment.go_on(stage.triggerers[job])
+
+
 def triggerers_down(stage: Stage, waits: Waits) -> None:
     for triggerer in stage.deployment.living("triggerer"):
         stage.deployment.kill(triggerer)
     stage.end_half(waits)
     stage.let_pass(ABSENCE_SECONDS)
-    for _ in range(TRIGGERERS):
-        stage.deployment.start_triggerer()
+    stage.start_triggerers()
 
 
 def scheduler_restarted(stage: Stage, waits: Waits) -> None:
@@ -298,6 +310,12 @@ ROWS = [
         "The role is assumed anew, and the waits go on.",
         role_expired,
         ROLE,
+    ),
+    Row(
+        "triggerer_stalled",
+        "One triggerer stalled, and back when the other one has taken over",
+        "The other one goes on with its waits.",
+        triggerer_stalled,
     ),
     Row(
         "triggerers_down",
