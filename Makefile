@@ -28,12 +28,16 @@ test: .venv/.installed .venvs/awscli/.installed ## Run the whole test suite
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: system-test
-system-test: .venv/.installed ## Run the tests with whole Airflows: two triggerers, 200 waits, a kill
+system-test: .venv/.installed ## Run the tests with whole Airflows on PostgreSQL: example DAGs, 200 waits, faults
 	$(BIN)/python -m pytest tests/system
 
 .PHONY: system-test-short
-system-test-short: .venv/.installed ## The same with 10 waits: two minutes
-	DATAZONE_TEST_WAITS=10 $(BIN)/python -m pytest tests/system
+system-test-short: .venv/.installed ## The same with 10 waits: four minutes
+	DATAZONE_TEST_WAITS=10 $(BIN)/python -m pytest tests/system/test_examples.py tests/system/test_deferred_waits.py
+
+.PHONY: celery-test
+celery-test: .venvs/celery/.installed ## Run every example DAG on CeleryExecutor, with two workers
+	DATAZONE_TEST_EXECUTOR=CeleryExecutor .venvs/celery/bin/python -m pytest tests/system/test_examples.py
 
 .PHONY: ui-test
 ui-test: .venv/.installed ## Look at Airflow's UI, newest and 2.11, with Chromium; screenshots in .ui
@@ -123,6 +127,13 @@ clean: ## Remove everything that was built
 .venvs/awscli/.installed: Makefile
 	@$(PYTHON) -m venv --clear .venvs/awscli
 	@.venvs/awscli/bin/python -m pip install --quiet '$(AWSCLI)'
+	@touch $@
+
+.venvs/celery/.installed: pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -m venv --clear .venvs/celery
+	@.venvs/celery/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@.venvs/celery/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[testing]' \
+		--group test --group celery
 	@touch $@
 
 .venvs/bench/.installed: pyproject.toml $(CONSTRAINTS) Makefile

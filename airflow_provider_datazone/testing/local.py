@@ -110,7 +110,8 @@ class LocalDataZoneResponse(DataZoneResponse):
         if not operation:
             return super().call_action()
         _ensure_reset_reaches_scenario()
-        fault = scenario.receive(operation, self.params or {})
+        signed = AUTHORIZATION.search(self._header("Authorization"))
+        fault = scenario.receive(operation, self.params or {}, signed and signed["key"])
         refusal = self._refusal()
         if refusal is not None:
             return self._error(refusal)
@@ -316,6 +317,7 @@ class DataZoneControls:
         seconds: float | None = None,
         after: bool = False,
         asset_identifier: str | None = None,
+        access_key_id: str | None = None,
     ) -> None:
         """Make an operation fail. Several failures of one operation come in the order they were asked for.
 
@@ -333,6 +335,7 @@ class DataZoneControls:
             stops. Within a process (``mock_datazone``) a hanging request times out at once
         :param after: True carries the operation out and loses its answer. Default: False
         :param asset_identifier: only requests that name this asset fail. Default: all
+        :param access_key_id: only requests that are signed with this access key fail. Default: all
         :raises ValueError: for an unknown operation or error, one that names no asset where one is given, or
             numbers that make no sense
         """
@@ -345,7 +348,14 @@ class DataZoneControls:
         if seconds is not None and (error != "hang" or seconds < 0):
             raise ValueError(f"seconds, 0 or more, are for 'hang' alone: {seconds!r}")
         _ensure_reset_reaches_scenario()
-        scenario.add_fault(Fault(operation, error, times, message, seconds, after, asset_identifier))
+        scenario.add_fault(
+            Fault(operation, error, times, message, seconds, after, asset_identifier, access_key_id)
+        )
+
+    def recover(self) -> None:
+        """Let no more requests fail, whatever was asked for; one that hangs already goes on hanging."""
+        _ensure_reset_reaches_scenario()
+        scenario.drop_faults()
 
     def require_credentials(self, access_key_id: str, secret_access_key: str) -> None:
         """Refuse whoever has other credentials: ``UnrecognizedClientException`` for another access key,

@@ -73,10 +73,13 @@ class Fault:
     seconds: float | None
     after: bool
     asset_identifier: str | None = None
+    access_key_id: str | None = None
 
-    def hits(self, request: Request) -> bool:
+    def hits(self, request: Request, access_key_id: str | None) -> bool:
         """Whether a request is one of those that are to fail."""
         if self.operation not in (request.operation, "*"):
+            return False
+        if self.access_key_id not in (None, access_key_id):
             return False
         return self.asset_identifier is None or self.asset_identifier == _named_asset(request)
 
@@ -120,13 +123,20 @@ class Scenario:
         with self._lock:
             self._faults.append(fault)
 
-    def receive(self, operation: str, parameters: dict[str, Any]) -> Fault | None:
+    def drop_faults(self) -> None:
+        """Let no more requests fail."""
+        with self._lock:
+            self._faults.clear()
+
+    def receive(
+        self, operation: str, parameters: dict[str, Any], access_key_id: str | None = None
+    ) -> Fault | None:
         """Take note of a request, and say how it is to fail, if it is."""
         request = Request(operation, _without_edited_values(parameters))
         with self._lock:
             self._requests.append(request)
             for fault in self._faults:
-                if fault.hits(request):
+                if fault.hits(request, access_key_id):
                     if fault.times is not None:
                         fault.times -= 1
                         if not fault.times:

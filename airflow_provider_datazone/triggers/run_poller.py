@@ -60,6 +60,8 @@ CONNECTION_LIFE = 30.0
 # Requests that fail one after the other for reasons that pass, until a round is given up.
 FAILURES_IN_A_ROW = 2 * THREADS
 LONGEST_PAUSE = 60.0
+# By what one answer shortens the interval between requests at most: as fast as throttling makes it longer.
+FASTEST_RECOVERY = 0.5
 # A page for each of the two statuses.
 CHEAPEST_LIST = 2
 # Requests of one List that may fail for reasons that pass, until the round goes on without it.
@@ -148,15 +150,20 @@ class RequestRate:
         self._slowdown = 1.0
         self._slowed_at = -math.inf
         self._next_turn = 0.0
+        self._line = asyncio.Lock()
 
     async def turn(self) -> None:
         """Wait for the turn of one request."""
-        now = asyncio.get_running_loop().time()
-        turn = max(now, self._next_turn)
-        # Jitter, so that triggerers that were started together do not ask together.
-        longer = random.uniform(1.0, 1.0 + self._jitter)  # noqa: S311
-        self._next_turn = turn + self._interval * self._slowdown * longer
-        await asyncio.sleep(turn - now)
+        loop = asyncio.get_running_loop()
+        # One at a time: who has a turn already keeps it, however much shorter the intervals are by then.
+        async with self._line:
+            turn = max(loop.time(), self._next_turn)
+            while (left := turn - loop.time()) > 0:
+                await asyncio.sleep(left)
+                turn = max(turn, self._next_turn)
+            # Jitter, so that triggerers that were started together do not ask together.
+            longer = random.uniform(1.0, 1.0 + self._jitter)  # noqa: S311
+            self._next_turn = turn + self._interval * self._slowdown * longer
 
     def throttled(self, sent_at: float) -> None:
         """
@@ -173,7 +180,10 @@ class RequestRate:
 
     def answered(self) -> None:
         """Take note that DataZone answered."""
-        self._slowdown = max(self._slowdown * self._recovery, 1.0)
+        # After a pause of seconds, one answer says as much as one in each of them would have; but not
+        # everything, where others go on using the limit up.
+        seconds = max(self._interval * self._slowdown, 1.0)
+        self._slowdown = max(self._slowdown * max(self._recovery**seconds, FASTEST_RECOVERY), 1.0)
 
 
 @dataclass(eq=False)
@@ -227,6 +237,8 @@ class RunPoller:
         start_rate: RequestRate | None = None,
     ) -> None:
         self.has_answered = False
+        #: The runs of waits that were cut short by the poller's end, of those that DataZone had told of.
+        self.had_answered_about: set[str] = set()
         self.source = source
         self.start_rate = start_rate or rate
         self._cancel_rate = RequestRate(CANCELS_PER_SECOND)
@@ -288,6 +300,8 @@ class RunPoller:
             self._remove(wait)
 
     def _remove(self, wait: _Wait) -> None:
+        if self._task.done() and wait.status is not None:
+            self.had_answered_about.add(wait.run_identifier)
         waits = self._waits[wait.run_identifier]
         waits.remove(wait)
         if not waits:
@@ -811,8 +825,10 @@ async def on_poller(
             with poller.held():
                 return await job(poller)
         except CredentialsRejectedError as error:
-            # Not the credentials, where others' requests are answered and this one is rejected again.
-            hopeless = not poller.has_answered or error.asked == about
+            # Not the credentials, where others' requests are answered and this one never was. A wait that had
+            # been answered may be long enough to see credentials come and go many a time.
+            never_answered = error.asked == about and about not in poller.had_answered_about
+            hopeless = not poller.has_answered or never_answered
             if rejected is not None and hopeless:
                 raise error.__cause__ or error from None
             log.info("The credentials were rejected; looking connection %s up anew.", parameters.aws_conn_id)

@@ -42,7 +42,7 @@ with DAG(
     wait = DataZoneMetadataGenerationRunSensor.partial(
         task_id="wait",
         domain_identifier="{{ dag_run.conf['domain_identifier'] }}",
-        aws_conn_id="datazone_default",
+        aws_conn_id="{{ dag_run.conf.get('aws_conn_id', 'datazone_default') }}",
         deferrable=True,
         poke_interval=POLL_INTERVAL,
         timeout=3600,

@@ -569,6 +569,28 @@ class TestFailures:
             codes.append(info.value.response["Error"]["Code"])
         assert codes == ["ThrottlingException", "InternalServerException"]
 
+    def test_what_was_to_fail_goes_well_after_a_recovery(self, datazone: DataZoneControls) -> None:
+        datazone.fail("*", "InternalServerException", times=None)
+        datazone.fail("ListDomains", "ThrottlingException", times=7)
+        client = impatient(datazone)
+        with pytest.raises(ClientError):
+            client.list_domains()
+        datazone.recover()
+        assert client.list_domains()["items"] == []
+
+    def test_only_what_is_signed_with_a_key_fails(self, datazone: DataZoneControls) -> None:
+        datazone.fail("*", "UnrecognizedClientException", times=None, access_key_id="testing")
+        with pytest.raises(ClientError, match="UnrecognizedClientException"):
+            impatient(datazone).list_domains()
+        other = boto3.client(
+            "datazone",
+            region_name="us-east-1",
+            endpoint_url=datazone.endpoint_url,
+            aws_access_key_id="AKIAIOSFODNN7EXAMPLE",
+            aws_secret_access_key="testing",
+        )
+        assert other.list_domains()["items"] == []
+
     def test_boto3_retries_what_it_retries_of_the_service(self, server: DataZoneServer) -> None:
         client = server.client()
         server.fail("ListDomains", "ThrottlingException")

@@ -206,6 +206,37 @@ def test_credentials_that_were_rotated_are_looked_up_anew(catalog: Catalog, monk
     assert len(look_ups) == 2, "once to begin with, once for all who were rejected"
 
 
+def test_credentials_may_be_rotated_again_and_again(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+    runs = [catalog.start_run() for _ in range(2)]
+    for run in runs:
+        catalog.server.set_run_status(run, "IN_PROGRESS")
+    connection = json.loads(catalog.server.connection)
+    requests = lambda: len(catalog.server.requests)  # noqa: E731
+
+    async def rotate() -> None:
+        for number in range(4):
+            before = requests()
+            while requests() < before + 6:
+                await asyncio.sleep(0.01)
+            old, new = (f"key{number}", f"key{number + 1}")
+            monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection | {"login": new}))
+            catalog.server.fail("*", "ExpiredTokenException", times=None, access_key_id=old)
+        for run in runs:
+            catalog.server.set_run_status(run, None)
+
+    async def main() -> list[dict[str, Any]]:
+        rotating = asyncio.create_task(rotate())
+        waits = [only_event(trigger(catalog, run)) for run in runs]
+        found = await asyncio.wait_for(asyncio.gather(*waits), timeout=60)
+        rotating.cancel()
+        return found
+
+    monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection | {"login": "key0"}))
+    found = asyncio.run(main())
+    assert [event.get("message") for event in found] == [None, None]
+    assert {event["run"]["status"] for event in found} == {"SUCCEEDED"}
+
+
 def test_credentials_that_stay_rejected_are_an_error_and_not_a_loop(catalog: Catalog):
     catalog.server.fail("*", "UnrecognizedClientException", times=None)
     for event in events(*(trigger(catalog, "run1") for _ in range(5))):

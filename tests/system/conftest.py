@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.system.database import Postgres
 from tests.system.deployment import Deployment
 
 if TYPE_CHECKING:
@@ -50,5 +51,6 @@ def deployment(
     tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
 ) -> Iterator[Deployment]:
     dag_file = REPOSITORY / "tests" / "dags" / "deferred_waits.py"
-    with running(Deployment(tmp_path_factory.mktemp("airflow"), dag_file), datazone_server) as deployment:
+    deployment = Deployment(tmp_path_factory.mktemp("airflow"), dag_file, database=Postgres())
+    with running(deployment, datazone_server):
         yield deployment

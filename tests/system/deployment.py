@@ -1,4 +1,4 @@
-"""A whole Airflow of real processes, on SQLite, in a home of its own."""
+"""A whole Airflow of real processes, in a home of its own."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+
+from tests.system.database import Database, SQLite
 
 AIRFLOW_2 = version("apache-airflow").startswith("2.")
 # Seconds without a heartbeat after which a triggerer's work is another's: far less than Airflow's 30, yet
@@ -30,6 +31,7 @@ class Component(NamedTuple):
     """A process of Airflow, the leader of a session that all its descendants are in."""
 
     name: str
+    command: tuple[str, ...]
     process: subprocess.Popen[bytes]
     log: Path
 
@@ -54,6 +56,7 @@ class Deployment:
     :param dag_files: The DAG files to deploy.
     :param settings: Settings of Airflow, beside those that all tests have: ``SECTION__KEY``.
     :param with_rest_api: Whether to serve Airflow's REST API.
+    :param database: Where Airflow keeps what it knows; default SQLite. It starts and stops with the rest.
     """
 
     def __init__(
@@ -62,13 +65,16 @@ class Deployment:
         *dag_files: Path,
         settings: Mapping[str, Any] | None = None,
         with_rest_api: bool = False,
+        database: Database | None = None,
     ) -> None:
         self.home = home
         self.with_rest_api = with_rest_api
         self._token: str | None = None
         self.components: list[Component] = []
         self._killed: list[Component] = []
-        self.database = home / "airflow.db"
+        #: Whether a component that ends by itself is started again, as systemd and Kubernetes do, or is an error.
+        self.keeps_up = False
+        self.database = SQLite(home) if database is None else database
         dags = home / "dags"
         dags.mkdir()
         for dag_file in dag_files:
@@ -83,8 +89,7 @@ class Deployment:
             "CORE__PARALLELISM": 4,
             "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
             "API__WORKERS": 1,
-            # A lock that another process holds is waited for, not reported.
-            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=60",
+            "DATABASE__SQL_ALCHEMY_CONN": self.database.url,
             "LOGGING__COLORED_CONSOLE_LOG": False,
             "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1,
             "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
@@ -123,10 +128,9 @@ class Deployment:
 
     def set_up(self, conn_id: str, connection: str) -> None:
         """Make the database, with a connection in it."""
+        self.database.start()
         self.run("db", "migrate")
-        with closing(self._connect()) as database:
-            # Readers and a writer at once, as with the databases that Airflow is run on. It stays so.
-            database.execute("PRAGMA journal_mode=WAL")
+        self.database.tune()
         self.run("connections", "add", conn_id, "--conn-json", connection)
 
     def start(self) -> None:
@@ -142,28 +146,34 @@ class Deployment:
             # locked that goes on in the same loop.
             self._start_api_server("core", self.rest_port)
         self.start_component("scheduler", "--skip-serve-logs")
+        self.wait_for_servers()
+        self.wait_for("the DAGs", lambda: self._dag_files_read() == self._dag_files)
+
+    def wait_for_servers(self) -> None:
+        """Wait until whatever serves an API answers."""
         if not AIRFLOW_2:
             self.wait_for("the API server", lambda: _listens(self.port))
         if self.with_rest_api:
             self.wait_for("the REST API", lambda: _listens(self.rest_port))
-        self.wait_for("the DAGs", lambda: self._dag_files_read() == self._dag_files)
 
     def _start_api_server(self, app: str, port: int) -> None:
         self.start_component("api-server", "--apps", app, "--host", "127.0.0.1", "--port", str(port))
 
     def start_component(self, command: str, *arguments: str) -> Component:
         number = sum(component.name.startswith(command) for component in self.components) + 1
+        name = f"{command} {number}"
         log = self.home / f"{command}-{number}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", command, *arguments],
-                env=self.environment,
+                # PostgreSQL's clients tell it who they are.
+                env=self.environment | {"PGAPPNAME": name},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        component = Component(f"{command} {number}", process, log)
+        component = Component(name, (command, *arguments), process, log)
         self.components.append(component)
         return component
 
@@ -190,12 +200,27 @@ class Deployment:
         component.process.wait(timeout=30)
         self._killed.append(component)
 
+    def restart(self, component: Component) -> Component:
+        """Kill a component, unless it has ended, and start it again."""
+        self.kill(component)
+        return self.start_component(*component.command)
+
+    def living(self, command: str) -> list[Component]:
+        """Return the components of a kind that have not been killed."""
+        return [one for one in self.components if one.command[0] == command and one not in self._killed]
+
+    def _look_after(self, component: Component) -> None:
+        code = component.process.poll()
+        if code is None or component in self._killed:
+            return
+        assert self.keeps_up, f"{component.name} ended with {code}"
+        self.restart(component)
+
     def pause(self, component: Component) -> None:
         """Let a component with all its descendants stand still, at a moment when it does not lock the database."""
         while True:
             self._signal(component, signal.SIGSTOP)
-            with closing(sqlite3.connect(self.database, timeout=5)) as database, suppress(sqlite3.Error):
-                database.execute("BEGIN IMMEDIATE")
+            if not self.database.is_locked(component.name):
                 return
             self.go_on(component)
 
@@ -210,17 +235,14 @@ class Deployment:
     def stop(self) -> None:
         """Kill everything, whatever cannot be killed among it."""
         with ExitStack() as stack:
+            stack.callback(self.database.stop)
             for component in self.components:
                 stack.callback(self.kill, component)
 
     # ------------------------------------------------------------- database
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.database, timeout=60)
-
     def query(self, sql: str, *parameters: Any) -> list[Any]:
-        with closing(self._connect()) as database:
-            return database.execute(sql, parameters).fetchall()
+        return self.database.query(sql, *parameters)
 
     def triggerer_jobs(self) -> set[int]:
         """Return the jobs of all triggerers that there have been."""
@@ -248,9 +270,8 @@ class Deployment:
         """Wait until something is so, as long as all components live."""
         deadline = time.monotonic() + seconds
         while not condition():
-            for component in self.components:
-                code = component.process.poll()
-                assert code in (None, -signal.SIGKILL), f"{component.name} ended with {code}"
+            for component in list(self.components):
+                self._look_after(component)
             if time.monotonic() > deadline:
                 states = "SELECT task_id, state, count(*) FROM task_instance GROUP BY 1, 2"
                 raise AssertionError(f"No sign of {what} after {seconds:.0f} s: {self.query(states)}")
@@ -268,6 +289,22 @@ class Deployment:
             self._token = self._send("GET", "/auth/token")["access_token"]
         return self._send(method, f"/api/v{1 if AIRFLOW_2 else 2}{path}", body)
 
+    def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> None:
+        """Trigger a DAG run."""
+        if not self.with_rest_api:
+            self.run("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf))
+            return
+        body: dict[str, Any] = {"dag_run_id": run_id, "conf": conf}
+        if not AIRFLOW_2:
+            body["logical_date"] = None
+        self.request("POST", f"/dags/{dag_id}/dagRuns", body)
+
+    def create_connection(self, conn_id: str, connection: Mapping[str, Any]) -> None:
+        self.request("POST", "/connections", _connection(conn_id, connection))
+
+    def change_connection(self, conn_id: str, connection: Mapping[str, Any]) -> None:
+        self.request("PATCH", f"/connections/{conn_id}", _connection(conn_id, connection))
+
     def _send(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"Content-Type": "application/json"}
         if self._token is not None:
@@ -278,6 +315,11 @@ class Deployment:
         )
         with urllib.request.urlopen(request, timeout=120) as answer:
             return json.loads(answer.read())
+
+
+def _connection(conn_id: str, connection: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a connection as the REST API wants it."""
+    return {**connection, "connection_id": conn_id, "extra": json.dumps(connection["extra"])}
 
 
 def _free_ports() -> tuple[int, int]:

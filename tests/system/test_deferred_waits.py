@@ -44,7 +44,9 @@ def type_stats(index: int) -> list[dict[str, str]]:
 class Waits:
     """A DAG run with waits for runs that go on until they are told to end."""
 
-    def __init__(self, deployment: Deployment, catalog: Catalog, name: str, indexes: range) -> None:
+    def __init__(
+        self, deployment: Deployment, catalog: Catalog, name: str, indexes: range, **more: Any
+    ) -> None:
         self.deployment = deployment
         self.server = catalog.server
         self.name = name
@@ -65,7 +67,7 @@ class Waits:
             "domain_identifier": catalog.domain_identifier,
             "report": str(self.report),
         }
-        deployment.run("dags", "trigger", "deferred_waits", "--run-id", name, "--conf", json.dumps(conf))
+        deployment.trigger("deferred_waits", name, conf | more)
 
     @property
     def seconds(self) -> float:

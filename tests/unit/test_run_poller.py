@@ -265,20 +265,23 @@ def test_throttling_slows_down_and_passes():
     assert rate(throttled) < rate(calm) / 2
 
 
-def test_throttling_for_a_moment_is_slow_for_a_moment():
-    runs = [SimulatedRun(f"run{number}", ends=1) for number in range(300)]
+@pytest.mark.parametrize("seconds", [2, 60])
+@pytest.mark.parametrize("number", [30, 300])
+def test_throttling_for_a_moment_is_slow_for_a_moment(number: int, seconds: int):
+    runs = [SimulatedRun(f"run{number}", ends=1) for number in range(number)]
     datazone = SimulatedDataZone(runs, latency=0.5)
 
     async def main() -> list[Ending]:
         loop = asyncio.get_running_loop()
-        loop.call_at(40, setattr, datazone, "throttled", 1.0)
-        loop.call_at(42, setattr, datazone, "throttled", 0.0)
+        loop.call_at(31, setattr, datazone, "throttled", 1.0)
+        loop.call_at(31 + seconds, setattr, datazone, "throttled", 0.0)
         return await wait_all(Pollers(datazone), [Waiter(run.id) for run in runs])
 
     endings = simulate(main())
     assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
-    # From the first look on, it takes 33 s without the throttling, and somebody looks in vain a few times.
-    assert max(ending.at for ending in endings) < 30 + 33 + 60
+    # From the first look on, it takes 3 or 33 s without the throttling, and somebody looks in vain a few times.
+    # The longest pause between two requests is the time that throttling took, and then half of it, and so on.
+    assert max(ending.at for ending in endings) < 30 + 33 + 60 + 3 * seconds
 
 
 @pytest.mark.parametrize("list_failures", [1, 5])

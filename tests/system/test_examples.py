@@ -1,0 +1,518 @@
+"""Every example DAG in a whole Airflow on PostgreSQL, as a user sees it who has only Airflow's REST API."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from tests.conftest import REPOSITORY, Catalog, make_catalog
+from tests.system.broker import Broker
+from tests.system.conftest import running
+from tests.system.database import Postgres
+from tests.system.deployment import AIRFLOW_2, Deployment
+from tests.system.test_deferred_waits import SEVERE
+
+if TYPE_CHECKING:
+    from airflow_provider_datazone.testing import DataZoneServer
+    from tests.system.deployment import Component
+
+EXAMPLES = sorted((REPOSITORY / "example_dags").glob("*.py"))
+WAIT = "example_datazone_metadata_generation"
+ENRICH = "example_datazone_enrich_asset"
+ENRICH_MANY = "example_datazone_enrich_many_assets"
+ENRICH_CATALOG = "example_datazone_enrich_catalog"
+DESCRIPTIONS, NAMES = TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
+QUOTA = "business name generation has reached monthly quota"
+# No task of the examples is retried here.
+TRY = 1
+# The key of the connection, which nobody may see.
+SECRET = "kept+to/themselves"
+# `make celery-test`
+CELERY = os.environ.get("DATAZONE_TEST_EXECUTOR") == "CeleryExecutor"
+WORKERS = 2 if CELERY else 0
+# All of them together, on a busy machine.
+SECONDS = 420
+SUCCESS, SKIPPED, FAILED, UPSTREAM_FAILED = "success", "skipped", "failed", "upstream_failed"
+
+
+class Line(NamedTuple):
+    """A line of a task's log; the level where Airflow says it by itself, which 2.11 does not."""
+
+    level: str | None
+    text: str
+
+    @property
+    def is_severe(self) -> bool:
+        return self.level in ("error", "critical") or bool(SEVERE.search(self.text))
+
+
+class Instance(NamedTuple):
+    """A task instance as the REST API shows it."""
+
+    state: str | None
+    try_number: int
+    xcoms: dict[str, Any]
+    links: dict[str, str | None]
+    log: list[Line]
+
+
+class User:
+    """Who triggers DAGs and looks at them, through the REST API alone."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._request = deployment.request
+
+    def unpause(self, dag_id: str) -> None:
+        self._request("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+
+    def dag_run_state(self, dag_id: str, run_id: str) -> str:
+        return str(self._request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def states(self, dag_id: str, run_id: str) -> dict[str, str | None]:
+        return {name: found["state"] for name, found in self._instances(dag_id, run_id).items()}
+
+    def look_at(self, dag_id: str, run_id: str) -> dict[str, Instance]:
+        return {
+            name: Instance(
+                found["state"],
+                found["try_number"],
+                self._xcoms(self._path_of(found), found["map_index"]),
+                self._links(self._path_of(found), found["map_index"]),
+                # What never ran has no log.
+                self._log(self._path_of(found), found) if found["start_date"] and found["try_number"] else [],
+            )
+            for name, found in self._instances(dag_id, run_id).items()
+        }
+
+    def _instances(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+        """Return a DAG run's task instances, the mapped ones as `task[index]`."""
+        found = self._request("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100")
+        return {
+            ti["task_id"] if ti["map_index"] < 0 else f"{ti['task_id']}[{ti['map_index']}]": ti
+            for ti in found["task_instances"]
+        }
+
+    @staticmethod
+    def _path_of(ti: dict[str, Any]) -> str:
+        return f"/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}"
+
+    def _xcoms(self, path: str, map_index: int) -> dict[str, Any]:
+        entries = self._request("GET", f"{path}/xcomEntries?map_index={map_index}")["xcom_entries"]
+        query = f"map_index={map_index}&stringify=false"
+        return {
+            key: self._request("GET", f"{path}/xcomEntries/{key}?{query}")["value"]
+            for key in sorted({entry["key"] for entry in entries if entry["map_index"] == map_index})
+        }
+
+    def _links(self, path: str, map_index: int) -> dict[str, str | None]:
+        links = self._request("GET", f"{path}/links?map_index={map_index}")
+        return dict(links if AIRFLOW_2 else links["extra_links"])
+
+    def _log(self, path: str, ti: dict[str, Any]) -> list[Line]:
+        query = f"full_content=true&map_index={ti['map_index']}"
+        content = self._request("GET", f"{path}/logs/{ti['try_number']}?{query}")["content"]
+        if isinstance(content, str):
+            # Airflow 2.11 answers with what Python shows of a list of hosts with their texts.
+            return [Line(None, line) for line in content.replace("\\n", "\n").splitlines()]
+        return [
+            Line(line.get("level"), json.dumps(line, ensure_ascii=False))
+            if "error_detail" in line
+            else Line(line.get("level"), line["event"])
+            for line in content
+        ]
+
+
+class Example(NamedTuple):
+    """
+    A run of an example DAG.
+
+    :param dag_id: The DAG.
+    :param run_id: The DAG run.
+    :param state: What becomes of the DAG run.
+    :param states: What becomes of its tasks, the mapped ones as `task[index]`.
+    """
+
+    dag_id: str
+    run_id: str
+    state: str
+    states: dict[str, str]
+
+
+def waits(run_id: str, *, wait: str = SUCCESS, generated: str = SKIPPED, failed: str = SKIPPED) -> Example:
+    read = SUCCESS if wait == SUCCESS else UPSTREAM_FAILED
+    states = {
+        "wait_for_run": wait,
+        "read_type_stats": read,
+        "choose_path": read,
+        "everything_generated": generated,
+        "some_types_failed": failed,
+        "report": SUCCESS,
+    }
+    return Example(WAIT, run_id, wait, states)
+
+
+MANY = 3
+# The asset whose run the quota does not suffice for.
+WITHOUT_QUOTA = 1
+TABLES = 12
+# One in twelve is fewer than the example allows to fail.
+FAILING_TABLE = 5
+EXAMPLE_RUNS = [
+    waits("all_succeed", generated=SUCCESS),
+    waits("one_fails", failed=SUCCESS),
+    waits("all_fail", wait=FAILED, generated=UPSTREAM_FAILED, failed=UPSTREAM_FAILED),
+    Example(
+        ENRICH,
+        "enrich",
+        SUCCESS,
+        {
+            "start_run": SUCCESS,
+            "choose_path": SUCCESS,
+            "some_types_failed": SKIPPED,
+            "accept_predictions": SUCCESS,
+            "publish": SUCCESS,
+            "report": SUCCESS,
+        },
+    ),
+    Example(
+        ENRICH_MANY,
+        "enrich_many",
+        FAILED,
+        {
+            "list_assets": SUCCESS,
+            **{f"start_run[{index}]": FAILED if index == WITHOUT_QUOTA else SUCCESS for index in range(MANY)},
+            "choose_assets": SUCCESS,
+            **{f"accept_predictions[{index}]": SUCCESS for index in range(MANY - 1)},
+            "report": FAILED,
+        },
+    ),
+    Example(
+        ENRICH_CATALOG,
+        "enrich_catalog",
+        SUCCESS,
+        {"find_assets": SUCCESS, "enrich": SUCCESS, "accept_and_publish": SUCCESS, "report": SUCCESS},
+    ),
+]
+STATUSES: dict[str, dict[str, str]] = {
+    "all_succeed": {},
+    "one_fails": {NAMES: "FAILED"},
+    "all_fail": dict.fromkeys(TYPES, "FAILED"),
+}
+# The tasks that our operators and sensor are, with all that they are mapped to.
+OURS = ("wait_for_run", "read_type_stats", "start_run", "accept_predictions", "enrich")
+
+
+def expected_type_stats(statuses: dict[str, str], message: str) -> list[dict[str, str]]:
+    return [
+        {"type": name, "status": "FAILED", "errorMessage": message}
+        if name in statuses
+        else {"type": name, "status": "SUCCEEDED"}
+        for name in TYPES
+    ]
+
+
+class Seen(NamedTuple):
+    """What there was to see when all had ended."""
+
+    catalog: Catalog
+    runs: dict[str, str]
+    assets: dict[str, list[str]]
+    dag_runs: dict[str, str]
+    instances: dict[str, dict[str, Instance]]
+    triggerers: list[Component]
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Broker | None]:
+    if not CELERY:
+        yield None
+        return
+    with Broker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer, broker: Broker | None
+) -> Iterator[Deployment]:
+    database = Postgres()
+    settings = {
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": True,
+        # No triggerer is to take over here from one that imports for long.
+        "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 120,
+    }
+    if broker is not None:
+        settings |= {
+            "CORE__EXECUTOR": "CeleryExecutor",
+            "CELERY__BROKER_URL": broker.url,
+            "CELERY__RESULT_BACKEND": f"db+{database.url}",
+            "CELERY__WORKER_CONCURRENCY": 2,
+        }
+    deployment = Deployment(
+        tmp_path_factory.mktemp("airflow"),
+        *EXAMPLES,
+        settings=settings,
+        with_rest_api=True,
+        database=database,
+    )
+    with running(deployment, datazone_server):
+        for number in range(WORKERS):
+            arguments = (
+                "--celery-hostname",
+                f"worker-{number}@%h",
+                "--pid",
+                f"{deployment.home}/worker-{number}.pid",
+            )
+            deployment.start_component("celery", "worker", "--skip-serve-logs", *arguments)
+        yield deployment
+
+
+@pytest.fixture(scope="module")
+def seen(deployment: Deployment, datazone_server: DataZoneServer) -> Seen:
+    """All of them side by side, in two triggerers."""
+    server = datazone_server
+    catalog = make_catalog(server)
+    domain, project = catalog.domain_identifier, catalog.project_identifier
+    connection = json.loads(server.connection)
+    # For the tasks that name none.
+    place = {"domain_identifier": domain, "owning_project_identifier": project}
+    connection["password"] = SECRET
+    connection["extra"]["service_config"] = {"datazone": place}
+    deployment.change_connection("datazone_default", connection)
+
+    def create(name: str, **more: str) -> str:
+        where = {"domain_identifier": domain, "project_identifier": project}
+        return server.create_asset(name, **where, **more).asset_identifier
+
+    assets = {
+        "enrich": [create("orders")],
+        "enrich_many": [create(name) for name in ("orders", "items", "stores")],
+        "enrich_catalog": [create(f"table_{number}") for number in range(TABLES)],
+    }
+    create("table_described", description="Nobody has to write this again.")
+    # Longer than it takes to defer.
+    server.set_run_outcome(in_progress_seconds=6, times=None)
+    server.set_run_outcome(
+        assets["enrich_many"][WITHOUT_QUOTA],
+        statuses="FAILED",
+        error_messages={NAMES: QUOTA},
+        in_progress_seconds=6,
+    )
+    server.set_run_outcome(
+        assets["enrich_catalog"][FAILING_TABLE],
+        statuses="FAILED",
+        error_messages={DESCRIPTIONS: "no luck"},
+        in_progress_seconds=6,
+    )
+    runs = {
+        name: catalog.start_run(
+            *TYPES, statuses=statuses, error_messages=dict.fromkeys(statuses, f"no luck in {name}"), polls=0
+        )
+        for name, statuses in STATUSES.items()
+    }
+    for run in runs.values():
+        server.set_run_status(run, "IN_PROGRESS")
+    conf: dict[str, dict[str, Any]] = {
+        name: {"domain_identifier": domain, "run_identifier": run} for name, run in runs.items()
+    }
+    conf["enrich"] = place | {"asset_identifier": assets["enrich"][0]}
+    conf["enrich_many"] = {"asset_identifiers": assets["enrich_many"]}
+    conf["enrich_catalog"] = {"search_text": "table_"}
+
+    user = User(deployment)
+    triggerers = [deployment.start_triggerer()[0] for _ in range(2)]
+    for example in EXAMPLE_RUNS:
+        deployment.trigger(example.dag_id, example.run_id, conf[example.run_id])
+    for path in EXAMPLES:
+        user.unpause(path.stem)
+
+    def waiting() -> bool:
+        return all(user.states(WAIT, name).get("wait_for_run") == "deferred" for name in runs)
+
+    deployment.wait_for("deferred waits", waiting, seconds=SECONDS)
+    for run in runs.values():
+        server.set_run_status(run, None)
+    dag_runs: dict[str, str] = {}
+
+    def over() -> bool:
+        dag_runs.update({e.run_id: user.dag_run_state(e.dag_id, e.run_id) for e in EXAMPLE_RUNS})
+        return all(state in (SUCCESS, FAILED) for state in dag_runs.values())
+
+    deployment.wait_for("the end", over, seconds=SECONDS)
+    instances = {example.run_id: user.look_at(example.dag_id, example.run_id) for example in EXAMPLE_RUNS}
+    return Seen(catalog, runs, assets, dag_runs, instances, triggerers)
+
+
+def test_every_example_is_run() -> None:
+    assert {example.dag_id for example in EXAMPLE_RUNS} == {path.stem for path in EXAMPLES}
+
+
+@pytest.mark.parametrize("example", EXAMPLE_RUNS, ids=lambda example: example.run_id)
+def test_tasks_end_as_they_should(seen: Seen, example: Example) -> None:
+    instances = seen.instances[example.run_id]
+    assert {name: instance.state for name, instance in instances.items()} == example.states
+    assert seen.dag_runs[example.run_id] == example.state
+    tried = {i.try_number for i in instances.values() if i.state in (SUCCESS, FAILED)}
+    assert tried == {TRY}
+
+
+@pytest.mark.parametrize("name", STATUSES)
+def test_wait_hands_on_its_own_run(seen: Seen, name: str) -> None:
+    instances = seen.instances[name]
+    type_stats = expected_type_stats(STATUSES[name], f"no luck in {name}")
+    waited = instances["wait_for_run"].xcoms
+    assert waited["type_stats"] == type_stats
+    assert waited["run"]["id"] == seen.runs[name]
+    assert waited["run"]["typeStats"] == type_stats
+    assert instances["report"].xcoms["return_value"] == type_stats
+    if instances["wait_for_run"].state == SUCCESS:
+        assert waited["return_value"] == type_stats
+        assert instances["read_type_stats"].xcoms["return_value"] == type_stats
+    if instances["some_types_failed"].state == SUCCESS:
+        assert instances["some_types_failed"].xcoms["return_value"] == {NAMES: f"no luck in {name}"}
+
+
+def test_started_run_is_handed_on_and_its_predictions_are_published(seen: Seen) -> None:
+    instances = seen.instances["enrich"]
+    started = instances["start_run"].xcoms
+    assert started["type_stats"] == expected_type_stats({}, "")
+    assert started["return_value"] == started["run"]["id"]
+    assert started["run"]["status"] == "SUCCEEDED"
+    (asset,) = seen.assets["enrich"]
+    assert started["run"]["target"]["identifier"] == asset
+    # Airflow 3.0 gives back "2" as a number.
+    assert str(instances["accept_predictions"].xcoms["return_value"]) == "2"
+    assert instances["publish"].xcoms["return_value"]["listingId"]
+
+
+def test_mapped_tasks_hand_on_the_runs_of_their_own_assets(seen: Seen) -> None:
+    instances = seen.instances["enrich_many"]
+    for index, asset in enumerate(seen.assets["enrich_many"]):
+        xcoms = instances[f"start_run[{index}]"].xcoms
+        assert xcoms["run"]["target"]["identifier"] == asset
+        if index == WITHOUT_QUOTA:
+            assert [stat["status"] for stat in xcoms["type_stats"]] == ["FAILED", "FAILED"]
+            assert xcoms["type_stats"][1]["errorMessage"] == QUOTA
+            assert "return_value" not in xcoms
+        else:
+            assert xcoms["type_stats"] == expected_type_stats({}, "")
+            assert xcoms["return_value"] == xcoms["run"]["id"]
+    succeeded = [a for index, a in enumerate(seen.assets["enrich_many"]) if index != WITHOUT_QUOTA]
+    assert instances["choose_assets"].xcoms["return_value"] == succeeded
+
+
+def test_batch_sums_up_and_has_a_result_for_each_asset(seen: Seen) -> None:
+    instances = seen.instances["enrich_catalog"]
+    found = [row["asset_identifier"] for row in instances["find_assets"].xcoms["return_value"]]
+    assert sorted(found) == sorted(seen.assets["enrich_catalog"])
+    summary = instances["enrich"].xcoms["return_value"]
+    assert (summary["total"], summary["succeeded"], summary["failed"]) == (TABLES, TABLES - 1, 1)
+    failing = seen.assets["enrich_catalog"][FAILING_TABLE]
+    assert [failure["asset"] for failure in summary["failures"]] == [failing]
+    results = instances["enrich"].xcoms["results"]
+    assert [row["asset"] for row in results] == found
+    assert {row["asset"] for row in results if row["status"] == "FAILED"} == {failing}
+    assert len({row["run"] for row in results}) == TABLES
+    assert instances["accept_and_publish"].xcoms["return_value"] == TABLES - 1
+
+
+def test_no_run_is_started_twice(seen: Seen) -> None:
+    counts = seen.catalog.server.request_counts
+    assert counts["StartMetadataGenerationRun"] == len(seen.runs) + 1 + MANY + TABLES
+
+
+def ours(seen: Seen) -> Iterator[tuple[str, Instance]]:
+    """Return the instances of our operators and sensor that ran."""
+    for run_id, instances in seen.instances.items():
+        for name, instance in instances.items():
+            if name.partition("[")[0] in OURS and instance.state in (SUCCESS, FAILED):
+                yield f"{run_id}.{name}", instance
+
+
+def test_every_task_links_to_its_domain_in_the_console(seen: Seen) -> None:
+    domain = seen.catalog.domain_identifier
+    console = "https://us-east-1.console.aws.amazon.com/datazone/home?region=us-east-1#/domains/"
+    expected = {"Amazon DataZone Domain": console + domain}
+    assert {name: instance.links for name, instance in ours(seen)} == {
+        name: expected for name, _ in ours(seen)
+    }
+
+
+def texts(lines: Sequence[Line]) -> str:
+    return "\n".join(line.text for line in lines)
+
+
+@pytest.mark.parametrize("name", STATUSES)
+def test_wait_says_in_its_log_how_its_run_went(seen: Seen, name: str) -> None:
+    log = seen.instances[name]["wait_for_run"].log
+    run = seen.runs[name]
+    status = {"all_succeed": "SUCCEEDED", "one_fails": "PARTIALLY_SUCCEEDED", "all_fail": "FAILED"}[name]
+    said = re.findall(rf"Metadata generation run {run} is ([A-Z_]+)", texts(log))
+    # Once each, however often it was asked.
+    assert said == ["IN_PROGRESS", status]
+
+
+def test_batch_shows_its_progress_in_its_log(seen: Seen) -> None:
+    log = texts(seen.instances["enrich_catalog"]["enrich"].log)
+    assert f"{TABLES}/{TABLES} done · {TABLES - 1} succeeded · 1 failed" in log
+
+
+def test_reports_are_in_the_logs_of_their_tasks(seen: Seen) -> None:
+    said = {name: texts(instances["report"].log) for name, instances in seen.instances.items()}
+    assert f"{NAMES}: FAILED no luck in one_fails" in said["one_fails"]
+    listing = seen.instances["enrich"]["publish"].xcoms["return_value"]["listingId"]
+    assert any(
+        "Published: {" in line.text and listing in line.text
+        for line in seen.instances["enrich"]["report"].log
+    )
+    assert f"Predictions were accepted for {MANY - 1} of {MANY} assets." in said["enrich_many"]
+    assert f"{TABLES - 1} of {TABLES} succeeded, {TABLES - 1} were published." in said["enrich_catalog"]
+
+
+def test_only_failed_tasks_have_severe_lines_in_their_logs(seen: Seen) -> None:
+    severe = {
+        f"{run_id}.{name}": [line.text for line in instance.log if line.is_severe]
+        for run_id, instances in seen.instances.items()
+        for name, instance in instances.items()
+    }
+    states = {
+        f"{run_id}.{name}": instance.state
+        for run_id, instances in seen.instances.items()
+        for name, instance in instances.items()
+    }
+    assert {name: lines for name, lines in severe.items() if lines and states[name] != FAILED} == {}
+    # An error that names the run, for whoever has only the log.
+    run = seen.runs["all_fail"]
+    assert any(run in line for line in severe["all_fail.wait_for_run"])
+    failed = seen.instances["enrich_many"][f"start_run[{WITHOUT_QUOTA}]"]
+    assert failed.xcoms["run"]["id"] in "\n".join(severe[f"enrich_many.start_run[{WITHOUT_QUOTA}]"])
+
+
+def test_every_worker_of_celery_ran_tasks(seen: Seen, deployment: Deployment) -> None:
+    workers = deployment.living("celery")
+    ran = [len(re.findall(r"Task \S*execute_workload\S* succeeded", worker.output)) for worker in workers]
+    assert len(ran) == WORKERS
+    assert all(ran), ran
+    # Else it would be the scheduler.
+    (scheduler,) = deployment.living("scheduler")
+    assert ("executor=CeleryExecutor" in scheduler.output) == CELERY
+
+
+def test_triggerers_run_without_trouble(seen: Seen) -> None:
+    lines = [line for triggerer in seen.triggerers for line in triggerer.output.splitlines()]
+    assert [line for line in lines if SEVERE.search(line)] == []
+
+
+def test_secret_of_the_connection_is_nowhere(seen: Seen, deployment: Deployment) -> None:
+    shown = [repr(instance) for instances in seen.instances.values() for instance in instances.values()] + [
+        component.output for component in deployment.components
+    ]
+    assert [text for text in shown if SECRET in text] == []
+    # Not in what the REST API leaves out, either.
+    logs = (log.read_text("utf-8", "replace") for log in (deployment.home / "logs").rglob("*.log"))
+    assert [log for log in logs if SECRET in log] == []
