@@ -305,7 +305,7 @@ class Batch:
         # Nothing is started as long as it is set.
         self._halt = asyncio.Event()
         self._starting: set[asyncio.Task[bool]] = set()
-        self._progress = _Progress(rows, log)
+        self._progress = _Progress(rows, log, poll_interval)
 
     async def run(self, parameters: HookParameters, *, noted_at: float) -> None:
         """
@@ -543,10 +543,11 @@ def _note_refusal(row: AssetRow, error: Exception) -> None:
 class _Progress:
     """Tell how far a batch is; and stand for the log of each of its waits, which nobody would read."""
 
-    def __init__(self, rows: list[AssetRow], log: logging.Logger) -> None:
+    def __init__(self, rows: list[AssetRow], log: logging.Logger, poll_interval: float) -> None:
         self.started = 0
         self._rows = rows
         self._log = log
+        self._poll_interval = poll_interval
         self._began_at = self._first_end_at = self._reported_at = time.monotonic()
         self._done = self._done_before = self._tenth = self._started_before = 0
         self._warned_at: dict[str, float] = {}
@@ -590,9 +591,11 @@ class _Progress:
         if not left or done < 2 or done * 10 < counts.total - self._done_before:
             return None
         if counts.not_started and self.started:
-            # The last one is started at the pace so far, and then takes as long as the first did.
+            # The last one is started at the pace so far, and then takes as long as the first did; but the first
+            # end was seen the soonest of all.
             pace = (now - self._began_at) / self.started
-            return counts.not_started * pace + self._first_end_at - self._began_at
+            first = self._first_end_at - self._began_at
+            return counts.not_started * pace + first + self._poll_interval / 2
         return left * (now - self._first_end_at) / (done - 1)
 
     def _tenths(self) -> int:
