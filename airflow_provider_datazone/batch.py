@@ -591,8 +591,8 @@ class _Progress:
         if not left or done < 2 or done * 10 < counts.total - self._done_before:
             return None
         if counts.not_started and self.started:
-            # The last one is started at the pace so far, and then takes as long as the first did; but the first
-            # end was seen the soonest of all.
+            # The last one is started at the pace so far, and then takes as long as the first did; but that
+            # one's end was seen the soonest of all.
             pace = (now - self._began_at) / self.started
             first = self._first_end_at - self._began_at
             return counts.not_started * pace + first + self._poll_interval / 2

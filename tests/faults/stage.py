@@ -295,12 +295,23 @@ class Case:
         yield from self.is_deferred(try_number)
         return str((yield f"a deferred wait in try {try_number}", look))
 
-    def is_dropped(self, triggerer: Triggerer) -> Play[None]:
-        """Wait until a triggerer has let go of the first try's trigger."""
+    def waited_for(self, *tries: int) -> str | None:
+        """Return the run that goes on and that one of some tries waits for in a triggerer."""
+        logs = [log for try_number in tries for log in self._trigger_logs(try_number, None)]
+        runs = {run for log in logs for run in IN_PROGRESS.findall(log)}
+        return next((run for run in runs if self.status(run) == "IN_PROGRESS"), None)
+
+    def is_dropped(self, triggerer: Triggerer | None = None) -> Play[None]:
+        """
+        Wait until a triggerer has let go of the first try's trigger.
+
+        :param triggerer: Which; by default any.
+        """
 
         def let_go() -> bool:
             # Airflow 2.11 says so in the triggerer's own log.
-            logs = "\n".join([triggerer.component.output, *self._trigger_logs(1, triggerer)])
+            own = triggerer.component.output if triggerer is not None else ""
+            logs = "\n".join([own, *self._trigger_logs(1, triggerer)])
             return any("completed" in line and self.name in line for line in logs.splitlines())
 
         yield "a trigger's end", let_go

@@ -143,7 +143,13 @@ def cleared_while_deferred(case: Case) -> Play[None]:
     case.begin()
     run = yield from case.is_waiting()
     case.clear()
-    yield from goes_on(case, 2, None if TRIGGER_IS_TOLD else run)
+    if TRIGGER_IS_TOLD:
+        # That is when the next try has begun: the run is canceled by then, or waited for again.
+        yield from case.is_dropped()
+        run = yield "a run that is waited for", lambda: case.waited_for(2, 3)
+        case.end(run)
+    else:
+        yield from goes_on(case, 2, run)
 
 
 def cleared_after_success(case: Case) -> Play[None]:
@@ -218,8 +224,8 @@ class Row(NamedTuple):
     fault: str
     what: str
     play: Callable[[Case], Play[None]]
-    runs: tuple[int, int, int] = (1, 1, 1)
-    tries: tuple[int, int, int] = (2, 2, 2)
+    runs: tuple[int | str, ...] = (1, 1, 1)
+    tries: tuple[int | str, ...] = (2, 2, 2)
     state: str = "success"
     message: str | None = None
 
@@ -372,10 +378,13 @@ ROWS = [
     Row(
         "cleared_while_deferred",
         "Task cleared while it is deferred",
-        "On 3.3 the triggerer cancels the run, and the next try starts another. Before, a trigger is not told "
-        "of it: the run goes on, and the next try with it.",
+        "On 3.3 the triggerer cancels the run, and the next try starts another; a try that is deferred sooner than "
+        "that goes on with the run. Before, a trigger is not told of it: the run goes on, and the next try with it.",
         cleared_while_deferred,
-        runs=(1, 1, 2),
+        runs=(1, 1, "1 or 2"),
+        # Where the next try had gone on with the run before it was canceled, it is deferred again for another:
+        # that may cost a try (apache/airflow#72716).
+        tries=(2, 2, "2 or 3"),
     ),
     Row(
         "marked_failed_while_deferred",
@@ -395,14 +404,19 @@ def outcomes(deployment: Deployment, datazone_server: DataZoneServer) -> Iterato
     stage.close()
 
 
+def is_one_of(number: int, expected: tuple[int | str, ...]) -> bool:
+    return str(number) in str(expected[FAMILY]).split(" or ")
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_runs_are_not_started_twice(outcomes: dict[str, Outcome], row: Row) -> None:
     outcome = outcomes[row.name]
     print(outcome.log)
     assert outcome.trouble is None
     for runs, task in zip(outcome.runs, outcome.tasks, strict=True):
-        assert len(runs) == row.runs[FAMILY]
-        assert (task.state, task.try_number) == (row.state, row.tries[FAMILY])
+        assert is_one_of(len(runs), row.runs)
+        assert task.state == row.state
+        assert is_one_of(task.try_number, row.tries)
         # What the last try leaves is the last run.
         run = runs[-1]
         assert task.xcoms["return_value"] == (run.id if row.state == "success" else None)
