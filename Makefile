@@ -28,11 +28,11 @@ test: .venv/.installed .venvs/awscli/.installed ## Run the whole test suite
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: system-test
-system-test: .venv/.installed ## Run the tests with whole Airflows on PostgreSQL: example DAGs, 200 waits, faults
-	$(BIN)/python -m pytest tests/system
+system-test: .venv/.installed celery-test ## Run the tests with whole Airflows on PostgreSQL, every version: an hour
+	@$(NOX) --session airflow_2_11 airflow_3_0 airflow_newest-3.12 -- --numprocesses 0 tests/system
 
 .PHONY: system-test-short
-system-test-short: .venv/.installed ## The same with 10 waits: four minutes
+system-test-short: .venv/.installed ## The same on the newest, with 10 waits and no faults: three minutes
 	DATAZONE_TEST_WAITS=10 $(BIN)/python -m pytest tests/system/test_examples.py tests/system/test_deferred_waits.py
 
 .PHONY: celery-test

@@ -20,7 +20,7 @@ def run_tests(session: nox.Session, airflow: str, *, whole_airflow: bool = True)
     """
     Install the project with the constraints of an Airflow version, and run the tests.
 
-    Those of the folders that are named on the command line, else all.
+    Those of the folders that are named on the command line, else all but those of `make system-test`.
 
     :param whole_airflow: Whether to run those that start a whole Airflow.
     """
@@ -33,9 +33,6 @@ def run_tests(session: nox.Session, airflow: str, *, whole_airflow: bool = True)
         *(["tests/faults"] if whole_airflow else []),
     ]
     session.run("python", "-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", *some)
-    if whole_airflow and not session.posargs:
-        waits = {"DATAZONE_TEST_WAITS": os.environ.get("DATAZONE_TEST_WAITS", "10")}
-        session.run("python", "-m", "pytest", "tests/system", env=waits)
 
 
 @nox.session(default=False)

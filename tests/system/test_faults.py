@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 # The waits that a fault strikes, beside all those of the faults to come. Half of their runs end in its course.
 WAITS = 4
-# How long a fault lasts.
-FAULT_SECONDS = float(os.environ.get("DATAZONE_TEST_FAULT_SECONDS", "20"))
-# Both triggerers away: far longer than it takes to be noticed.
-ABSENCE_SECONDS = 2 * FAULT_SECONDS
+# How long the faults last that become worse with time: far longer than it takes to notice them.
+LONG_FAULT_SECONDS = float(os.environ.get("DATAZONE_TEST_FAULT_SECONDS", "60"))
+# And the others.
+FAULT_SECONDS = LONG_FAULT_SECONDS / 3
 REQUESTS_THAT_FAIL = 10
 # Until whatever one waits for is there, on a busy machine.
 SECONDS = 240
@@ -130,12 +130,12 @@ class Stage:
 
     # --------------------------------------------------------------- faults
 
-    def fail(self, waits: Waits, error: str, **how: Any) -> None:
+    def fail(self, waits: Waits, error: str, lasting: float = FAULT_SECONDS, **how: Any) -> None:
         """Have DataZone fail for a while, in which runs end."""
         before = len(self.server.requests)
         self.server.fail("*", error, times=None, **how)
         self.end_half(waits)
-        self.let_pass(FAULT_SECONDS)
+        self.let_pass(lasting)
         asked = lambda: len(self.server.requests) >= before + REQUESTS_THAT_FAIL  # noqa: E731
         self.wait_for("requests that fail", asked)
         self.server.recover()
@@ -170,7 +170,7 @@ class Stage:
 
 
 def throttling(stage: Stage, waits: Waits) -> None:
-    stage.fail(waits, "ThrottlingException")
+    stage.fail(waits, "ThrottlingException", LONG_FAULT_SECONDS)
 
 
 def server_error(stage: Stage, waits: Waits) -> None:
@@ -194,7 +194,7 @@ def down(stage: Stage, waits: Waits) -> None:
     stage.server.stop()
     try:
         stage.end_half(waits)
-        stage.let_pass(FAULT_SECONDS)
+        stage.let_pass(LONG_FAULT_SECONDS)
     finally:
         stage.server.start()
 
@@ -225,7 +225,7 @@ def triggerers_down(stage: Stage, waits: Waits) -> None:
     for triggerer in stage.deployment.living("triggerer"):
         stage.deployment.kill(triggerer)
     stage.end_half(waits)
-    stage.let_pass(ABSENCE_SECONDS)
+    stage.let_pass(LONG_FAULT_SECONDS)
     stage.start_triggerers()
 
 
