@@ -131,8 +131,6 @@ def run_of_event(event: dict[str, Any] | None, about: str) -> MetadataGeneration
     :raises TimeoutError: The run had not ended by the deadline.
     :raises WaitFailedError: It could not be read.
     """
-    if event is None:
-        raise WaitFailedError(f"The trigger that waited for {about} ended without an event.")
     members: dict[str, Any] = event if isinstance(event, dict) else {}
     if members.get("status") == "terminal":
         with suppress(ValueError):
@@ -148,7 +146,9 @@ def run_of_event(event: dict[str, Any] | None, about: str) -> MetadataGeneration
 
 
 def unreadable(event: Any, about: str) -> WaitFailedError:
-    """Return the error for an event that says nothing to this version."""
+    """Return the error for an event that is not there, or says nothing to this version."""
+    if event is None:
+        return WaitFailedError(f"The trigger that waited for {about} ended without an event.")
     return WaitFailedError(
         f"The trigger that waited for {about} ended with an event that cannot be read, one of another "
         f"version of this package perhaps: {one_line(repr(event))}"

@@ -111,6 +111,45 @@ class Catalog:
         return str(run["id"])
 
 
+# How a run for names and descriptions may end.
+TYPE_STATS: dict[str, list[dict[str, str]]] = {
+    "SUCCEEDED": [
+        {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"},
+        {"type": "BUSINESS_NAMES", "status": "SUCCEEDED"},
+    ],
+    "PARTIALLY_SUCCEEDED": [
+        {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"},
+        {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no names today"},
+    ],
+    "FAILED": [
+        {"type": "BUSINESS_DESCRIPTIONS", "status": "FAILED"},
+        {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no names today"},
+    ],
+    "CANCELED": [
+        {"type": "BUSINESS_DESCRIPTIONS", "status": "CANCELED"},
+        {"type": "BUSINESS_NAMES", "status": "CANCELED"},
+    ],
+    "QUOTA": [
+        {"type": "BUSINESS_DESCRIPTIONS", "status": "FAILED"},
+        {
+            "type": "BUSINESS_NAMES",
+            "status": "FAILED",
+            "errorMessage": "business name generation has reached monthly quota",
+        },
+    ],
+}
+
+
+def outcome_of(type_stats: list[dict[str, str]]) -> dict[str, Any]:
+    """Return what :meth:`DataZoneServer.set_run_outcome` is to be told of a run that ends so."""
+    return {
+        "statuses": {stat["type"]: stat["status"] for stat in type_stats},
+        "error_messages": {
+            stat["type"]: stat["errorMessage"] for stat in type_stats if "errorMessage" in stat
+        },
+    }
+
+
 def make_catalog(server: DataZoneServer) -> Catalog:
     return Catalog(server, *server.create_asset())
 

@@ -12,10 +12,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings, strategies as st
+
+from airflow_provider_datazone.hooks import datazone as hook_module
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
 
 # More than in CI, for a look by hand: a factor.
 EXAMPLES = float(os.environ.get("DATAZONE_TEST_EXAMPLES", "1"))
@@ -208,7 +214,7 @@ def answers(good: Any) -> st.SearchStrategy[Answer]:
 
 def make_run(identifier: str, status: str = "FAILED") -> dict[str, Any]:
     return {
-        "domainId": "dzd-1",
+        "domainId": DOMAIN,
         "id": identifier,
         "target": {"type": "ASSET", "identifier": "asset1", "revision": "2"},
         "status": status,
@@ -270,8 +276,21 @@ class Service:
         self._thread.join()
 
 
-# ------------------------------------------------------------ what must hold
+class Clock:
+    """Time that passes only when somebody sleeps."""
 
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+CONNECTION = "wrong"
+DOMAIN = "dzd-1"
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 SESSION_TOKEN = "IQoJb3JpZ2luX2VjEXAMPLETOKEN//////////wEaCXVz=="
@@ -293,6 +312,66 @@ def make_connection(endpoint_url: str, **extra: Any) -> str:
             | extra,
         }
     )
+
+
+@contextmanager
+def serve() -> Iterator[Service]:
+    """Let the connection lead to an endpoint, for which nobody ever waits."""
+    with Service() as service, pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", make_connection(service.endpoint_url))
+        for option in ("MAX_REQUESTS_PER_SECOND", "MAX_STARTS_PER_SECOND"):
+            monkeypatch.setenv(f"AIRFLOW__DATAZONE__{option}", "100000")
+        monkeypatch.setattr(hook_module, "time", Clock())
+        yield service
+
+
+# ------------------------------------------------------------------------ tasks
+
+
+def make_hook() -> DataZoneHook:
+    """One client for all: to build one takes longer than what it is asked here."""
+    hook = DataZoneHook(CONNECTION)
+    hook._log = LOG
+    hook.conn  # noqa: B018
+    return hook
+
+
+class TaskInstance:
+    """Stands for Airflow's; what it is given must be JSON that every database takes."""
+
+    dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "task", -1, 1, 0
+
+    def __init__(self) -> None:
+        self.xcoms: dict[str, Any] = {"deferred_in_try": 1}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = storable(value)
+
+    def xcom_pull(self, *, key: str, **_: Any) -> Any:
+        return self.xcoms.get(key)
+
+
+def storable(value: Any) -> Any:
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    text.encode()
+    assert "\\u0000" not in text, "PostgreSQL does not take it"
+    return json.loads(text)
+
+
+def make_context() -> Any:
+    start_date = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    return {"ti": TaskInstance(), "dag_run": SimpleNamespace(start_date=start_date)}
+
+
+def make_task(cls: Any, hook: DataZoneHook, **arguments: Any) -> Any:
+    task = cls(**{"task_id": "task", "aws_conn_id": CONNECTION, "domain_identifier": DOMAIN} | arguments)
+    task.__dict__["hook"] = hook
+    task._log = task._cached_logger = LOG
+    hook._last_status.clear()
+    return task
+
+
+# --------------------------------------------------------------- what must hold
 
 
 @contextmanager

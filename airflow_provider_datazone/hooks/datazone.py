@@ -187,6 +187,7 @@ class DataZoneHook(AwsBaseHook):
     :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
         connection.
     :param config: Configuration of the botocore client; default from the connection.
+    :raises ValueError: ``config`` is none.
 
     .. seealso::
         https://docs.aws.amazon.com/datazone/latest/APIReference/Welcome.html
@@ -203,6 +204,12 @@ class DataZoneHook(AwsBaseHook):
         verify: bool | str | None = None,
         config: Config | dict[str, Any] | None = None,
     ) -> None:
+        if isinstance(config, dict):
+            try:
+                config = Config(**config)
+            except (BotoCoreError, *_MISTAKES) as error:
+                told = one_line(f"{type(error).__name__}: {error}")
+                raise NotConfiguredError(f"botocore_config cannot be used: {told}") from None
         super().__init__(
             aws_conn_id=aws_conn_id,
             region_name=region_name,
@@ -614,20 +621,20 @@ class DataZoneHook(AwsBaseHook):
         choices: Sequence[dict[str, Any]] | None,
         client_token: str | None,
     ) -> str:
+        about, domain = f"asset {asset_identifier!r}", self.resolve_domain_identifier(domain_identifier)
         if rule is None and choices is None:
             raise NotConfiguredError(
-                f"Nothing says which predictions for asset {asset_identifier!r} to {answer}: "
+                f"Nothing says which predictions for {one_line(about, length=200)} to {answer}: "
                 "pass rule ('ALL' or 'NONE', with a threshold or without) or choices."
             )
         if threshold is not None and rule is None:
             raise NotConfiguredError("threshold goes with a rule: pass rule='ALL' beside it.")
-        edited_values = _edited_values(choices or ())
+        edited_values = _edited_values(() if choices is None else choices)
         request: dict[str, Any] = {f"{answer}Choices": list(choices) if choices is not None else None}
         if rule is not None:
             request[f"{answer}Rule"] = {"rule": rule}
             if threshold is not None:
                 request[f"{answer}Rule"]["threshold"] = threshold
-        about, domain = f"asset {asset_identifier!r}", self.resolve_domain_identifier(domain_identifier)
         response = self._call(
             f"{answer}_predictions",
             about,

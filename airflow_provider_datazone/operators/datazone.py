@@ -663,7 +663,8 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         )
         parameters = HookParameters.for_task(self)
         try:
-            asyncio.run(self._within_execution_timeout(batch.run(parameters, noted_at=memory.noted_at)))
+            work = batch.run(parameters, noted_at=memory.noted_at)
+            asyncio.run(self._within_execution_timeout(work, memory.domain_identifier))
         except AirflowTaskTimeout:
             # Airflow calls `on_kill` next. But nobody has said that the runs are to stop.
             self._rows = []
@@ -673,13 +674,14 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         self._rows = []
         return self._conclude(context, rows, duplicates, started_at, memory, batch.quota_used_up)
 
-    async def _within_execution_timeout(self, work: Awaitable[None]) -> None:
+    async def _within_execution_timeout(self, work: Awaitable[None], domain: str) -> None:
         """Time out in the event loop too: an alarm that goes off there may be taken for one asset's error."""
         timeout = self.execution_timeout
         try:
             await asyncio.wait_for(work, timeout and timeout.total_seconds())
         except asyncio.TimeoutError:
-            raise AirflowTaskTimeout("The batch has not ended in time; its runs go on.") from None
+            message = f"The batch in domain {domain!r} has not ended in time; its runs go on."
+            raise AirflowTaskTimeout(message) from None
 
     def _defer(
         self,
@@ -729,7 +731,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         """Note how far the trigger has come; go on, or judge the batch."""
         about = f"the batch in domain {self.domain_identifier or 'of the connection'!r}"
         if event is None:
-            raise WaitFailedError(f"The trigger that waited for {about} ended without an event.")
+            raise unreadable(event, about)
         try:
             rows, noted_at = unpack(event["rows"]), float(event["noted_at"])
             duplicates, started_at = int(event["duplicates"]), float(event["started_at"])

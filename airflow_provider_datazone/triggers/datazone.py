@@ -310,7 +310,10 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         if work.cancelled():
             event["status"] = "checkpoint"
             if now >= deadline:
-                event |= {"status": "timeout", "message": "The batch has not ended in time."}
+                message = (
+                    f"The batch in domain {self.domain_identifier!r} has not ended in time; its runs go on."
+                )
+                event |= {"status": "timeout", "message": message}
         elif failure := work.exception():
             event = self._event("error", packed, self._tell(failure), now)
             event["permanent"] = poller.is_permanent(failure)

@@ -30,7 +30,7 @@ from airflow_provider_datazone.exceptions import (
 )
 from airflow_provider_datazone.operators.datazone import DataZoneBatchMetadataGenerationOperator
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
-from tests.conftest import make_catalog
+from tests.conftest import TYPE_STATS, make_catalog, outcome_of
 from tests.dags.batch_outcomes import (
     CASES,
     EXECUTION_TIMEOUT,
@@ -48,26 +48,6 @@ if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
     from tests.conftest import Catalog
 
-TYPE_STATS: dict[str, list[dict[str, str]]] = {
-    "SUCCEEDED": [{"type": name, "status": "SUCCEEDED"} for name in TYPES],
-    "PARTIALLY_SUCCEEDED": [
-        {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"},
-        {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no names today"},
-    ],
-    "FAILED": [
-        {"type": "BUSINESS_DESCRIPTIONS", "status": "FAILED"},
-        {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no names today"},
-    ],
-    "CANCELED": [{"type": name, "status": "CANCELED"} for name in TYPES],
-    "QUOTA": [
-        {"type": "BUSINESS_DESCRIPTIONS", "status": "FAILED"},
-        {
-            "type": "BUSINESS_NAMES",
-            "status": "FAILED",
-            "errorMessage": "business name generation has reached monthly quota",
-        },
-    ],
-}
 COUNTED = ("succeeded", "partially_succeeded", "failed", "canceled", "not_started")
 
 
@@ -85,13 +65,7 @@ def set_outcomes(server: DataZoneServer, asset: str, endings: str) -> None:
         return
     *once, last = endings.split()
     for ending, times in [*((ending, 1) for ending in once), (last, None)]:
-        stats = TYPE_STATS[ending]
-        server.set_run_outcome(
-            asset,
-            statuses={stat["type"]: stat["status"] for stat in stats},
-            error_messages={s["type"]: s["errorMessage"] for s in stats if "errorMessage" in s},
-            times=times,
-        )
+        server.set_run_outcome(asset, times=times, **outcome_of(TYPE_STATS[ending]))
 
 
 # --------------------------------------------------------------- in real Airflow

@@ -26,7 +26,7 @@ from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.metadata_generation import RUN_TYPES
 from airflow_provider_datazone.operators import datazone as operators
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
-from tests.conftest import make_catalog
+from tests.conftest import TYPE_STATS, make_catalog, outcome_of
 from tests.dags.run_operators import (
     AWS_PARAMETERS,
     CANCEL_CASES,
@@ -45,32 +45,6 @@ from tests.dags.run_operators import (
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
 
-TYPE_STATS: dict[str, list[dict[str, str]]] = {
-    "SUCCEEDED": [
-        {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"},
-        {"type": "BUSINESS_NAMES", "status": "SUCCEEDED"},
-    ],
-    "PARTIALLY_SUCCEEDED": [
-        {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"},
-        {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no names today"},
-    ],
-    "FAILED": [
-        {"type": "BUSINESS_DESCRIPTIONS", "status": "FAILED"},
-        {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no names today"},
-    ],
-    "CANCELED": [
-        {"type": "BUSINESS_DESCRIPTIONS", "status": "CANCELED"},
-        {"type": "BUSINESS_NAMES", "status": "CANCELED"},
-    ],
-    "QUOTA": [
-        {"type": "BUSINESS_DESCRIPTIONS", "status": "FAILED"},
-        {
-            "type": "BUSINESS_NAMES",
-            "status": "FAILED",
-            "errorMessage": "business name generation has reached monthly quota",
-        },
-    ],
-}
 # Different ones: what is masked is so for the whole process.
 EDITED_VALUES = {
     "accept-edited": "Sales before tax, confidential until May",
@@ -201,14 +175,7 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
         return server.create_asset(**where | arguments).asset_identifier
 
     def end(asset: str, ending: str, **pace: Any) -> None:
-        stats = TYPE_STATS[ending]
-        server.set_run_outcome(
-            asset,
-            statuses={stat["type"]: stat["status"] for stat in stats},
-            error_messages={s["type"]: s["errorMessage"] for s in stats if "errorMessage" in s},
-            times=None,
-            **pace,
-        )
+        server.set_run_outcome(asset, times=None, **outcome_of(TYPE_STATS[ending]), **pace)
 
     names = [
         task_id for task_id in dag.task_ids if task_id.startswith(("start-", "accept-", "reject-", "wrong-"))

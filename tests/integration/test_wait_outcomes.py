@@ -6,30 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.conftest import make_catalog
+from tests.conftest import TYPE_STATS, make_catalog, outcome_of
 from tests.dags.wait_outcomes import CASES, ENDINGS, dag, task_id
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
-
-TYPE_STATS = {
-    "SUCCEEDED": [
-        {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"},
-        {"type": "BUSINESS_NAMES", "status": "SUCCEEDED"},
-    ],
-    "PARTIALLY_SUCCEEDED": [
-        {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"},
-        {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no names today"},
-    ],
-    "FAILED": [
-        {"type": "BUSINESS_DESCRIPTIONS", "status": "FAILED"},
-        {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no names today"},
-    ],
-    "CANCELED": [
-        {"type": "BUSINESS_DESCRIPTIONS", "status": "CANCELED"},
-        {"type": "BUSINESS_NAMES", "status": "CANCELED"},
-    ],
-}
 
 
 class Outcome(NamedTuple):
@@ -51,11 +32,7 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> dict[st
             return "unknownrun"
         if ending == "TIMED_OUT":
             return catalog.start_run(in_progress_seconds=3600)
-        stats = TYPE_STATS[ending]
-        return catalog.start_run(
-            statuses={stat["type"]: stat["status"] for stat in stats},
-            error_messages={s["type"]: s["errorMessage"] for s in stats if "errorMessage" in s},
-        )
+        return catalog.start_run(**outcome_of(TYPE_STATS[ending]))
 
     runs = {task_id(*case): start_run(case[0]) for case in CASES}
     runs |= {f"{ending}-get": start_run(ending) for ending in ENDINGS}

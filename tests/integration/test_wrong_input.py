@@ -21,7 +21,6 @@ from airflow_provider_datazone.exceptions import (
     NotConfiguredError,
     WaitFailedError,
 )
-from airflow_provider_datazone.hooks import datazone as hook_module
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.operators.datazone import (
     DataZoneAcceptPredictionsOperator,
@@ -37,9 +36,9 @@ from airflow_provider_datazone.triggers.datazone import (
     DataZoneMetadataGenerationRunTrigger,
 )
 from tests.integration.test_submission import Store
-from tests.integration.test_wrong_answers import Clock, make_context, task
 from tests.wrong import (
     ACCESS_KEY,
+    CONNECTION,
     LOG,
     SECRET_KEY,
     SESSION_TOKEN,
@@ -50,9 +49,12 @@ from tests.wrong import (
     check_told,
     fuzz,
     logged,
-    make_connection,
+    make_context,
+    make_hook,
     make_run,
+    make_task,
     render,
+    serve,
     spoiled,
     texts,
     values,
@@ -61,25 +63,16 @@ from tests.wrong import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONNECTION = "wrong"
-
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    with Service() as service, pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("AIRFLOW_CONN_WRONG", make_connection(service.endpoint_url))
-        for option in ("MAX_REQUESTS_PER_SECOND", "MAX_STARTS_PER_SECOND"):
-            monkeypatch.setenv(f"AIRFLOW__DATAZONE__{option}", "100000")
-        monkeypatch.setattr(hook_module, "time", Clock())
+    with serve() as service:
         yield service
 
 
 @pytest.fixture(scope="module")
 def hook(service: Service) -> DataZoneHook:
-    hook = DataZoneHook(CONNECTION)
-    hook._log = LOG
-    hook.conn  # noqa: B018
-    return hook
+    return make_hook()
 
 
 def end(method: str, path: str, body: bytes) -> Answer:
@@ -204,7 +197,7 @@ def test_any_params_work_or_are_told(service: Service, hook: DataZoneHook, kind:
     if kind == "batch":
         # In the worker it would ask for real; here it is about what is not sent at all.
         arguments["deferrable"] = True
-    operator = task(cls, hook, **arguments)
+    operator = make_task(cls, hook, **arguments)
     with logged() as lines:
         try:
             operator.execute(make_context())
@@ -223,7 +216,7 @@ def test_interval_that_nobody_can_wait_is_told_before_anything_is_started(
     cls, names = TASKS[kind]
     arguments = {name: GOOD[name] for name in names if name in GOOD}
     before = len(service.requests)
-    operator = task(cls, hook, poll_interval=seconds, **arguments)
+    operator = make_task(cls, hook, poll_interval=seconds, **arguments)
     with pytest.raises(InvalidInputError, match="poll_interval must be a number of seconds"):
         operator.execute(make_context())
     assert service.requests[before:] == []
@@ -232,7 +225,7 @@ def test_interval_that_nobody_can_wait_is_told_before_anything_is_started(
 @pytest.mark.parametrize("timeout", [4e9, 1e12])
 def test_sensor_may_wait_for_ever(service: Service, hook: DataZoneHook, timeout: float) -> None:
     service.answer = lambda *request: render(make_run("run1", "IN_PROGRESS"))
-    sensor = task(
+    sensor = make_task(
         DataZoneMetadataGenerationRunSensor, hook, run_identifier="run1", deferrable=True, timeout=timeout
     )
     with pytest.raises(TaskDeferred) as deferred:
@@ -262,7 +255,7 @@ def test_bounds_of_another_kind_are_told(
         "types": ["BUSINESS_NAMES"],
         "owning_project_identifier": "p",
     }
-    operator = task(DataZoneBatchMetadataGenerationOperator, hook, **arguments | bounds)
+    operator = make_task(DataZoneBatchMetadataGenerationOperator, hook, **arguments | bounds)
     with pytest.raises(InvalidInputError, match=message):
         operator.execute(make_context())
 
@@ -402,7 +395,7 @@ def test_any_event_of_a_run_ends_a_task_in_a_way_that_helps(
     service.answer = end
     if isinstance(event, dict) and status is not None:
         event["status"] = status
-    sensor = task(DataZoneMetadataGenerationRunSensor, hook, run_identifier="run1", deferrable=True)
+    sensor = make_task(DataZoneMetadataGenerationRunSensor, hook, run_identifier="run1", deferrable=True)
     with logged() as lines:
         try:
             ended = sensor.resume_execution("execute_complete", {"event": event}, make_context())
@@ -424,7 +417,7 @@ def test_any_event_of_a_batch_ends_a_task_in_a_way_that_helps(
 ) -> None:
     if isinstance(event, dict) and status is not None:
         event["status"] = status
-    operator = task(
+    operator = make_task(
         DataZoneBatchMetadataGenerationOperator,
         hook,
         asset_identifiers=["asset1"],
@@ -468,7 +461,7 @@ def test_any_memory_of_a_submission_is_good_enough_to_go_on(
     context = make_context()
     context["task_state_store"] = Store()
     arguments = {name: GOOD[name] for name in ("asset_identifier", "types", "owning_project_identifier")}
-    operator = task(DataZoneStartMetadataGenerationRunOperator, hook, **arguments)
+    operator = make_task(DataZoneStartMetadataGenerationRunOperator, hook, **arguments)
     # What belongs to this very request is looked at most closely.
     operator.execute(context)
     ours = context["task_state_store"].get("metadata_generation_run")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.conftest import Catalog, make_catalog
+from tests.conftest import Catalog, make_catalog, outcome_of
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
@@ -54,12 +54,7 @@ class Waits:
         self.report = deployment.home / f"{name}.json"
         self.runs: list[str] = []
         for index in indexes:
-            stats = type_stats(index)
-            run = catalog.start_run(
-                statuses={stat["type"]: stat["status"] for stat in stats},
-                error_messages={"BUSINESS_NAMES": stats[1]["errorMessage"]},
-                in_progress_seconds=0,
-            )
+            run = catalog.start_run(**outcome_of(type_stats(index)), in_progress_seconds=0)
             self.server.set_run_status(run, "IN_PROGRESS")
             self.runs.append(run)
         conf = {
