@@ -13,16 +13,14 @@ import importlib
 import json
 import logging
 import os
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from waits import DOMAIN, ENDPOINT, TICK, Watchdog, show
+import endpoint
+from waits import DOMAIN, TICK, Watchdog, show, watch
 
 START_LIMIT = 10.0
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
@@ -100,41 +98,10 @@ def child(scenario: Scenario) -> None:
 
 
 def measure(scenario: Scenario, home: str) -> dict[str, Any]:
-    with subprocess.Popen(
-        [sys.executable, ENDPOINT, "starts", str(scenario.life), str(START_LIMIT)],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as endpoint:
-        try:
-            assert endpoint.stdout is not None
-            url = f"http://127.0.0.1:{int(endpoint.stdout.readline())}"
-            connection = {
-                "conn_type": "aws",
-                "login": "key",
-                "password": "secret",
-                "extra": {"region_name": "eu-west-1", "endpoint_url": url},
-            }
-            environment = os.environ | {
-                "AIRFLOW_HOME": home,
-                "AIRFLOW_CONN_BENCH": json.dumps(connection),
-                "AIRFLOW__DATAZONE__MAX_REQUESTS_PER_SECOND": str(scenario.rate),
-                "AIRFLOW__DATAZONE__MAX_STARTS_PER_SECOND": str(START_LIMIT),
-                "NO_PROXY": "127.0.0.1",
-                "PYTHONWARNINGS": "ignore",
-            }
-            done = subprocess.run(
-                [sys.executable, __file__, "--child", json.dumps(scenario)],
-                env=environment,
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-                timeout=3600,
-            )
-            with urllib.request.urlopen(f"{url}/report", timeout=60) as answer:
-                report = json.load(answer)
-        finally:
-            endpoint.terminate()
-    found = json.loads(done.stdout.splitlines()[-1])
+    rates = {"MAX_REQUESTS_PER_SECOND": scenario.rate, "MAX_STARTS_PER_SECOND": START_LIMIT}
+    with endpoint.running("starts", scenario.life, START_LIMIT) as url:
+        found = watch(__file__, scenario, url, home, rates)
+        report = endpoint.report(url)
     counts = Counter(operation for _, operation, _ in report["requests"])
     starts = [moment for moment, operation, _ in report["requests"] if operation == "Start"]
     return found | {

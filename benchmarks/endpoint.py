@@ -15,8 +15,12 @@ import json
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -251,6 +255,25 @@ class Http(asyncio.Protocol):
                 b"HTTP/1.1 %d -\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s"
                 % (status, error, len(answer), answer)
             )
+
+
+@contextmanager
+def running(kind: str, *plan: float) -> Iterator[str]:
+    """Serve runs in a process of its own; yield the address."""
+    command = [sys.executable, __file__, kind, *map(str, plan)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
+
+
+def report(url: str) -> dict[str, Any]:
+    """Return what has happened at an endpoint."""
+    with urllib.request.urlopen(f"{url}/report", timeout=60) as answer:
+        told: dict[str, Any] = json.load(answer)
+    return told
 
 
 async def serve(service: Runs | Starts) -> None:

@@ -14,11 +14,9 @@ import json
 import os
 import platform
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,9 +24,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import endpoint
 import psutil
 from batch import SHORT, START_LIMIT, TYPES, Scenario
-from waits import DOMAIN, ENDPOINT, ratio, show
+from waits import DOMAIN, ratio, show
 
 if TYPE_CHECKING:
     from tests.system.deployment import Component, Deployment
@@ -105,11 +104,6 @@ class Bench:
         triggerer, _ = self.deployment.start_triggerer()
         self._current = [scheduler, triggerer]
 
-    def report(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self._url}/report", timeout=60) as answer:
-            report: dict[str, Any] = json.load(answer)
-        return report
-
     def rows(self) -> Counter[str]:
         """Return the number of rows of each table."""
         tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
@@ -159,10 +153,10 @@ class Bench:
         cpu_before = self.processes.cpu()
         time.sleep(IDLE)
         cpu, rows, (memory, number) = self.processes.cpu(), self.rows(), self.processes.memory()
-        seen = self.report()
+        seen = endpoint.report(self._url)
         found = self.run(f"{way}_{self.scenario.assets}")
         time.sleep(SETTLE)
-        report = self.report()
+        report = endpoint.report(self._url)
         requests = report["requests"][len(seen["requests"]) :]
         assets = report["assets"][len(seen["assets"]) :]
         counts = Counter(operation for _, operation, _ in requests)
@@ -193,21 +187,6 @@ class Bench:
             "idle memory": memory,
             "idle processes": number,
         }
-
-
-@contextmanager
-def endpoint(scenario: Scenario) -> Iterator[str]:
-    """Serve runs; yield the address."""
-    with subprocess.Popen(
-        [sys.executable, ENDPOINT, "starts", str(scenario.life), str(START_LIMIT)],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.terminate()
 
 
 @contextmanager
@@ -325,7 +304,7 @@ def main() -> None:
     try:
         with (
             tempfile.TemporaryDirectory() as home,
-            endpoint(scenario) as url,
+            endpoint.running("starts", scenario.life, START_LIMIT) as url,
             airflow(Path(home), url, scenario, arguments.parallelism) as deployment,
         ):
             bench = Bench(deployment, url, scenario)

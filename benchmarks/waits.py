@@ -24,13 +24,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ENDPOINT = Path(__file__).with_name("endpoint.py")
+import endpoint
+
 DEFAULT_RATE: float = 10
 PAGE_SIZE = 50
 # A turn of the limiter takes its interval and up to a tenth more.
@@ -162,41 +162,40 @@ def child(scenario: Scenario) -> None:
 # --------------------------------------------------------------------- the process that compares
 
 
+def watch(script: str, scenario: Any, url: str, home: str, rates: dict[str, float]) -> dict[str, Any]:
+    """Return what a process tells that does nothing but go through a scenario, with an Airflow of its own."""
+    connection = {
+        "conn_type": "aws",
+        "login": "key",
+        "password": "secret",
+        "extra": {"region_name": "eu-west-1", "endpoint_url": url},
+    }
+    environment = os.environ | {
+        "AIRFLOW_HOME": home,
+        "AIRFLOW_CONN_BENCH": json.dumps(connection),
+        "NO_PROXY": "127.0.0.1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    environment |= {f"AIRFLOW__DATAZONE__{option}": str(rate) for option, rate in rates.items()}
+    done = subprocess.run(
+        [sys.executable, script, "--child", json.dumps(scenario)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=3600,
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def measure(scenario: Scenario, home: str) -> dict[str, Any]:
-    plan = [scenario.number, scenario.staggered, scenario.idle, scenario.over, scenario.gap]
+    plan = (scenario.number, scenario.staggered, scenario.idle, scenario.over, scenario.gap)
     load = os.getloadavg()[0]
-    with subprocess.Popen(
-        [sys.executable, ENDPOINT, "waits", *map(str, plan)], stdout=subprocess.PIPE, text=True
-    ) as endpoint:
-        try:
-            assert endpoint.stdout is not None
-            url = f"http://127.0.0.1:{int(endpoint.stdout.readline())}"
-            connection = {
-                "conn_type": "aws",
-                "login": "key",
-                "password": "secret",
-                "extra": {"region_name": "eu-west-1", "endpoint_url": url},
-            }
-            environment = os.environ | {
-                "AIRFLOW_HOME": home,
-                "AIRFLOW_CONN_BENCH": json.dumps(connection),
-                "AIRFLOW__DATAZONE__MAX_REQUESTS_PER_SECOND": str(scenario.rate),
-                "NO_PROXY": "127.0.0.1",
-                "PYTHONWARNINGS": "ignore",
-            }
-            done = subprocess.run(
-                [sys.executable, __file__, "--child", json.dumps(scenario)],
-                env=environment,
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-                timeout=900,
-            )
-            with urllib.request.urlopen(f"{url}/report", timeout=60) as answer:
-                report = json.load(answer)
-        finally:
-            endpoint.terminate()
-    return evaluate(scenario, json.loads(done.stdout.splitlines()[-1]), report) | {"load": load}
+    with endpoint.running("waits", *plan) as url:
+        found = watch(__file__, scenario, url, home, {"MAX_REQUESTS_PER_SECOND": scenario.rate})
+        report = endpoint.report(url)
+    return evaluate(scenario, found, report) | {"load": load}
 
 
 def evaluate(scenario: Scenario, found: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
