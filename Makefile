@@ -28,8 +28,8 @@ test: .venv/.installed .venvs/awscli/.installed ## Run the whole test suite
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: system-test
-system-test: .venv/.installed celery-test ## Run the tests with whole Airflows on PostgreSQL, every version: an hour
-	@$(NOX) --session airflow_2_11 airflow_3_0 airflow_newest-3.12 -- --numprocesses 0 tests/system
+system-test: .venv/.installed celery-test ## Run the tests with whole Airflows on PostgreSQL, every version: 40 minutes
+	@$(NOX) --session airflow_2_11 airflow_3_0 airflow_newest-3.12 -- tests/system
 
 .PHONY: system-test-short
 system-test-short: .venv/.installed ## The same on the newest, with 10 waits and no faults: three minutes

@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,8 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy.pool import NullPool
+
+from tests.system.ports import free_port
 
 # Not root: PostgreSQL refuses to run as that.
 OTHER_USER = "nobody"
@@ -97,8 +98,7 @@ class Postgres(Database):
     """
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         super().__init__(f"postgresql+psycopg2://airflow@127.0.0.1:{self.port}/postgres")
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None

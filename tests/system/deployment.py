@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from tests.system.database import Database, SQLite
+from tests.system.ports import free_port
 
 AIRFLOW_2 = version("apache-airflow").startswith("2.")
 # Seconds without a heartbeat after which a triggerer's work is another's: far less than Airflow's 30, yet
@@ -80,7 +81,7 @@ class Deployment:
         for dag_file in dag_files:
             shutil.copy(dag_file, dags)
         self._dag_files = len(dag_files)
-        self.port, self.rest_port = _free_ports()
+        self.port, self.rest_port = free_port(), free_port()
         all_settings = {
             "CORE__DAGS_FOLDER": dags,
             "CORE__LOAD_EXAMPLES": False,
@@ -320,11 +321,6 @@ class Deployment:
 def _connection(conn_id: str, connection: Mapping[str, Any]) -> dict[str, Any]:
     """Return a connection as the REST API wants it."""
     return {**connection, "connection_id": conn_id, "extra": json.dumps(connection["extra"])}
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 def _listens(port: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +17,7 @@ from tests.faults.conftest import PRELOAD
 from tests.system.conftest import running
 from tests.system.database import Postgres
 from tests.system.deployment import AIRFLOW_2, Deployment
+from tests.system.ports import free_port
 from tests.system.test_deferred_waits import SEVERE, Waits, type_stats
 
 if TYPE_CHECKING:
@@ -365,9 +365,7 @@ class Outcome(NamedTuple):
 @pytest.fixture(scope="module")
 def server() -> Iterator[DataZoneServer]:
     """A local DataZone on a port that it keeps when it is stopped and started, and whose state another keeps."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with DataZoneServer(), DataZoneServer(port=port) as server:
+    with DataZoneServer(), DataZoneServer(port=free_port()) as server:
         yield server
 
 
