@@ -97,6 +97,8 @@ class Deployment:
             "TRIGGERER__JOB_HEARTBEAT_SEC": 1,
             "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": HANDOVER_SECONDS,
             "USAGE_DATA_COLLECTION__ENABLED": False,
+            # Seconds after which 2.11 ends a webserver that serves, if it took it for dead when it started slowly.
+            "WEBSERVER__WEB_SERVER_MASTER_TIMEOUT": 3600,
             # Whoever asks may do everything: who may do what is no matter of ours.
             "API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
             "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
