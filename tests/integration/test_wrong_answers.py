@@ -83,10 +83,10 @@ def outcome(execute: Callable[[], Any], *about: str, secrets: tuple[str, ...] = 
             MalformedResponseError,
         ) as error:
             ended = error
-            # The domain that was asked, or that which the answer says that the run is in.
+            # What was asked about, or where an answer tells of a run, that.
             run = getattr(error, "run", None)
-            domain = DOMAIN if run is None else repr(run.domain_id)
-            check_error(error, *about, domain, secrets=secrets)
+            named = (*about, DOMAIN) if run is None else (repr(run.id), repr(run.domain_id))
+            check_error(error, *named, secrets=secrets)
     check_log(lines, *secrets)
     return ended
 
