@@ -743,6 +743,11 @@ def _is_success(row: AssetRow, allow_partial_success: bool) -> bool:
     return row.status == "SUCCEEDED" or (allow_partial_success and row.status == "PARTIALLY_SUCCEEDED")
 
 
+def describe_timeout(domain_identifier: str) -> str:
+    """Say that a batch's time was up, for whoever looks for its runs."""
+    return f"The batch in domain {domain_identifier!r} has not ended in time; its runs go on."
+
+
 def summarise(
     rows: list[AssetRow], duplicates: int, seconds: float, allow_partial_success: bool
 ) -> dict[str, Any]:

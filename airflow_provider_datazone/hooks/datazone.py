@@ -621,7 +621,7 @@ class DataZoneHook(AwsBaseHook):
         choices: Sequence[dict[str, Any]] | None,
         client_token: str | None,
     ) -> str:
-        about, domain = f"asset {asset_identifier!r}", self.resolve_domain_identifier(domain_identifier)
+        about = f"asset {asset_identifier!r}"
         if rule is None and choices is None:
             raise NotConfiguredError(
                 f"Nothing says which predictions for {one_line(about, length=200)} to {answer}: "
@@ -635,6 +635,7 @@ class DataZoneHook(AwsBaseHook):
             request[f"{answer}Rule"] = {"rule": rule}
             if threshold is not None:
                 request[f"{answer}Rule"]["threshold"] = threshold
+        domain = self.resolve_domain_identifier(domain_identifier)
         response = self._call(
             f"{answer}_predictions",
             about,

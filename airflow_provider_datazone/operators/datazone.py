@@ -18,6 +18,7 @@ from airflow_provider_datazone.batch import (
     Batch,
     BatchMemory,
     check_bounds,
+    describe_timeout,
     pack,
     parse_assets,
     require_few_failures,
@@ -680,8 +681,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         try:
             await asyncio.wait_for(work, timeout and timeout.total_seconds())
         except asyncio.TimeoutError:
-            message = f"The batch in domain {domain!r} has not ended in time; its runs go on."
-            raise AirflowTaskTimeout(message) from None
+            raise AirflowTaskTimeout(describe_timeout(domain)) from None
 
     def _defer(
         self,

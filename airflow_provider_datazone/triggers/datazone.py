@@ -310,9 +310,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         if work.cancelled():
             event["status"] = "checkpoint"
             if now >= deadline:
-                message = (
-                    f"The batch in domain {self.domain_identifier!r} has not ended in time; its runs go on."
-                )
+                message = engine.describe_timeout(self.domain_identifier)
                 event |= {"status": "timeout", "message": message}
         elif failure := work.exception():
             event = self._event("error", packed, self._tell(failure), now)
