@@ -100,7 +100,7 @@ def child(scenario: Scenario) -> None:
 def measure(scenario: Scenario, home: str) -> dict[str, Any]:
     rates = {"MAX_REQUESTS_PER_SECOND": scenario.rate, "MAX_STARTS_PER_SECOND": START_LIMIT}
     with endpoint.running("starts", scenario.life, START_LIMIT) as url:
-        found = watch(__file__, scenario, url, home, rates)
+        found = watch(__file__, scenario, url, home, rates, 3600)
         report = endpoint.report(url)
     counts = Counter(operation for _, operation, _ in report["requests"])
     starts = [moment for moment, operation, _ in report["requests"] if operation == "Start"]

@@ -162,7 +162,9 @@ def child(scenario: Scenario) -> None:
 # --------------------------------------------------------------------- the process that compares
 
 
-def watch(script: str, scenario: Any, url: str, home: str, rates: dict[str, float]) -> dict[str, Any]:
+def watch(
+    script: str, scenario: Any, url: str, home: str, rates: dict[str, float], seconds: float
+) -> dict[str, Any]:
     """Return what a process tells that does nothing but go through a scenario, with an Airflow of its own."""
     connection = {
         "conn_type": "aws",
@@ -183,7 +185,7 @@ def watch(script: str, scenario: Any, url: str, home: str, rates: dict[str, floa
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=3600,
+        timeout=seconds,
     )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -193,7 +195,7 @@ def measure(scenario: Scenario, home: str) -> dict[str, Any]:
     plan = (scenario.number, scenario.staggered, scenario.idle, scenario.over, scenario.gap)
     load = os.getloadavg()[0]
     with endpoint.running("waits", *plan) as url:
-        found = watch(__file__, scenario, url, home, {"MAX_REQUESTS_PER_SECOND": scenario.rate})
+        found = watch(__file__, scenario, url, home, {"MAX_REQUESTS_PER_SECOND": scenario.rate}, 900)
         report = endpoint.report(url)
     return evaluate(scenario, found, report) | {"load": load}
 
