@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_datazone.testing import DataZoneServer
 
@@ -88,6 +93,53 @@ def datazone(datazone_server: DataZoneServer, monkeypatch: pytest.MonkeyPatch) -
     datazone_server.reset()
     monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", datazone_server.connection)
     return datazone_server
+
+
+class LoopClock:
+    """The time of every event loop, which can be put forward: a time-out comes when it is to, not when it may."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._ahead = 0.0
+        self._loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+        monkeypatch.setattr(asyncio.BaseEventLoop, "time", lambda loop: self._loop_time(loop))
+
+    def _loop_time(self, loop: asyncio.AbstractEventLoop) -> float:
+        self._loops.add(loop)
+        return time.monotonic() + self._ahead
+
+    def time(self) -> float:
+        """Stand for :func:`time.time` where that goes with the loop's."""
+        return time.time() + self._ahead
+
+    def put_forward(self, seconds: float) -> None:
+        self._ahead += seconds
+        for loop in list(self._loops):
+            # It may be asleep until what was to come next; or closed by now.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(lambda: None)
+
+
+@pytest.fixture
+def loop_clock(monkeypatch: pytest.MonkeyPatch) -> LoopClock:
+    return LoopClock(monkeypatch)
+
+
+def once(holds: Callable[[], bool], act: Callable[[], None], *, within: float = 30.0) -> threading.Thread:
+    """
+    Do something in another thread as soon as something holds.
+
+    :param within: Seconds after which it is done all the same: what was to hold is then missed by the test.
+    """
+
+    def wait_and_act() -> None:
+        end = time.monotonic() + within
+        while not holds() and time.monotonic() < end:
+            time.sleep(0.01)
+        act()
+
+    thread = threading.Thread(target=wait_and_act, daemon=True)
+    thread.start()
+    return thread
 
 
 @dataclass

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import signal
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.metadata_generation import RUN_TYPES
 from airflow_provider_datazone.operators import datazone as operators
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+from airflow_provider_datazone.triggers import datazone as triggers
 from tests.conftest import TYPE_STATS, make_catalog, outcome_of
 from tests.dags.run_operators import (
     AWS_PARAMETERS,
@@ -43,6 +46,8 @@ from tests.dags.run_operators import (
 )
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow_provider_datazone.testing import DataZoneServer
 
 # Different ones: what is masked is so for the whole process.
@@ -109,8 +114,31 @@ class Outcomes:
         ]
 
 
+class Clock:
+    """Time that is over for a task with an ``execution_timeout`` as soon as it waits."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def time(self) -> float:
+        return time.time() + self._ahead
+
+    def sleep(self, seconds: float) -> None:
+        if signal.getitimer(signal.ITIMER_REAL)[0]:
+            # Airflow's own alarm for it.
+            signal.raise_signal(signal.SIGALRM)
+        time.sleep(seconds)
+
+    def put_forward(self, duration: timedelta | None) -> None:
+        self._ahead += duration.total_seconds() if duration else 0
+
+
 def observe(
-    monkeypatch: pytest.MonkeyPatch, cls: type, method: str, outcomes: dict[tuple[str, int], Outcome]
+    monkeypatch: pytest.MonkeyPatch,
+    cls: type,
+    method: str,
+    outcomes: dict[tuple[str, int], Outcome],
+    clock: Clock,
 ) -> None:
     """See what leaves a method of a task: Airflow keeps it to itself."""
     original = getattr(cls, method)
@@ -124,6 +152,7 @@ def observe(
         except TaskDeferred as deferred:
             # What is resumed may execute anew, and leaves two methods then.
             if deferred not in (deferral.raised for deferral in outcome.deferrals):
+                clock.put_forward(self.execution_timeout)
                 xcoms = {
                     key: ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
                     for key in ("run", "type_stats", DataZoneDomainLink.key)
@@ -231,10 +260,13 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
         monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", server.connection)
         monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_REQUESTS_PER_SECOND", "1000")
         mend_dag_test(monkeypatch)
+        clock = Clock()
+        for module in (operators, triggers):
+            monkeypatch.setattr(module, "time", clock)
         for cls in (*vars(operators).values(), DataZoneMetadataGenerationRunSensor):
             if isinstance(cls, type) and cls.__name__.startswith("DataZone") and hasattr(cls, "execute"):
-                observe(monkeypatch, cls, "execute", tasks)
-                observe(monkeypatch, cls, "resume_execution", tasks)
+                observe(monkeypatch, cls, "execute", tasks, clock)
+                observe(monkeypatch, cls, "resume_execution", tasks, clock)
         dag_run = dag.test(run_conf=conf)
         shown = SERIALIZER.from_dict(SERIALIZER.to_dict(dag))
         for ti in dag_run.get_task_instances():

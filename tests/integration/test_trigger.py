@@ -131,11 +131,17 @@ def test_nothing_is_left_when_the_last_wait_has_ended(catalog: Catalog):
 
 def test_cancelled_wait_leaves_the_others_alone(catalog: Catalog):
     async def main() -> list[Any]:
-        runs = [catalog.start_run(polls=10) for _ in range(10)]
+        runs = [catalog.start_run(polls=0) for _ in range(10)]
+        for run in runs:
+            catalog.server.set_run_status(run, "IN_PROGRESS")
         tasks = [asyncio.ensure_future(only_event(trigger(catalog, run))) for run in runs]
-        await asyncio.sleep(0.05)
+        before = len(catalog.server.requests)
+        while len(catalog.server.requests) < before + 5:
+            await asyncio.sleep(0.01)
         for task in tasks[::2]:
             task.cancel()
+        for run in runs:
+            catalog.server.set_run_status(run, None)
         return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), timeout=60)
 
     found = asyncio.run(main())
