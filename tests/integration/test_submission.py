@@ -184,7 +184,9 @@ def test_lost_answer_is_not_a_second_run_after_others_that_failed(task: Task, ca
     assert len(runs_of(catalog)) == 3
 
 
-def test_active_run_is_found_when_datazone_has_forgotten_the_token(task: Task, catalog: Catalog):
+def test_active_run_is_found_when_datazone_has_forgotten_the_token(
+    task: Task, catalog: Catalog, remembers: bool
+):
     catalog.server.set_run_outcome(**ACTIVE, times=None)
     catalog.server.fail("StartMetadataGenerationRun", "drop", after=True)
     with pytest.raises(Exception, match="Connection"):
@@ -193,6 +195,11 @@ def test_active_run_is_found_when_datazone_has_forgotten_the_token(task: Task, c
     second = task.submit()
     assert second.adopted
     assert runs_of(catalog) == [second.run.id]
+    if remembers:
+        # It is the task's own from then on, whatever DataZone lists.
+        end(catalog, second.run.id, "SUCCEEDED")
+        assert task.submit().run.id == second.run.id
+        assert runs_of(catalog) == [second.run.id]
 
 
 def test_retry_after_a_refusal_starts_the_first_run(task: Task, catalog: Catalog):
@@ -223,6 +230,16 @@ def test_run_that_is_gone_is_submitted_anew(task: Task, catalog: Catalog, monkey
     forget_tokens(catalog)
     catalog.server.fail("GetMetadataGenerationRun", "ResourceNotFoundException", times=None)
     assert task.submit().run.id != first.run.id
+
+
+def test_run_that_cannot_be_read_is_not_taken_for_gone(task: Task, catalog: Catalog):
+    first = task.submit()
+    end(catalog, first.run.id, "SUCCEEDED")
+    catalog.server.fail("GetMetadataGenerationRun", "AccessDeniedException")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        task.submit()
+    assert task.submit().run.id == first.run.id
+    assert runs_of(catalog) == [first.run.id]
 
 
 # --------------------------------------------------------------------------- what a user who clears means
