@@ -840,7 +840,8 @@ def test_parameters_of_the_task_reach_the_trigger(assets: Assets, aws: dict[str,
     assert unpack(arguments["rows"]) == assets.rows()
     assert began <= arguments["started_at"] <= time.time()
     assert arguments["deadline"] == arguments["started_at"] + 50
-    assert deferred.value.timeout > timedelta(seconds=50), "the trigger tells of its deadline itself"
+    # The trigger tells of its deadline itself; but where there is no trigger, that is soon.
+    assert timedelta(seconds=50) < deferred.value.timeout < timedelta(seconds=350)
 
 
 def test_worker_keeps_to_its_time_and_leaves_the_runs_alone(assets: Assets, loop_clock: LoopClock):
