@@ -173,7 +173,7 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
                 os.kill(os.getpid(), signal.SIGALRM)
             clock.put_forward(EXECUTION_TIMEOUT.total_seconds())
 
-        once(started, time_is_up, within=300)
+        once(started, time_is_up, within=1800)
         dag_run = dag.test(run_conf=conf)
         for ti in dag_run.get_task_instances():
             outcome = tasks.setdefault((ti.task_id, ti.map_index), Outcome())
