@@ -1058,6 +1058,11 @@ class Line:
     left: str | None
     rate: float
 
+    @property
+    def seconds_left(self) -> float:
+        number, unit = str(self.left).split()
+        return float(number) * (60 if unit == "min" else 1)
+
 
 class Lines(logging.Handler):
     """The lines of progress, each with the time at which it was written; all others have no business here."""
@@ -1126,9 +1131,7 @@ def test_time_that_is_left_is_about_right(progress: Lines, lasts: float):
     told = [line for line in progress.lines if line.left is not None]
     assert len(told) >= 9
     for line in told:
-        number, unit = str(line.left).split()
-        left = float(number) * (60 if unit == "min" else 1)
-        assert left == pytest.approx(duration - line.at, rel=0.3, abs=35), line
+        assert line.seconds_left == pytest.approx(duration - line.at, rel=0.3, abs=35), line
 
 
 def test_long_silence_is_a_line_each_half_minute(progress: Lines):
@@ -1157,14 +1160,18 @@ def test_rate_of_starts_is_never_more_than_there_were(progress: Lines):
 
 
 def test_what_others_had_done_before_is_no_line_of_this_process(progress: Lines):
-    rows = assets(100)
-    for row in rows[:55]:
+    rows = assets(1000)
+    for row in rows[:550]:
         row.run_identifier, row.status = "run", "SUCCEEDED"
-    bring_to_an_end(BatchDataZone(lasts=5), rows)
-    assert progress.lines[0].done >= 60
-    assert len(progress.lines) <= 5
+    bring_to_an_end(BatchDataZone(lasts=5), rows, poll_interval=1)
+    assert progress.lines[0].done >= 600
+    assert progress.lines[-1].done == 1000
+    assert len(progress.lines) <= 5 + progress.lines[-1].at / 30
     # What is left is told by the pace of this process.
-    assert all(line.left is None or line.left.endswith(" s") for line in progress.lines)
+    told = [line for line in progress.lines if line.left is not None]
+    assert len(told) >= 3
+    for line in told:
+        assert line.seconds_left == pytest.approx(progress.lines[-1].at - line.at, rel=0.15, abs=1), line
 
 
 def test_batch_that_stops_for_the_quota_does_not_tell_of_assets_as_done_that_are_not(progress: Lines):
