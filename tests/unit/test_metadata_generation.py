@@ -172,6 +172,36 @@ def test_verdict_names_every_failed_type_with_its_reason_in_one_line():
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("SUCCEEDED", ""),
+        ("PARTIALLY_SUCCEEDED", "; DataZone gave no reason"),
+        ("FAILED", "; DataZone gave no reason"),
+        ("CANCELED", "; DataZone gave no reason"),
+    ],
+)
+def test_verdict_says_where_there_is_no_reason(status: str, reason: str):
+    message = judge(run(status), allow_partial_success=True).message
+    assert message == f"Metadata generation run 'run1' in domain 'dzd_1234' ended {status}{reason}"
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (
+            "Business name generation has reached Monthly Quota",
+            ". The account's monthly quota is used up: until it is renewed or raised, no run can do more",
+        ),
+        ("no names this month", ""),
+    ],
+)
+def test_verdict_says_that_no_run_can_do_more_where_the_quota_is_used_up(reason: str, told: str):
+    stat = {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": reason}
+    message = judge(run("FAILED", typeStats=[stat]), allow_partial_success=True).message
+    assert message.endswith(f"ended FAILED: BUSINESS_NAMES FAILED: {reason}{told}")
+
+
 @pytest.mark.parametrize("status", ["SUBMITTED", "IN_PROGRESS", "PAUSED"])
 def test_run_that_has_not_ended_cannot_be_judged(status: str):
     with pytest.raises(ValueError, match=status):
@@ -180,6 +210,20 @@ def test_run_that_has_not_ended_cannot_be_judged(status: str):
 
 def test_one_line_keeps_what_is_printable():
     assert one_line("Größe 10 µm · 表") == "Größe 10 µm · 表"
+
+
+@pytest.mark.parametrize(
+    ("length", "told"),
+    [
+        (None, "ab\\nd"),
+        (5, "ab\\nd"),
+        (4, "ab\\nd"),
+        (3, "ab\\n… (1 more characters)"),
+        (0, "… (4 more characters)"),
+    ],
+)
+def test_one_line_is_cut_where_it_is_told_and_says_so(length: int | None, told: str):
+    assert one_line("ab\nd", length=length) == told
 
 
 def test_failure_keeps_its_run_over_pickling():
@@ -268,3 +312,5 @@ def test_verdict_is_short_enough_to_be_read():
     assert len(message) < 40_000
     assert "more characters)" in message
     assert message.endswith("; and 990 more")
+    few = run("FAILED", typeStats=[stat] * 10)
+    assert not judge(few, allow_partial_success=True).message.endswith(" more")
