@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 
 from airflow_provider_datazone.exceptions import InvalidInputError, RequestRefusedError
 from airflow_provider_datazone.hooks import datazone as hook_module
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.operators import datazone as operator_module
 from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
 
@@ -326,6 +327,34 @@ def test_kill_of_a_task_that_does_not_wait_any_more_cancels_nothing(
     run_until_deferred(operator, make_context())
     operator.on_kill()
     assert catalog.server.request_counts["CancelMetadataGenerationRun"] == 0
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_run_that_the_try_before_was_killed_with_is_no_failure_of_this_try(
+    catalog: Catalog, during_the_wait: Callable[[Callable[[], Any]], None], deferrable: bool
+):
+    """It was still active when this try found it, and its cancelling had effect only then."""
+    there = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
+    cancel = lambda: catalog.server.set_run_status(there, "CANCELED")  # noqa: E731
+    during_the_wait(cancel)
+    operator, context = start(catalog, deferrable=deferrable), make_context()
+    context["ti"].try_number = 2
+    catalog.server.set_run_outcome(polls=0)
+    if deferrable:
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute(context)
+        assert context["ti"].xcoms["run"]["id"] == there
+        cancel()
+        ended = catalog.server.client().get_metadata_generation_run(
+            domainIdentifier=catalog.domain_identifier, identifier=there
+        )
+        event = {"status": "terminal", "run": MetadataGenerationRun.from_response(ended).to_dict()}
+        run = operator.execute_complete(context, event, **deferred.value.kwargs or {})
+    else:
+        run = operator.execute(context)
+    assert run != there
+    assert (status_of(catalog, there), status_of(catalog, run)) == ("CANCELED", "SUCCEEDED")
+    assert context["ti"].xcoms["run"]["id"] == run
 
 
 def test_kill_takes_no_offence_at_a_run_that_has_ended_meanwhile(
