@@ -17,6 +17,7 @@ from airflow_provider_datazone.hooks import datazone as hook_module
 from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent, is_transient
 from airflow_provider_datazone.testing import models
 from airflow_provider_datazone.testing.responses import DataZoneResponse
+from tests.wrong import DOMAIN, Answer, make_hook, render, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -572,3 +573,58 @@ def test_answer_without_a_revision_is_malformed(
     monkeypatch.setattr(DataZoneResponse, answer, lambda self: (200, {}, body))
     with pytest.raises(MalformedResponseError, match=r"without \w*evision \(asset 'asset1', domain"):
         getattr(hook, answer)("asset1", domain_identifier=catalog.domain_identifier, rule="ALL")
+
+
+# ----------------------------------------------------------------- classification
+
+KINDS = {
+    name: getattr(hook_module, f"is_{name}")
+    for name in ("throttling", "transient", "permanent", "not_found", "conflict", "rejected_credentials")
+}
+PAGE = b"<html><body>Sorry</body></html>"
+REJECTED = [
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kinds"),
+    [
+        (429, "ThrottlingException", {"throttling", "transient"}),
+        (400, "Throttling", {"throttling", "transient"}),
+        (400, "TooManyRequestsException", {"throttling", "transient"}),
+        # Of what stands in front of DataZone, and has a page of its own for everything.
+        (429, None, {"throttling", "transient"}),
+        (428, None, set()),
+        (500, None, {"transient"}),
+        (503, None, {"transient"}),
+        (499, None, set()),
+        (500, "InternalServerException", {"transient"}),
+        (400, "InternalServerException", {"transient"}),
+        (400, "RequestTimeout", {"transient"}),
+        (400, "ValidationException", {"permanent"}),
+        (401, "UnauthorizedException", {"permanent"}),
+        (403, "AccessDeniedException", {"permanent"}),
+        (404, "ResourceNotFoundException", {"permanent", "not_found"}),
+        (409, "ConflictException", {"conflict"}),
+        # It may be raised, or be there again next month.
+        (402, "ServiceQuotaExceededException", set()),
+        (400, "SomethingNewException", set()),
+        *((403, code, {"rejected_credentials"}) for code in REJECTED),
+    ],
+)
+def test_error_is_of_the_kind_that_its_code_and_status_say(status: int, code: str | None, kinds: set[str]):
+    with serve() as service:
+        service.answer = lambda *request: (
+            Answer(PAGE, status, {"Content-Type": "text/html"})
+            if code is None
+            else render({"message": "no"}, status, **{"x-amzn-ErrorType": code})
+        )
+        with pytest.raises(ClientError) as refused:
+            make_hook().get_metadata_generation_run("run1", domain_identifier=DOMAIN)
+    assert {name for name, is_of_kind in KINDS.items() if is_of_kind(refused.value)} == kinds
