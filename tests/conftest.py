@@ -95,6 +95,22 @@ def datazone(datazone_server: DataZoneServer, monkeypatch: pytest.MonkeyPatch) -
     return datazone_server
 
 
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.naps: list[float] = []
+        self.time = time.time
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.now += seconds
+
+
 class LoopClock:
     """The time of every event loop, which can be put forward: a time-out comes when it is to, not when it may."""
 

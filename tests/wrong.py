@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 
 from airflow_provider_datazone.hooks import datazone as hook_module
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from tests.conftest import Clock
 
 # More than in CI, for a look by hand: a factor.
 EXAMPLES = float(os.environ.get("DATAZONE_TEST_EXAMPLES", "1"))
@@ -274,19 +275,6 @@ class Service:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-
-class Clock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 CONNECTION = "wrong"

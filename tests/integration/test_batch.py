@@ -7,8 +7,6 @@ import functools
 import itertools
 import json
 import logging
-import os
-import signal
 import threading
 import time
 from collections import Counter
@@ -42,7 +40,7 @@ from tests.dags.batch_outcomes import (
     dag,
     name_of,
 )
-from tests.integration.test_run_operators import mend_dag_test
+from tests.integration.test_run_operators import AlarmClock, mend_dag_test
 from tests.integration.test_submission import Store, forget_tokens
 
 if TYPE_CHECKING:
@@ -157,7 +155,7 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
         for option in ("MAX_REQUESTS_PER_SECOND", "MAX_STARTS_PER_SECOND"):
             monkeypatch.setenv(f"AIRFLOW__DATAZONE__{option}", "1000")
         mend_dag_test(monkeypatch)
-        clock = LoopClock(monkeypatch)
+        clock = AlarmClock(monkeypatch)
         monkeypatch.setattr(triggers, "time", clock)
         for method in ("execute", "resume_execution"):
             observe(monkeypatch, method, tasks, clock)
@@ -168,9 +166,8 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
             return any(start["target"]["identifier"] == endless for start in starts)
 
         def time_is_up() -> None:
-            if signal.getitimer(signal.ITIMER_REAL)[0]:
-                # Airflow's own alarm, which is the first of the two.
-                os.kill(os.getpid(), signal.SIGALRM)
+            # Of the two, Airflow's own is the first.
+            clock.sound()
             clock.put_forward(EXECUTION_TIMEOUT.total_seconds())
 
         once(started, time_is_up, within=1800)

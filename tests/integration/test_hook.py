@@ -17,6 +17,7 @@ from airflow_provider_datazone.hooks import datazone as hook_module
 from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent, is_transient
 from airflow_provider_datazone.testing import models
 from airflow_provider_datazone.testing.responses import DataZoneResponse
+from tests.conftest import Clock
 from tests.wrong import DOMAIN, Answer, make_hook, render, serve
 
 if TYPE_CHECKING:
@@ -40,21 +41,6 @@ def log(hook: DataZoneHook, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptu
     hook._log = logging.getLogger("tests.hook")
     caplog.set_level(logging.INFO, "tests.hook")
     return caplog
-
-
-class Clock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.naps: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-        self.now += seconds
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import signal
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from airflow_provider_datazone.metadata_generation import RUN_TYPES
 from airflow_provider_datazone.operators import datazone as operators
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
 from airflow_provider_datazone.triggers import datazone as triggers
-from tests.conftest import TYPE_STATS, make_catalog, outcome_of
+from tests.conftest import TYPE_STATS, LoopClock, make_catalog, outcome_of
 from tests.dags.run_operators import (
     AWS_PARAMETERS,
     CANCEL_CASES,
@@ -46,8 +47,6 @@ from tests.dags.run_operators import (
 )
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from airflow_provider_datazone.testing import DataZoneServer
 
 # Different ones: what is masked is so for the whole process.
@@ -114,23 +113,17 @@ class Outcomes:
         ]
 
 
-class Clock:
-    """Time that is over for a task with an ``execution_timeout`` as soon as it waits."""
-
-    def __init__(self) -> None:
-        self._ahead = 0.0
-
-    def time(self) -> float:
-        return time.time() + self._ahead
+class AlarmClock(LoopClock):
+    """Time that is over for a task with an ``execution_timeout`` as soon as it sleeps."""
 
     def sleep(self, seconds: float) -> None:
-        if signal.getitimer(signal.ITIMER_REAL)[0]:
-            # Airflow's own alarm for it.
-            signal.raise_signal(signal.SIGALRM)
+        self.sound()
         time.sleep(seconds)
 
-    def put_forward(self, duration: timedelta | None) -> None:
-        self._ahead += duration.total_seconds() if duration else 0
+    def sound(self) -> None:
+        """Let Airflow's own alarm go off, if it is set; it is for the main thread."""
+        if signal.getitimer(signal.ITIMER_REAL)[0]:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
 
 
 def observe(
@@ -138,7 +131,7 @@ def observe(
     cls: type,
     method: str,
     outcomes: dict[tuple[str, int], Outcome],
-    clock: Clock,
+    clock: AlarmClock,
 ) -> None:
     """See what leaves a method of a task: Airflow keeps it to itself."""
     original = getattr(cls, method)
@@ -152,7 +145,8 @@ def observe(
         except TaskDeferred as deferred:
             # What is resumed may execute anew, and leaves two methods then.
             if deferred not in (deferral.raised for deferral in outcome.deferrals):
-                clock.put_forward(self.execution_timeout)
+                if self.execution_timeout:
+                    clock.put_forward(self.execution_timeout.total_seconds())
                 xcoms = {
                     key: ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
                     for key in ("run", "type_stats", DataZoneDomainLink.key)
@@ -260,7 +254,7 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
         monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", server.connection)
         monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_REQUESTS_PER_SECOND", "1000")
         mend_dag_test(monkeypatch)
-        clock = Clock()
+        clock = AlarmClock(monkeypatch)
         for module in (operators, triggers):
             monkeypatch.setattr(module, "time", clock)
         for cls in (*vars(operators).values(), DataZoneMetadataGenerationRunSensor):

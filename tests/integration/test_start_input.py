@@ -13,9 +13,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 
 from airflow_provider_datazone.exceptions import InvalidInputError, RequestRefusedError
 from airflow_provider_datazone.hooks import datazone as hook_module
-from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.operators import datazone as operator_module
 from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
+from tests.conftest import Clock
+from tests.integration.test_trigger import events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,22 +166,6 @@ def test_what_cannot_be_sent_is_told_and_not_sent(catalog: Catalog, wrong: dict[
 
 
 # --------------------------------------------- a run that is not known yet
-
-
-class Clock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.naps: list[float] = []
-        self.time = time.time
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-        self.now += seconds
 
 
 @pytest.fixture
@@ -345,10 +330,7 @@ def test_run_that_the_try_before_was_killed_with_is_no_failure_of_this_try(
             operator.execute(context)
         assert context["ti"].xcoms["run"]["id"] == there
         cancel()
-        ended = catalog.server.client().get_metadata_generation_run(
-            domainIdentifier=catalog.domain_identifier, identifier=there
-        )
-        event = {"status": "terminal", "run": MetadataGenerationRun.from_response(ended).to_dict()}
+        (event,) = events(deferred.value.trigger)
         run = operator.execute_complete(context, event, **deferred.value.kwargs or {})
     else:
         run = operator.execute(context)

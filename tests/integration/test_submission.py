@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.submission import RunRequest, Submission, Submitted, client_token, note_success
 from airflow_provider_datazone.testing import models
-from tests.conftest import make_catalog
+from tests.conftest import Clock, make_catalog
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
@@ -220,11 +220,7 @@ def test_what_the_task_asks_for_by_now_is_a_submission_of_its_own(task: Task, ca
 
 
 def test_run_that_is_gone_is_submitted_anew(task: Task, catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
-    now = [0.0]
-    monkeypatch.setattr(
-        "airflow_provider_datazone.hooks.datazone.time",
-        SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds)),
-    )
+    monkeypatch.setattr("airflow_provider_datazone.hooks.datazone.time", Clock())
     first = task.submit()
     end(catalog, first.run.id, "SUCCEEDED")
     forget_tokens(catalog)
