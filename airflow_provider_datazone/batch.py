@@ -19,23 +19,35 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.exceptions import BatchFailedError, NotConfiguredError, QuotaUsedUpError
-from airflow_provider_datazone.hooks.datazone import is_conflict, is_not_found, is_permanent, is_transient
+from airflow_provider_datazone.hooks.datazone import (
+    is_conflict,
+    is_not_found,
+    is_permanent,
+    is_throttling,
+    is_transient,
+)
 from airflow_provider_datazone.metadata_generation import (
     FAILURE_STATUSES,
     TERMINAL_STATUSES,
     describe_failures,
-    judge,
     names_used_up_quota,
     one_line,
 )
-from airflow_provider_datazone.submission import RunRequest, client_token, token_of
+from airflow_provider_datazone.submission import (
+    RunRequest,
+    client_token,
+    token_of,
+    was_canceled_with_previous_try,
+)
 from airflow_provider_datazone.triggers.run_poller import (
     CredentialsRejectedError,
+    cancel_run,
     on_poller,
     requests_per_second,
 )
@@ -47,7 +59,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, TypeStat
-    from airflow_provider_datazone.triggers.run_poller import HookParameters, RunPoller
+    from airflow_provider_datazone.triggers.run_poller import HookParameters, RunPoller, RunSource
+
+T = TypeVar("T")
 
 ASSET_MEMBERS = frozenset({"asset_identifier", "asset_revision", "owning_project_identifier"})
 XCOM_RESULTS = "results"
@@ -58,16 +72,17 @@ _STATE_KEY = "metadata_generation_batch"
 _STATE_SIZE = 60_000
 # Seconds between two lines of progress at least, and between two calls of `on_progress`.
 REPORT_INTERVAL = 30.0
-# Seconds for which Get may not know a run that was just started.
-GRACE = 30.0
-# Seconds by which the clocks of DataZone and of Airflow may differ.
-CLOCK_SKEW = 300.0
+# Seconds for which List may not show the run that DataZone refused another one for.
+CONFLICT_GRACE = 30.0
+# Seconds for which the Start of one asset may fail for reasons that pass, throttling aside, until the asset
+# counts as failed: DataZone may answer 500 for one asset for ever.
+START_PATIENCE = 3600.0
 LONGEST_PAUSE = 60.0
 # Seconds that a batch may take from a worker to a triggerer without another one having had it in between;
 # what happens in less is left to the client tokens.
 HAND_OVER = 60.0
-# Seconds in which the starts under way are to be answered when a batch is put down.
-SECONDS_TO_PUT_DOWN = 30.0
+# Seconds in which the Starts under way are to be answered when a batch is drained.
+SECONDS_TO_DRAIN = 30.0
 
 
 @dataclass
@@ -83,6 +98,8 @@ class AssetRow:
     :param status: The run's status, once it has ended.
     :param type_stats: The run's typeStats, once it has ended.
     :param error: Why there is no run, or none that can be read.
+    :param adopted_at: Unix time in seconds at which the batch found the run, which another try or another
+        task has started; ``None`` for a run of the batch's own.
     """
 
     asset_identifier: str
@@ -93,6 +110,7 @@ class AssetRow:
     status: str | None = None
     type_stats: list[TypeStat] = field(default_factory=list)
     error: str | None = None
+    adopted_at: float | None = None
 
     @property
     def key(self) -> tuple[str, str | None, str]:
@@ -107,6 +125,7 @@ class AssetRow:
             all(isinstance(text, str) for text in (self.asset_identifier, self.owning_project_identifier))
             and all(text is None or isinstance(text, str) for text in texts)
             and type(self.submission) is int
+            and (self.adopted_at is None or isinstance(self.adopted_at, (int, float)))
             and isinstance(self.type_stats, list)
             and all(isinstance(stat, dict) for stat in self.type_stats)
         )
@@ -124,7 +143,7 @@ class AssetRow:
     def submit_anew(self) -> None:
         """Forget what became of the last run, for another one."""
         self.submission += 1
-        self.run_identifier = self.status = self.error = None
+        self.run_identifier = self.status = self.error = self.adopted_at = None
         self.type_stats = []
 
     def to_result(self) -> dict[str, Any]:
@@ -255,6 +274,45 @@ class Counts(NamedTuple):
         )
 
 
+class StartsStoppedError(Exception):
+    """A Start was not sent, as the batch has been stopped."""
+
+
+class StartGate:
+    """
+    Lets Starts pass until it is closed.
+
+    The threads that send Starts pass through it; an event loop or a signal handler closes it. No lock, since
+    a signal handler must not wait for what it has interrupted.
+    """
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._under_way: set[Any] = set()
+
+    @property
+    def under_way(self) -> frozenset[Any]:
+        """The keys of the requests that are under way."""
+        return frozenset(self._under_way)
+
+    def send(self, key: Any, request: Callable[[], T]) -> T:
+        """
+        Send a request unless the gate is closed.
+
+        :param key: Tells the request from others that are under way.
+        :raises StartsStoppedError: The gate is closed.
+        """
+        # Noted before the gate is looked at: either this thread sees that it is closed, or whoever has closed
+        # it sees the request.
+        self._under_way.add(key)
+        try:
+            if self.is_closed:
+                raise StartsStoppedError("the batch has been stopped")
+            return request()
+        finally:
+            self._under_way.discard(key)
+
+
 class Batch:
     """
     Runs for many assets.
@@ -263,9 +321,10 @@ class Batch:
     :param types: What to generate.
     :param domain_identifier: The domain.
     :param identity: What the client tokens are made of: the same for every try of the same submission.
-    :param began_at: Unix time in seconds from which runs of these assets are the batch's own.
+    :param try_number: The task's try.
+    :param try_began_at: Unix time in seconds at which the try began.
     :param max_concurrent_runs: Runs at a time at most.
-    :param poll_interval: Seconds between two looks at a run.
+    :param poll_interval: Seconds between two polls of a run.
     :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success.
     :param log: The task's log.
     :param on_progress: Called now and then while the batch goes on, for example to store the rows.
@@ -279,7 +338,8 @@ class Batch:
         types: list[str],
         domain_identifier: str,
         identity: str,
-        began_at: float,
+        try_number: int,
+        try_began_at: float,
         max_concurrent_runs: int,
         poll_interval: float,
         allow_partial_success: bool,
@@ -292,20 +352,35 @@ class Batch:
         self._types = types
         self._domain_identifier = domain_identifier
         self._identity = identity
-        self._began_at = began_at
+        self._try_number = try_number
+        self._try_began_at = try_began_at
         self._max_concurrent_runs = max_concurrent_runs
         self._poll_interval = poll_interval
         self._allow_partial_success = allow_partial_success
         self._log = log
         self._on_progress = on_progress
-        # Assets that somebody may have started a run for without a note of it in the rows.
+        # Assets that another process may have started a run for without a note of it in the rows.
         self._uncertain: set[tuple[str, str | None, str]] = set()
-        self._in_conflict: set[tuple[str, str | None, str]] = set()
-        self._was_away = self._is_put_down = False
-        # Nothing is started as long as it is set.
+        # What a request was about that was answered as if by wrong credentials.
+        self._rejected: set[str] = set()
+        # Runs that an earlier try has started, as far as the answer to Start says so.
+        self._replayed: set[str] = set()
+        self._has_gap = False
+        # What Starts have to pass: `stop` closes it for good. And for whoever waits between two Starts: set
+        # while nothing is to be started.
+        self._gate = StartGate()
         self._halt = asyncio.Event()
-        self._starting: set[asyncio.Task[bool]] = set()
+        self._starting: dict[Any, asyncio.Task[None]] = {}
+        self._line = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._source: RunSource | None = None
         self._progress = _Progress(rows, log, poll_interval)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do: by the rows, and not by how the work on them has ended."""
+        started = [row for row in self.rows if row.run_identifier is not None or row.error is not None]
+        return all(row.is_done for row in (started if self.quota_used_up else self.rows))
 
     async def run(self, parameters: HookParameters, *, noted_at: float) -> None:
         """
@@ -313,15 +388,16 @@ class Batch:
 
         :param parameters: What makes the hook.
         :param noted_at: Unix time in seconds up to which the rows tell everything.
+        :raises StartsStoppedError: The batch has been stopped.
         :raises Exception: What ends the batch as a whole: the connection cannot be used, or is rejected.
         """
-        self._is_put_down = False
+        self._loop = asyncio.get_running_loop()
         self._progress.begin()
         not_started = [row.key for row in self.rows if row.run_identifier is None and not row.is_done]
         away = time.time() - noted_at
-        self._was_away = away > HAND_OVER
-        if self._was_away:
-            # How far somebody may have come since then, and what they were about to start.
+        self._has_gap = away > HAND_OVER
+        if self._has_gap:
+            # How far another process may have come since then, and what it was about to start.
             reached = math.ceil(away * requests_per_second("max_starts_per_second"))
             self._uncertain = set(not_started[: reached + self._max_concurrent_runs])
         ticker = asyncio.ensure_future(self._tick())
@@ -330,20 +406,83 @@ class Batch:
         finally:
             ticker.cancel()
 
-    async def put_down(self, timeout: float = SECONDS_TO_PUT_DOWN) -> None:
+    def stop(self) -> None:
+        """
+        Start nothing more from now on; :meth:`run` ends.
+
+        May be called by a signal handler that has interrupted the event loop, or by another thread.
+        """
+        self._gate.is_closed = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # It is closed.
+                self._loop.call_soon_threadsafe(self._halt.set)
+
+    async def drain(self, timeout: float = SECONDS_TO_DRAIN) -> None:
         """
         Start no more runs, and wait until those that are being started are known.
 
         :param timeout: Seconds to wait at most.
         """
-        self._is_put_down = True
-        self._halt.set()
+        self.stop()
+        self._drop_unsent()
         if self._starting:
-            await asyncio.wait(self._starting, timeout=timeout)
+            await asyncio.wait(self._starting.values(), timeout=timeout)
+
+    def _drop_unsent(self) -> None:
+        """Drop the Starts that no thread has sent, now that none can be."""
+        self._halt.set()
+        for key, task in self._starting.items():
+            if key not in self._gate.under_way:
+                task.cancel()
+
+    async def cancel_all(self, parameters: HookParameters) -> tuple[int, dict[str, BaseException]]:
+        """
+        Start nothing more, and cancel every run, those that are being started too.
+
+        :return: How many were canceled or had ended, and why others were not.
+        """
+        self.stop()
+        self._drop_unsent()
+        cancels: dict[str, asyncio.Task[MetadataGenerationRun]] = {}
+        while True:
+            for run_identifier in self.active_runs():
+                if run_identifier not in cancels:
+                    cancels[run_identifier] = asyncio.ensure_future(
+                        cancel_run(
+                            parameters,
+                            run_identifier,
+                            domain_identifier=self._domain_identifier,
+                            log=self._progress,  # type: ignore[arg-type]
+                        )
+                    )
+            if not self._starting:
+                break
+            starting = self._starting.values()
+            await asyncio.wait(starting, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+        ended = await asyncio.gather(*cancels.values(), return_exceptions=True)
+        failed = {
+            run: error for run, error in zip(cancels, ended, strict=True) if isinstance(error, BaseException)
+        }
+        return len(cancels) - len(failed), failed
+
+    def active_runs(self) -> list[str]:
+        """Return the runs that have not ended, as far as the rows tell."""
+        return [str(row.run_identifier) for row in self.rows if row.is_active]
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether a Start is on its way to DataZone, so that there may soon be one more run."""
+        return bool(self._gate.under_way)
+
+    @property
+    def source(self) -> RunSource | None:
+        """How the batch last reached DataZone, for a signal handler that cannot wait for the event loop."""
+        return self._source
 
     # ----------------------------------------------------------------- work
 
     async def _work(self, poller: RunPoller) -> None:
+        self._source = poller.source
         slots = asyncio.Semaphore(self._max_concurrent_runs)
         tasks: set[asyncio.Task[None]] = set()
         errors: list[BaseException] = []
@@ -361,77 +500,130 @@ class Batch:
         with poller.held():
             # Of a poller before this one, whose credentials were rejected.
             if self._starting:
-                await asyncio.wait(self._starting)
-            if not self._is_put_down:
+                await asyncio.wait(self._starting.values())
+            if not self._gate.is_closed:
                 self._halt.clear()
+            halted = asyncio.ensure_future(self._halt.wait())
             try:
                 for row in queue:
-                    await slots.acquire()
-                    if row.run_identifier is None and not errors and self._may_start:
-                        await poller.start_rate.turn()
-                    if errors or (row.run_identifier is None and not self._may_start):
+                    acquired = asyncio.ensure_future(slots.acquire())
+                    await asyncio.wait({acquired, halted}, return_when=asyncio.FIRST_COMPLETED)
+                    if errors or self._gate.is_closed or (row.run_identifier is None and not self._may_start):
+                        acquired.cancel()
                         break
-                    task = asyncio.ensure_future(self._bring_to_an_end(poller, row))
+                    task = asyncio.ensure_future(self._process(poller, row))
                     tasks.add(task)
                     task.add_done_callback(ended)
-                while tasks and not errors:
-                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                while tasks and not errors and not self._gate.is_closed:
+                    await asyncio.wait({*tasks, halted}, return_when=asyncio.FIRST_COMPLETED)
                     await asyncio.sleep(0)
                 if errors:
                     raise errors[0]
+                if self._gate.is_closed:
+                    raise StartsStoppedError("the batch has been stopped")
             finally:
                 self._halt.set()
+                halted.cancel()
                 for task in tasks:
                     task.cancel()
 
     @property
     def _may_start(self) -> bool:
-        return not self._halt.is_set() and not self.quota_used_up
+        return not self._halt.is_set() and not self._gate.is_closed and not self.quota_used_up
 
-    async def _bring_to_an_end(self, poller: RunPoller, row: AssetRow) -> None:
-        adopted = row.run_identifier is not None
+    async def _process(self, poller: RunPoller, row: AssetRow) -> None:
+        """Bring one asset to an end."""
         while not row.is_done:
             if row.run_identifier is None:
-                # Shielded: what has been sent is to be known, also to whoever ends the batch meanwhile.
+                # Shielded: what has been sent is to be known, also when the batch ends before the answer is
+                # there.
                 task = asyncio.ensure_future(self._start(poller, row))
-                self._starting.add(task)
-                task.add_done_callback(self._started)
-                adopted = await asyncio.shield(task)
+                self._starting[row.key] = task
+                task.add_done_callback(partial(self._started, row.key))
+                await asyncio.shield(task)
                 if row.run_identifier is None:
                     break
-                self._progress.started += not adopted
             if not row.is_done:
                 await self._wait(poller, row)
-            if row.status == "CANCELED" and adopted and self._may_start:
-                # By whoever ended the task before, and its runs with it.
+            if self._is_of_earlier_try(row):
                 row.submit_anew()
-                if self._was_away:
+                if self._has_gap:
                     self._uncertain.add(row.key)
-                await poller.start_rate.turn()
         if names_used_up_quota(row.type_stats) and not self.quota_used_up:
             self.quota_used_up = True
             self._log.warning("The account's monthly quota is used up: no further runs are started.")
         if row.is_done:
             self._progress.note_end()
 
-    def _started(self, task: asyncio.Task[bool]) -> None:
-        self._starting.discard(task)
+    def _is_of_earlier_try(self, row: AssetRow) -> bool:
+        """Whether a run has failed, or was canceled, for an earlier try, so that this one starts its own."""
+        if row.status is None or _is_success(row, self._allow_partial_success):
+            return False
+        if str(row.run_identifier) in self._replayed and row.submission < self._try_number:
+            return True
+        return row.status == "CANCELED" and was_canceled_with_previous_try(
+            adopted_at=row.adopted_at,
+            seen_active=True,
+            now=time.time(),
+            poll_interval=self._poll_interval,
+        )
+
+    def _started(self, key: Any, task: asyncio.Task[None]) -> None:
+        if self._starting.get(key) is task:
+            del self._starting[key]
         # Whoever still waits for it hears of an error; nobody else has to.
         task.cancelled() or task.exception()
 
-    async def _start(self, poller: RunPoller, row: AssetRow) -> bool:
-        """Find or start the run of an asset; return whether it was there already."""
+    async def _start(self, poller: RunPoller, row: AssetRow) -> None:
+        """Find or start the run of an asset, unless nothing is to be started any more."""
+        loop = asyncio.get_running_loop()
+        failing_since: float | None = None
+        in_conflict_since: float | None = None
         pause = 1.0
-        while (adopted := await self._try_to_start(poller, row)) is None:
+        while True:
+            try:
+                if row.key in self._uncertain:
+                    if await self._adopt_active(poller, row):
+                        return
+                    self._uncertain.discard(row.key)
+                await self._send_start(poller, row)
+                return
+            except StartsStoppedError:
+                return
+            except CredentialsRejectedError as error:
+                if not self._is_about_this_one(error, row.asset_identifier, poller):
+                    raise
+                row.error = str(error.__cause__ or error)
+                return
+            except Exception as error:
+                now = loop.time()
+                if is_throttling(error):
+                    failing_since = None
+                elif is_transient(error):
+                    failing_since = now if failing_since is None else failing_since
+                elif is_conflict(error):
+                    # There is a run already, which List may show a little later; or the conflict passes.
+                    in_conflict_since = now if in_conflict_since is None else in_conflict_since
+                    self._uncertain.add(row.key)
+                is_hopeless = failing_since is not None and now - failing_since >= START_PATIENCE
+                is_conflict_over = in_conflict_since is not None and now - in_conflict_since >= CONFLICT_GRACE
+                passes = is_transient(error) or (is_conflict(error) and not is_conflict_over)
+                if is_hopeless:
+                    row.error = (
+                        f"DataZone has not taken the Start for {START_PATIENCE / 60:.0f} minutes: {error}"
+                    )
+                    self._log.warning("Asset %s: %s", one_line(row.asset_identifier), row.error)
+                    return
+                if not passes:
+                    _note_refusal(row, error)
+                    return
+                self._progress.warning("Could not start a run just now, will try again: %s", error)
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._halt.wait(), pause)
-                return False
+                return
             pause = min(pause * 2, LONGEST_PAUSE)
-            await poller.start_rate.turn()
-        return adopted
 
-    async def _try_to_start(self, poller: RunPoller, row: AssetRow) -> bool | None:
-        """Return as :meth:`_start` does, or ``None`` where it is to be tried again."""
+    async def _send_start(self, poller: RunPoller, row: AssetRow) -> None:
         request = RunRequest(
             row.asset_identifier,
             self._types,
@@ -439,35 +631,56 @@ class Batch:
             row.owning_project_identifier,
             row.asset_revision,
         )
-        try:
-            if row.key in self._uncertain:
-                if await self._find(poller, row):
-                    return True
-                self._uncertain.discard(row.key)
-            if not self._may_start:
-                return False
-            token = token_of(self._identity, request.fingerprint, row.submission)
-            run = await poller.ask(poller.start_rate, poller.source.start, request, token)
-        except CredentialsRejectedError:
-            raise
-        except Exception as error:
-            if is_transient(error):
-                self._progress.warning("Could not start a run just now, will try again: %s", error)
-                return None
-            if is_conflict(error) and row.key not in self._in_conflict:
-                # There is a run already: look for it.
-                self._in_conflict.add(row.key)
-                self._uncertain.add(row.key)
-                return None
-            _note_refusal(row, error)
-        else:
-            row.run_identifier = run.id
+        number = row.submission
+
+        def send(request: Callable[[], MetadataGenerationRun]) -> MetadataGenerationRun:
+            def start() -> MetadataGenerationRun:
+                run = request()
+                # Here, so that a signal handler knows of the run as soon as DataZone has answered.
+                row.run_identifier = run.id
+                return run
+
+            return self._gate.send(row.key, start)
+
+        token = token_of(self._identity, request.fingerprint, number)
+        run = await poller.start(
+            request, token, line=self._line, is_wanted=lambda: self._may_start, send=send
+        )
+        if run is None:
+            return
+        self._progress.started += 1
+        if number < self._try_number and self._is_from_before(run):
+            self._replayed.add(run.id)
+
+    def _is_from_before(self, run: MetadataGenerationRun) -> bool:
+        """Whether the answer to Start is about a run that was there before this try."""
+        return run.created_at is None or run.created_at.timestamp() < self._try_began_at
+
+    def _is_about_this_one(
+        self, error: CredentialsRejectedError, asked: str | None, poller: RunPoller
+    ) -> bool:
+        """
+        Whether it is not the credentials that are wrong, but what was asked for.
+
+        That is so where it is refused again with credentials that were looked up for it, and others are
+        answered.
+        """
+        if error.asked != asked:
+            return False
+        if asked in self._rejected and poller.has_answered:
+            return True
+        self._rejected.add(asked)
         return False
 
-    async def _find(self, poller: RunPoller, row: AssetRow) -> bool:
-        """Look for a run that no row tells of: an active one, or one of the batch that has succeeded."""
+    async def _adopt_active(self, poller: RunPoller, row: AssetRow) -> bool:
+        """
+        Adopt the active run of an asset that no row tells of.
+
+        Only an active one: a run that has ended may be another task's. That of the batch's own is what its
+        client token leads to.
+        """
         try:
-            listed = await poller.ask_in_turn(poller.source.list_of_asset, row.asset_identifier)
+            listed = await poller.list_runs_of_asset(row.asset_identifier)
         except ClientError as error:
             if is_transient(error):
                 raise
@@ -475,51 +688,36 @@ class Batch:
                 "Runs cannot be listed, so client tokens alone tell what was started: %s", error
             )
             return False
-        runs = [
-            run
-            for run in listed
-            if set(run.types) == set(self._types) and row.asset_revision in (None, run.asset_revision)
-        ]
-        active = [run for run in runs if not run.is_terminal]
-        # Of the batch: what ended before it began was for somebody else.
-        ended = [run for run in runs if run.is_terminal and self._is_of_batch(run)]
-        succeeded = [run for run in ended if self._succeeded(run)]
-        for run in active + succeeded:
-            row.run_identifier = run.id
-            return True
-        row.submission = max(row.submission, len(ended) + 1)
+        for run in listed:
+            if (
+                not run.is_terminal
+                and set(run.types) == set(self._types)
+                and row.asset_revision in (None, run.asset_revision)
+            ):
+                row.run_identifier, row.adopted_at = run.id, time.time()
+                return True
         return False
 
-    def _is_of_batch(self, run: MetadataGenerationRun) -> bool:
-        return run.created_at is None or run.created_at.timestamp() >= self._began_at - CLOCK_SKEW
-
-    def _succeeded(self, run: MetadataGenerationRun) -> bool:
-        return judge(run, allow_partial_success=self._allow_partial_success).succeeded
-
     async def _wait(self, poller: RunPoller, row: AssetRow) -> None:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + GRACE
-        while True:
-            try:
-                run = await poller.wait(
-                    str(row.run_identifier),
-                    run_type=None,
-                    poll_interval=self._poll_interval,
-                    timeout=None,
-                    log=self._progress,  # type: ignore[arg-type]
-                )
-            except CredentialsRejectedError:
+        try:
+            run = await poller.wait(
+                str(row.run_identifier),
+                run_type=None,
+                poll_interval=self._poll_interval,
+                timeout=None,
+                log=self._progress,  # type: ignore[arg-type]
+            )
+        except CredentialsRejectedError as error:
+            if not self._is_about_this_one(error, row.run_identifier, poller):
                 raise
-            except Exception as error:
-                if is_not_found(error) and loop.time() < until:
-                    continue
-                if is_not_found(error):
-                    # It is gone, and a retry is not to wait for it.
-                    row.submit_anew()
-                _note_refusal(row, error)
-            else:
-                row.status, row.type_stats = run.status, run.type_stats
-            return
+            row.error = str(error.__cause__ or error)
+        except Exception as error:
+            if is_not_found(error):
+                # It is gone, and a retry is not to wait for it.
+                row.submit_anew()
+            _note_refusal(row, error)
+        else:
+            row.status, row.type_stats = run.status, run.type_stats
 
     async def _tick(self) -> None:
         while True:
@@ -636,6 +834,7 @@ class BatchMemory:
     def __init__(self, context: Context, domain_identifier: str, types: list[str]) -> None:
         self.domain_identifier = domain_identifier
         self.types = types
+        self.try_number: int = context["ti"].try_number
         self._store = task_state_store(context)
         self._max_tries = context["ti"].max_tries
         request = [domain_identifier, sorted(types)]
@@ -647,11 +846,12 @@ class BatchMemory:
             record = {
                 "request": request,
                 "identity": client_token(context, request),
-                "began_at": _began_at(context, anew=was_cleared),
+                # Read by version 0.1 alone.
+                "began_at": time.time(),
                 "parts": 0,
                 "generation": 0,
             }
-            is_first = context["ti"].try_number == 1 or was_cleared
+            is_first = self.try_number == 1 or was_cleared
             record["noted_at"] = time.time() if is_first else 0.0
             if self._store is not None:
                 self._store.set(_STATE_KEY, record)
@@ -661,11 +861,6 @@ class BatchMemory:
     def identity(self) -> str:
         """What the client tokens are made of."""
         return str(self._record["identity"])
-
-    @property
-    def began_at(self) -> float:
-        """Unix time in seconds from which runs of the assets are the batch's own."""
-        return float(self._record["began_at"])
 
     @property
     def noted_at(self) -> float:
@@ -686,6 +881,8 @@ class BatchMemory:
             known, self._record["noted_at"] = {}, 0.0
         recalled = [known.get(row.key, row) for row in rows]
         for row in recalled:
+            if row.is_active:
+                row.adopted_at = time.time()
             if row.is_done and not _is_success(row, allow_partial_success):
                 if row.status is None:
                     row.error = None
@@ -725,18 +922,14 @@ def _is_record(stored: Any) -> bool:
     """Whether this version, or one like it, has written what is stored: somebody may have changed it."""
     if not isinstance(stored, dict):
         return False
-    times = (stored.get("began_at"), stored.get("noted_at"))
+    noted_at = stored.get("noted_at")
     return (
         isinstance(stored.get("identity"), str)
-        and all(isinstance(time, (int, float)) and 0 <= time < 1e12 for time in times)
+        and isinstance(noted_at, (int, float))
+        and 0 <= noted_at < 1e12
         and stored.get("generation") in (0, 1)
         and type(stored.get("parts")) is int
     )
-
-
-def _began_at(context: Context, *, anew: bool) -> float:
-    start_date = context["dag_run"].start_date
-    return time.time() if anew or start_date is None else start_date.timestamp()
 
 
 def _is_success(row: AssetRow, allow_partial_success: bool) -> bool:

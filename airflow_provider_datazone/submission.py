@@ -77,6 +77,15 @@ def client_token(context: Context, *parts: Any) -> str:
     return token_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, began, ti.max_tries, parts)
 
 
+def was_canceled_with_previous_try(
+    *, adopted_at: float | None, seen_active: bool, now: float, poll_interval: float
+) -> bool:
+    """Stand-in until the branches meet."""
+    if adopted_at is None:
+        return False
+    return not seen_active or now - adopted_at <= 120 + poll_interval
+
+
 def token_of(*parts: Any) -> str:
     """Return a client token made of what it stands for; JSON."""
     return f"airflow-{_digest(parts)}"

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 # its event, in place of executing it (apache/airflow#56704); can go with 3.1.
 RESUMES_RETRIES = (3, 0) <= get_base_airflow_version_tuple() < (3, 2)
 
+# Seconds for which a task's process lives on when Airflow 3 has sent it SIGTERM, and that Airflow 3 has no
+# option for; None where `[core] killed_task_cleanup_time` says so. Can go with 2.11.
+SECONDS_UNTIL_SIGKILL = 5.0 if get_base_airflow_version_tuple() >= (3, 0) else None
+
 try:
     from airflow.sdk.log import mask_secret as mask_secret
 except ImportError:

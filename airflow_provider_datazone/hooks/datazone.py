@@ -760,17 +760,19 @@ class DataZoneHook(AwsBaseHook):
             places.insert(0, self.conn_config.extra_config)
         return next((place[name] for place in places if place.get(name)), None)
 
-    def for_polling(self) -> DataZoneHook:
+    def for_polling(self, requests_at_a_time: int) -> DataZoneHook:
         """
         Return a hook on the same connection, looked up already, for somebody who asks again anyway.
 
         Its client sends a request once, so that the caller's rate is the rate; and it does not wait for long,
         so that a thread is soon free again. What the connection or ``config`` says of time-outs still holds.
+
+        :param requests_at_a_time: How many threads send requests at most; each has a connection to reuse.
         """
         hook = DataZoneHook(
             self.aws_conn_id, region_name=self._region_name, verify=self._verify, config=self._config
         )
-        patience = Config(connect_timeout=10, read_timeout=30)
+        patience = Config(connect_timeout=10, read_timeout=30, max_pool_connections=requests_at_a_time)
         hook.conn_config = AwsConnectionWrapper(
             conn=self.conn_config,
             botocore_config=patience.merge(self.config).merge(Config(retries={"total_max_attempts": 1})),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
@@ -17,6 +18,7 @@ from airflow_provider_datazone.batch import (
     AssetRow,
     Batch,
     BatchMemory,
+    StartsStoppedError,
     check_bounds,
     describe_timeout,
     pack,
@@ -25,6 +27,7 @@ from airflow_provider_datazone.batch import (
     summarise,
     unpack,
 )
+from airflow_provider_datazone.cancellation import cancel_runs
 from airflow_provider_datazone.deferral import (
     defer,
     defer_until_run_ends,
@@ -32,7 +35,7 @@ from airflow_provider_datazone.deferral import (
     run_of_event,
     unreadable,
 )
-from airflow_provider_datazone.exceptions import WaitFailedError
+from airflow_provider_datazone.exceptions import TaskKilledError, WaitFailedError
 from airflow_provider_datazone.hooks.datazone import (
     DataZoneHook,
     check_seconds,
@@ -52,9 +55,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, TypeStat
 
-# Seconds in which a run is to be canceled when a task is killed; Airflow 3 kills its process soon after.
-_SECONDS_TO_CANCEL = 20
-
 
 class _DataZoneOperator(AwsBaseOperator[DataZoneHook]):
     """What all operators share."""
@@ -62,32 +62,19 @@ class _DataZoneOperator(AwsBaseOperator[DataZoneHook]):
     aws_hook_class = DataZoneHook
     operator_extra_links = (DataZoneDomainLink(),)
     domain_identifier: str | None
+    # One client, built once, for all threads that cancel runs.
+    _building_client = threading.Lock()
 
     def _cancel_runs(self, run_identifiers: list[str]) -> None:
         """Cancel runs when the task is killed, as far as there is time."""
-        # In threads: this is a signal handler, and what it interrupted may hold a lock of the client.
-        deadline = time.monotonic() + _SECONDS_TO_CANCEL
-        threads = [
-            threading.Thread(target=self._cancel_run, args=(run_identifier,), daemon=True)
-            for run_identifier in run_identifiers
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(deadline - time.monotonic(), 0))
-        left = [run for run, thread in zip(run_identifiers, threads, strict=True) if thread.is_alive()]
-        if left:
-            self.log.warning("Not canceled in time, and may go on: %s", ", ".join(left))
+        cancel_runs(self._cancel_run, lambda: run_identifiers, log=self.log)
 
     def _cancel_run(self, run_identifier: str) -> None:
-        try:
-            self.hook.cancel_metadata_generation_run_unless_ended(
-                run_identifier, domain_identifier=self.domain_identifier
-            )
-        except Exception as error:
-            self.log.warning(
-                "Metadata generation run %s was not canceled; it may go on: %s", run_identifier, error
-            )
+        with self._building_client:
+            self.hook.conn  # noqa: B018
+        self.hook.cancel_metadata_generation_run_unless_ended(
+            run_identifier, domain_identifier=self.domain_identifier
+        )
 
 
 class DataZoneGetMetadataGenerationRunOperator(_DataZoneOperator):
@@ -624,8 +611,10 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         self.max_failures = max_failures
         self.cancel_on_kill = cancel_on_kill
         self.deferrable = deferrable
-        # What `on_kill` cancels.
+        self._is_killed = False
+        # What `on_kill` cancels, and stops.
         self._rows: list[AssetRow] = []
+        self._batch: Batch | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
@@ -642,6 +631,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             domain_identifier = self.hook.resolve_domain_identifier(self.domain_identifier)
             memory = BatchMemory(context, domain_identifier, list_of_types(self.types))
             rows = memory.recall(rows, allow_partial_success=self.allow_partial_success)
+            self._rows = rows
             if self.deferrable:
                 self._defer(context, memory, rows, duplicates, started_at)
             return self._work(context, memory, rows, duplicates, started_at)
@@ -649,13 +639,13 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
     def _work(
         self, context: Context, memory: BatchMemory, rows: list[AssetRow], duplicates: int, started_at: float
     ) -> dict[str, Any]:
-        self._rows = rows
-        batch = Batch(
+        batch = self._batch = Batch(
             rows,
             types=memory.types,
             domain_identifier=memory.domain_identifier,
             identity=memory.identity,
-            began_at=memory.began_at,
+            try_number=memory.try_number,
+            try_began_at=started_at,
             max_concurrent_runs=self.max_concurrent_runs,
             poll_interval=self.poll_interval,
             allow_partial_success=self.allow_partial_success,
@@ -664,24 +654,40 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         )
         parameters = HookParameters.for_task(self)
         try:
+            if self._is_killed:
+                batch.stop()
             work = batch.run(parameters, noted_at=memory.noted_at)
             asyncio.run(self._within_execution_timeout(work, memory.domain_identifier))
         except AirflowTaskTimeout:
             # Airflow calls `on_kill` next. But nobody has said that the runs are to stop.
             self._rows = []
             raise
+        except StartsStoppedError:
+            raise self._killed() from None
         finally:
             memory.note(rows)
+        if self._is_killed:
+            raise self._killed()
         self._rows = []
         return self._conclude(context, rows, duplicates, started_at, memory, batch.quota_used_up)
 
-    async def _within_execution_timeout(self, work: Awaitable[None], domain: str) -> None:
+    def _killed(self) -> TaskKilledError:
+        return TaskKilledError("Airflow has told the task to stop: no further runs are started.")
+
+    async def _within_execution_timeout(self, work: Coroutine[Any, Any, None], domain: str) -> None:
         """Time out in the event loop too: an alarm that goes off there may be taken for one asset's error."""
         timeout = self.execution_timeout
+        task = asyncio.ensure_future(work)
         try:
-            await asyncio.wait_for(work, timeout and timeout.total_seconds())
-        except asyncio.TimeoutError:
-            raise AirflowTaskTimeout(describe_timeout(domain)) from None
+            done, _ = await asyncio.wait({task}, timeout=timeout and timeout.total_seconds())
+        finally:
+            task.cancel()
+        if not done:
+            with suppress(asyncio.CancelledError):
+                await task
+            raise AirflowTaskTimeout(describe_timeout(domain))
+        # Whatever it raises: a look-up of the connection may end in a TimeoutError, too.
+        task.result()
 
     def _defer(
         self,
@@ -692,6 +698,10 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         started_at: float,
         quota_used_up: bool = False,
     ) -> NoReturn:
+        if self._is_killed:
+            raise self._killed()
+        # From here on it is the trigger that cancels.
+        self._rows = []
         timeout = self.execution_timeout
         trigger = DataZoneBatchMetadataGenerationTrigger.for_task(
             self,
@@ -700,7 +710,8 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             types=memory.types,
             domain_identifier=memory.domain_identifier,
             identity=memory.identity,
-            began_at=memory.began_at,
+            began_at=started_at,
+            try_number=memory.try_number,
             max_concurrent_runs=self.max_concurrent_runs,
             poll_interval=self.poll_interval,
             allow_partial_success=self.allow_partial_success,
@@ -739,8 +750,16 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             message = one_line(str(event.get("message", "no reason given")))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             raise unreadable(event, about) from None
-        domain_identifier = self.hook.resolve_domain_identifier(self.domain_identifier)
-        memory = BatchMemory(context, domain_identifier, list_of_types(self.types))
+        self._rows = rows
+        # What the batch was deferred with, whatever the connection or a template names by now. Version 0.1
+        # has left it out of its events.
+        domain_identifier = event.get("domain_identifier")
+        if not isinstance(domain_identifier, str):
+            domain_identifier = self.hook.resolve_domain_identifier(self.domain_identifier)
+        types = event.get("types")
+        memory = BatchMemory(
+            context, domain_identifier, list_of_types(self.types if types is None else types)
+        )
         memory.note(rows, noted_at)
         if status == "checkpoint":
             self._defer(context, memory, rows, duplicates, started_at, quota_used_up)
@@ -777,6 +796,19 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         return summary
 
     def on_kill(self) -> None:
-        active = [str(row.run_identifier) for row in self._rows if row.is_active]
-        if active and self.cancel_on_kill:
-            self._cancel_runs(active)
+        # First of all, as Airflow 3 lets the interrupted code continue.
+        self._is_killed = True
+        batch = self._batch
+        if batch is not None:
+            batch.stop()
+        if not self.cancel_on_kill:
+            return
+        # Not the hook, where there is another way: it may be at work on its connection, which this has
+        # interrupted.
+        source = None if batch is None else batch.source
+        cancel_runs(
+            self._cancel_run if source is None else source.cancel_now,
+            lambda: [str(row.run_identifier) for row in self._rows if row.is_active],
+            may_grow=lambda: batch is not None and batch.is_starting,
+            log=self.log,
+        )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_datazone.hooks.datazone import DataZoneHook
 
 _POLLER = "airflow_provider_datazone.triggers.run_poller"
+_ENGINE = "airflow_provider_datazone.batch"
 _poller: Any = None
 
 
@@ -200,8 +201,8 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
     Bring a batch of assets to an end, or as far as it comes in a while; one event.
 
     Each has ``rows``, the batch as :func:`~airflow_provider_datazone.batch.pack` has it, ``noted_at``, the
-    Unix time in seconds up to which they tell everything, and ``started_at`` and ``duplicates`` as given, and
-    ``quota_used_up``, whether a run failed for the account's monthly quota.
+    Unix time in seconds up to which they tell everything, ``domain_identifier``, ``types``, ``started_at``
+    and ``duplicates`` as given, and ``quota_used_up``, whether a run failed for the account's monthly quota.
 
     - ``{"status": "ended"}``: there is nothing more to do.
     - ``{"status": "checkpoint"}``: there is; the rows are to be stored, and the rest deferred again.
@@ -213,7 +214,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
     :param types: What to generate.
     :param domain_identifier: The domain, resolved.
     :param identity: What the client tokens are made of.
-    :param began_at: Unix time in seconds from which runs of these assets are the batch's own.
+    :param began_at: Unix time in seconds at which the task's try began.
     :param max_concurrent_runs: Runs at a time at most.
     :param poll_interval: Seconds between two looks at a run. Default 30.
     :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success. Default ``True``.
@@ -223,6 +224,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         Default ``False``.
     :param checkpoint_interval: Seconds after which to hand the rows to the task. Default 600.
     :param deadline: Unix time in seconds at which to give up; by default never.
+    :param try_number: The task's try. Default 1.
     :param aws_conn_id: As for :class:`DataZoneMetadataGenerationRunTrigger`, and so the following.
     :param region_name: AWS Region.
     :param verify: Whether to verify TLS certificates, or the path of a CA bundle.
@@ -246,6 +248,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         quota_used_up: bool = False,
         checkpoint_interval: float = 600,
         deadline: float | None = None,
+        try_number: int = 1,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -267,55 +270,63 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         self.quota_used_up = quota_used_up
         self.checkpoint_interval = checkpoint_interval
         self.deadline = deadline
+        self.try_number = try_number
         self._batch: Any = None
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         poller = await _import_poller()
-        engine = await asyncio.to_thread(importlib.import_module, "airflow_provider_datazone.batch")
+        engine = await asyncio.to_thread(importlib.import_module, _ENGINE)
         try:
             engine.check_bounds(self.max_concurrent_runs, 0)
             for name in ("noted_at", "began_at", "poll_interval", "checkpoint_interval"):
                 poller.check_seconds(name, getattr(self, name))
             if self.deadline is not None:
                 poller.check_seconds("deadline", self.deadline)
-            rows = await asyncio.to_thread(engine.unpack, self.rows)
+            batch = await self._get_batch(engine)
         except ValueError as error:
             # As a database may have it from another version; the task has its own memory.
             yield TriggerEvent(self._event("error", self.rows, self._tell(error), self.noted_at))
             return
-        self._batch = engine.Batch(
+        deadline = math.inf if self.deadline is None else self.deadline
+        work = asyncio.ensure_future(batch.run(self._hook_parameters(poller), noted_at=self.noted_at))
+        try:
+            await asyncio.wait({work}, timeout=min(self.checkpoint_interval, max(deadline - time.time(), 0)))
+            if not work.done():
+                await batch.drain()
+        finally:
+            work.cancel()
+        await asyncio.wait({work})
+        now = time.time()
+        failure = None if work.cancelled() else work.exception()
+        packed = await asyncio.to_thread(engine.pack, batch.rows)
+        event = self._event("ended", packed, None, now)
+        if failure is not None and not isinstance(failure, engine.StartsStoppedError):
+            event = self._event("error", packed, self._tell(failure), now)
+            event["permanent"] = poller.is_permanent(failure)
+        elif not batch.is_finished:
+            event["status"] = "checkpoint"
+            if now >= deadline:
+                message = engine.describe_timeout(self.domain_identifier)
+                event |= {"status": "timeout", "message": message}
+        yield TriggerEvent(event)
+
+    async def _get_batch(self, engine: Any) -> Any:
+        """Return the batch, the same to whoever asks first: what works on it, or what cancels its runs."""
+        rows = await asyncio.to_thread(engine.unpack, self.rows)
+        self._batch = self._batch or engine.Batch(
             rows,
             types=self.types,
             domain_identifier=self.domain_identifier,
             identity=self.identity,
-            began_at=self.began_at,
+            try_number=self.try_number,
+            try_began_at=self.began_at,
             max_concurrent_runs=self.max_concurrent_runs,
             poll_interval=self.poll_interval,
             allow_partial_success=self.allow_partial_success,
             log=self.log,
             quota_used_up=self.quota_used_up,
         )
-        deadline = math.inf if self.deadline is None else self.deadline
-        work = asyncio.ensure_future(self._batch.run(self._hook_parameters(poller), noted_at=self.noted_at))
-        try:
-            await asyncio.wait({work}, timeout=min(self.checkpoint_interval, max(deadline - time.time(), 0)))
-            if not work.done():
-                await self._batch.put_down()
-        finally:
-            work.cancel()
-        await asyncio.wait({work})
-        now = time.time()
-        packed = await asyncio.to_thread(engine.pack, self._batch.rows)
-        event = self._event("ended", packed, None, now)
-        if work.cancelled():
-            event["status"] = "checkpoint"
-            if now >= deadline:
-                message = engine.describe_timeout(self.domain_identifier)
-                event |= {"status": "timeout", "message": message}
-        elif failure := work.exception():
-            event = self._event("error", packed, self._tell(failure), now)
-            event["permanent"] = poller.is_permanent(failure)
-        yield TriggerEvent(event)
+        return self._batch
 
     def _tell(self, error: BaseException) -> str:
         told = f"{type(error).__name__}: {one_line(str(error))}"
@@ -325,6 +336,8 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         event: dict[str, Any] = {
             "status": status,
             "noted_at": noted_at,
+            "domain_identifier": self.domain_identifier,
+            "types": self.types,
             "started_at": self.started_at,
             "duplicates": self.duplicates,
             "quota_used_up": self.quota_used_up if self._batch is None else self._batch.quota_used_up,
@@ -333,30 +346,27 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         return event if message is None else event | {"message": message}
 
     async def _cancel(self) -> None:
-        if self._batch is None:
-            return
         poller = await _import_poller()
-        # What is being started just now is to be canceled as well; Airflow gives 30 seconds for all.
-        await self._batch.put_down(timeout=10)
-        active = [row.run_identifier for row in self._batch.rows if row.is_active]
-        ended = await asyncio.gather(
-            *(
-                poller.cancel_run(
-                    self._hook_parameters(poller),
-                    run_identifier,
-                    domain_identifier=self.domain_identifier,
-                    log=self.log,
-                )
-                for run_identifier in active
-            ),
-            return_exceptions=True,
-        )
-        failed = [error for error in ended if isinstance(error, BaseException)]
+        engine = await asyncio.to_thread(importlib.import_module, _ENGINE)
+        try:
+            # Where it has not begun, its rows may name runs that the task had before.
+            batch = self._batch or await self._get_batch(engine)
+            canceled, failed = await batch.cancel_all(self._hook_parameters(poller))
+        except Exception as error:
+            self.log.warning(
+                "The runs of the batch were not canceled; they may go on: %s", one_line(str(error))
+            )
+            return
         self.log.info(
             "The task was ended by a user; %s of %s active runs were canceled.",
-            len(active) - len(failed),
-            len(active),
+            canceled,
+            canceled + len(failed),
         )
         if failed:
-            told = one_line(str(failed[0]))
-            self.log.warning("%s runs were not canceled, and may go on: %s", len(failed), told)
+            run, problem = next(iter(failed.items()))
+            self.log.warning(
+                "%s runs were not canceled, and may go on; the first is %s: %s",
+                len(failed),
+                run,
+                one_line(str(problem)),
+            )

@@ -22,19 +22,22 @@ import math
 import random
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from airflow.providers.common.compat.sdk import conf
 from asgiref.sync import sync_to_async
 
+from airflow_provider_datazone.cancellation import CANCELS_PER_SECOND
 from airflow_provider_datazone.hooks.datazone import (
     DataZoneHook,
     check_seconds as check_seconds,
+    is_not_found,
     is_permanent,
     is_rejected_credentials,
     is_throttling,
@@ -50,10 +53,19 @@ if TYPE_CHECKING:
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
     from airflow_provider_datazone.submission import RunRequest
 
+    # Sends a Start in the thread that calls it, or refuses to.
+    Send = Callable[[Callable[[], MetadataGenerationRun]], MetadataGenerationRun]
+
 T = TypeVar("T")
 
-# Enough to keep the default rate at a latency of a second, and to leave some while others hang.
+# Each kind of request has threads of its own, so that slow Starts never hold up a poll. For polls: enough to
+# keep the default rate at a latency of a second, and to leave some while others hang.
 THREADS = 8
+# Enough to keep the default rate of Starts at a latency of three seconds.
+START_THREADS = 32
+# Enough to keep the rate of Cancels at a latency of a second.
+CANCEL_THREADS = 24
+MOST_THREADS = THREADS + START_THREADS + CANCEL_THREADS
 PAGE_SIZE = 50
 # Seconds for which waits that begin share one look-up of their connection.
 CONNECTION_LIFE = 30.0
@@ -68,12 +80,16 @@ CHEAPEST_LIST = 2
 LIST_FAILURES = 3
 # For how many rounds to believe that a List costs more than it saves: other people's runs end some time.
 LIST_ESTIMATE_LIFE = 20
-# Cancellings a second: what DataZone allows for the account.
-CANCELS_PER_SECOND = 20.0
-# Seconds until a cancelling that failed for a reason that passes is tried again; Airflow bounds it all.
+# Seconds until a Cancel that failed for a reason that passes is sent again; Airflow bounds it all.
 CANCEL_AGAIN_AFTER = 2.0
-# Seconds after which a run that List still calls active is read by itself; then after twice as long.
+# Seconds after which a run that List still calls active is read with Get; then after twice as long, up to the
+# longest.
 VERIFY_AFTER = 600.0
+LONGEST_VERIFY_AFTER = 3600.0
+# Seconds for which Get and Cancel may not know a run that was just started.
+GRACE = 30.0
+# Seconds until a run that Get does not know yet is read again.
+GRACE_INTERVAL = 5.0
 
 
 class HookParameters(NamedTuple):
@@ -107,14 +123,23 @@ class RunSource(Protocol):
     async def cancel(self, run_identifier: str) -> MetadataGenerationRun:
         """Cancel a run, unless it has ended."""
 
-    async def start(self, request: RunRequest, client_token: str) -> MetadataGenerationRun:
-        """Start a run."""
+    async def start(self, request: RunRequest, client_token: str, send: Send) -> MetadataGenerationRun:
+        """Start a run: `send` is called with the request in the thread that is to send it, and may refuse."""
 
-    async def list_of_asset(self, asset_identifier: str) -> list[MetadataGenerationRun]:
-        """Read all runs of an asset."""
+    async def list_asset_page(
+        self, asset_identifier: str, next_token: str | None
+    ) -> tuple[list[MetadataGenerationRun], str | None]:
+        """Read one page of the runs of an asset."""
+
+    def cancel_now(self, run_identifier: str) -> None:
+        """Cancel a run, unless it has ended, from a thread of the caller's: the event loop stands still."""
 
     def close(self) -> None:
         """Let go of everything, without waiting for it."""
+
+
+class PollerEndedError(Exception):
+    """The poller has ended; another one is to be asked for."""
 
 
 class DeadlinePassedError(Exception):
@@ -186,6 +211,73 @@ class RequestRate:
         self._slowdown = max(self._slowdown * max(self._recovery**seconds, FASTEST_RECOVERY), 1.0)
 
 
+class Rates:
+    """
+    The rates of an AWS account in a Region, which all pollers of the event loop that use it share.
+
+    :param requests: Polls: Get and List.
+    :param starts: Starts, which DataZone limits for the account.
+    :param cancels: Cancels, which DataZone limits for the account.
+    """
+
+    def __init__(self, requests: RequestRate, starts: RequestRate, cancels: RequestRate) -> None:
+        self.requests = requests
+        self.starts = starts
+        self.cancels = cancels
+
+    @classmethod
+    def configured(cls) -> Rates:
+        """Return the rates that Airflow's configuration names."""
+        return cls(
+            RequestRate(requests_per_second("max_requests_per_second")),
+            # Just below the limit, which is known, and slow to come back to it: others share it.
+            RequestRate(requests_per_second("max_starts_per_second"), jitter=0.02, recovery=0.995),
+            RequestRate(CANCELS_PER_SECOND, jitter=0.02),
+        )
+
+
+class Lane:
+    """
+    One kind of request of a poller: its rate, and the threads that it may use.
+
+    :param rate: The rate, which other pollers may share.
+    :param threads: Requests at a time at most.
+    """
+
+    def __init__(self, rate: RequestRate, threads: int) -> None:
+        self.rate = rate
+        self._threads = asyncio.Semaphore(threads)
+
+    async def enter(self, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """
+        Wait for a free thread, and only then for the turn at the rate; :meth:`leave` follows.
+
+        Turns that were taken first, and waited for a thread afterwards, would all be used at once.
+
+        :param is_wanted: Whether the request is still to be sent; one that is not takes no turn.
+        """
+        await self._threads.acquire()
+        try:
+            if is_wanted():
+                await self.rate.turn()
+        except BaseException:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Leave the thread to another request."""
+        self._threads.release()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold a thread for one request, which is sent when it is its turn."""
+        await self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+
+
 @dataclass(eq=False)
 class _Wait:
     """One wait: which run, how often to look, and where to log."""
@@ -197,9 +289,12 @@ class _Wait:
     due: float
     done: asyncio.Future[MetadataGenerationRun]
     deadline: float
+    # Until when Get may not know the run.
+    known_by: float = 0.0
     verify_at: float = 0.0
     status: str | None = None
     verify_after: float = VERIFY_AFTER
+    is_listed: bool = False
     # Airflow tells by it to which task's log a line belongs.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
@@ -210,8 +305,13 @@ class _Wait:
     def verified(self, now: float) -> None:
         """Take note that Get has called the run active; there is a last look before the deadline, too."""
         last_look = self.deadline - self.poll_interval
+        # Longer each time that Get confirms what List said, and only then: a List that takes over from Gets
+        # has confirmed nothing yet.
+        self.verify_after = (
+            min(self.verify_after * 2, LONGEST_VERIFY_AFTER) if self.is_listed else VERIFY_AFTER
+        )
+        self.is_listed = False
         self.verify_at = now + self.verify_after * random.uniform(1.0, 1.5)  # noqa: S311
-        self.verify_after *= 2
         if now < last_look:
             self.verify_at = min(self.verify_at, last_look)
 
@@ -224,27 +324,23 @@ class RunPoller:
     Poll the runs that somebody waits for, as long as somebody does.
 
     :param source: Where to read runs; closed with the last wait.
-    :param rate: The rate of requests, which pollers of the same credentials share.
-    :param start_rate: The same of starts, which DataZone limits for the account.
-    :param on_close: Called when the last wait has ended.
+    :param rates: The rates of requests, which pollers of the same account and Region share.
+    :param on_close: Called when the last wait has ended, or the credentials are rejected.
     """
 
-    def __init__(
-        self,
-        source: RunSource,
-        rate: RequestRate,
-        on_close: Callable[[], None],
-        start_rate: RequestRate | None = None,
-    ) -> None:
+    def __init__(self, source: RunSource, rates: Rates, on_close: Callable[[], None]) -> None:
         self.has_answered = False
         #: The runs of waits that were cut short by the poller's end, of those that DataZone had told of.
         self.had_answered_about: set[str] = set()
         self.source = source
-        self.start_rate = start_rate or rate
-        self._cancel_rate = RequestRate(CANCELS_PER_SECOND)
+        self._polls = Lane(rates.requests, THREADS)
+        self._starts = Lane(rates.starts, START_THREADS)
+        self._cancels = Lane(rates.cancels, CANCEL_THREADS)
         self._holders = 0
-        self._rate = rate
         self._on_close = on_close
+        # Why nothing more can be asked of it, once that is so.
+        self._ended: BaseException | None = None
+        self._is_closed = False
         self._loop = asyncio.get_running_loop()
         self._waits: dict[str, list[_Wait]] = {}
         self._wake = asyncio.Event()
@@ -274,8 +370,10 @@ class RunPoller:
         :param timeout: Seconds to wait at most, ``None`` for without end.
         :raises DeadlinePassedError: It has not ended by then.
         :raises CredentialsRejectedError: The poller ends; another one may do better.
+        :raises PollerEndedError: The poller had ended before.
         :raises Exception: What DataZone answered to a request for this run.
         """
+        self._require_open()
         now = self._loop.time()
         wait = _Wait(
             run_identifier,
@@ -285,6 +383,7 @@ class RunPoller:
             due=now + poll_interval,
             done=self._loop.create_future(),
             deadline=math.inf if timeout is None else now + timeout,
+            known_by=now + GRACE,
         )
         wait.verified(now)
         self._waits.setdefault(run_identifier, []).append(wait)
@@ -300,13 +399,63 @@ class RunPoller:
             self._remove(wait)
 
     def _remove(self, wait: _Wait) -> None:
-        if self._task.done() and wait.status is not None:
+        if self._ended is not None and wait.status is not None:
             self.had_answered_about.add(wait.run_identifier)
         waits = self._waits[wait.run_identifier]
         waits.remove(wait)
         if not waits:
             del self._waits[wait.run_identifier]
         self._close_if_idle()
+
+    async def start(
+        self,
+        request: RunRequest,
+        client_token: str,
+        *,
+        line: asyncio.Lock,
+        is_wanted: Callable[[], bool],
+        send: Send,
+    ) -> MetadataGenerationRun | None:
+        """
+        Start a run at the rate of Starts.
+
+        :param line: Held while the request waits for its turn, so that of a batch one at a time does, and a
+            small batch gets as many turns as a large one.
+        :param is_wanted: Whether it is still to be started, asked when it is its turn.
+        :param send: Called with the request in the thread that is to send it.
+        :return: The run, or ``None`` where it was not wanted any more.
+        :raises CredentialsRejectedError: Another poller may do better.
+        :raises Exception: What DataZone answered, or `send` raised.
+        """
+        async with line:
+            await self._starts.enter(is_wanted)
+        try:
+            if not is_wanted():
+                return None
+            return await self._ask(
+                self._starts.rate,
+                lambda: self.source.start(request, client_token, send),
+                request.asset_identifier,
+            )
+        finally:
+            self._starts.leave()
+
+    async def list_runs_of_asset(self, asset_identifier: str) -> list[MetadataGenerationRun]:
+        """
+        List all runs of an asset; each page takes its turn.
+
+        :raises CredentialsRejectedError: Another poller may do better.
+        :raises Exception: What DataZone answered.
+        """
+        runs: list[MetadataGenerationRun] = []
+        next_token: str | None = None
+        while True:
+            page, next_token = await self._poll(
+                self.source.list_asset_page, asset_identifier, next_token, asked=asset_identifier
+            )
+            runs += page
+            if next_token is None:
+                return runs
 
     async def cancel(self, run_identifier: str, log: logging.Logger) -> MetadataGenerationRun:
         """
@@ -315,14 +464,18 @@ class RunPoller:
         :raises CredentialsRejectedError: Another poller may do better.
         :raises Exception: What DataZone answered.
         """
+        known_by = self._loop.time() + GRACE
         with self.held():
             while True:
-                # At a rate of its own: whoever is killed has but seconds for it, polls or no polls.
-                await self._cancel_rate.turn()
                 try:
-                    return await self.ask(self._cancel_rate, self.source.cancel, run_identifier)
+                    # At a rate of its own: a task that is killed has but seconds for it, polls or no polls.
+                    async with self._cancels.turn():
+                        return await self._ask(
+                            self._cancels.rate, lambda: self.source.cancel(run_identifier), run_identifier
+                        )
                 except Exception as error:
-                    if not is_transient(error):
+                    is_new = is_not_found(error) and self._loop.time() < known_by
+                    if not is_transient(error) and not is_new:
                         raise
                     log.warning("Could not cancel the run just now, will try again: %s", error)
                 await asyncio.sleep(CANCEL_AGAIN_AFTER)
@@ -338,18 +491,30 @@ class RunPoller:
             self._close_if_idle()
 
     def _close_if_idle(self) -> None:
-        if not self._waits and not self._holders:
-            self._on_close()
-            self._task.cancel()
+        if not self._waits and not self._holders and not self._is_closed:
+            self._is_closed = True
+            self._end(PollerEndedError("the poller had no waits left"))
             self.source.close()
 
-    def _fail_all(self, task: asyncio.Task[None]) -> None:
-        # At once, not with the last wait: whoever comes now must not join a poller that has ended.
+    def _require_open(self) -> None:
+        if isinstance(self._ended, CredentialsRejectedError):
+            raise CredentialsRejectedError(str(self._ended), self._ended.asked) from self._ended.__cause__
+        if self._ended is not None:
+            raise PollerEndedError(str(self._ended)) from self._ended
+
+    def _end(self, error: BaseException) -> None:
+        """Have nobody join the poller any more, and fail the waits that there are."""
+        if self._ended is not None:
+            return
+        self._ended = error
         self._on_close()
-        error = None if task.cancelled() else task.exception()
-        error = error or RuntimeError("the poller ended while somebody waited")
+        self._task.cancel()
         for wait in self._open(self._waits):
             wait.done.set_exception(error)
+
+    def _fail_all(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        self._end(error or PollerEndedError("the poller ended while it had waits"))
 
     def _open(self, run_identifiers: Iterable[str]) -> list[_Wait]:
         """Return the waits for these runs that have not ended."""
@@ -399,7 +564,7 @@ class RunPoller:
             if not complete:
                 # A List may do better in an interval: not one more of Gets than fit into it.
                 asked.sort(key=lambda wait: wait.due)
-                asked = asked[: max(THREADS, int(interval * self._rate.per_second))]
+                asked = asked[: max(THREADS, int(interval * self._polls.rate.per_second))]
             due = [wait for wait in asked if wait.run_identifier not in active]
         await self._get(due)
 
@@ -420,7 +585,9 @@ class RunPoller:
                     return active, False
                 pages += 1
                 try:
-                    runs, next_token = await self.ask_in_turn(self.source.list_page, status, next_token)
+                    runs, next_token = await self._poll(
+                        self.source.list_page, status, next_token, asked=status
+                    )
                 except CredentialsRejectedError:
                     raise
                 except Exception as error:
@@ -442,6 +609,7 @@ class RunPoller:
         soon_enough = True
         for wait in self._open([run.id]):
             wait.note(run)
+            wait.is_listed = True
             if self._loop.time() >= wait.verify_at:
                 # A List may go on telling of a run that has ended: some time, have Get say so.
                 soon_enough = False
@@ -474,7 +642,7 @@ class RunPoller:
                 if not self._open_of_type(run_identifier, run_type):
                     continue
                 try:
-                    run = await self.ask_in_turn(self.source.get, run_identifier, run_type)
+                    run = await self._poll(self.source.get, run_identifier, run_type, asked=run_identifier)
                 except CredentialsRejectedError as error:
                     rejected = error
                 except Exception as error:
@@ -507,32 +675,35 @@ class RunPoller:
     def _note_get_failure(self, run_identifier: str, run_type: str | None, error: Exception) -> bool:
         """Fail the waits for a run, or have them try again; return whether to try again."""
         passes = is_transient(error)
+        now = self._loop.time()
         for wait in self._open_of_type(run_identifier, run_type):
             if passes:
                 wait.warn(error)
                 self._look_again(wait)
+            elif is_not_found(error) and wait.status is None and now < wait.known_by:
+                wait.due = now + min(wait.poll_interval, GRACE_INTERVAL)
             else:
                 wait.done.set_exception(error)
         return passes
 
-    async def ask_in_turn(self, request: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        """Send a request when it is its turn, as :meth:`ask` does."""
-        await self._rate.turn()
-        return await self.ask(self._rate, request, *arguments)
+    async def _poll(self, request: Callable[..., Awaitable[T]], *arguments: Any, asked: str) -> T:
+        """Send a Get or a List when it is its turn, as :meth:`_ask` does."""
+        async with self._polls.turn():
+            return await self._ask(self._polls.rate, lambda: request(*arguments), asked)
 
-    async def ask(self, rate: RequestRate, request: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    async def _ask(self, rate: RequestRate, request: Callable[[], Awaitable[T]], asked: str) -> T:
         """
         Send a request whose turn it is.
 
-        :param rate: Whose turn it is, to be told how it went.
-        :param request: A method of :attr:`source`.
-        :param arguments: Its arguments; the first says what it is about.
+        :param rate: Whose turn it is, which adapts to how the request went.
+        :param request: Sends it.
+        :param asked: The run, asset or status that it is about.
         :raises CredentialsRejectedError: The poller's credentials are no longer good.
         :raises Exception: What DataZone answered.
         """
         sent_at = self._loop.time()
         try:
-            answer = await request(*arguments)
+            answer = await request()
         except Exception as error:
             if is_throttling(error):
                 rate.throttled(sent_at)
@@ -540,7 +711,12 @@ class RunPoller:
                 # Refused, but by somebody who knows us.
                 self.has_answered = True
             if is_rejected_credentials(error):
-                raise CredentialsRejectedError(str(error), str(arguments[0])) from error
+                rejection = CredentialsRejectedError(str(error), asked)
+                rejection.__cause__ = error
+                # Retired at once, however many waits it still has: who comes next is to look the connection
+                # up.
+                self._end(rejection)
+                raise rejection from error
             raise
         rate.answered()
         self.has_answered = True
@@ -584,9 +760,11 @@ class HookSource:
     """
 
     def __init__(self, hook: DataZoneHook, domain_identifier: str) -> None:
-        self._hook = hook.for_polling()
+        self._hook = hook.for_polling(MOST_THREADS)
         self._domain_identifier = domain_identifier
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="datazone-poller")
+        # One for all: no more requests are in it than the lanes let through, so none waits for another
+        # kind's.
+        self._pool = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="datazone-poller")
         # One client, built once: the hook itself would build one for each thread that finds none.
         self._client = asyncio.get_running_loop().run_in_executor(self._pool, _build_client, self._hook)
         # Where it cannot be built, the first request meets the same error, and tells of it.
@@ -618,25 +796,34 @@ class HookSource:
             )
         )
 
-    async def start(self, request: RunRequest, client_token: str) -> MetadataGenerationRun:
+    async def start(self, request: RunRequest, client_token: str, send: Send) -> MetadataGenerationRun:
+        start: Callable[[], Any] = partial(
+            self._hook.start_metadata_generation_run,
+            request.asset_identifier,
+            types=request.types,
+            owning_project_identifier=request.owning_project_identifier,
+            asset_revision=request.asset_revision,
+            client_token=client_token,
+            domain_identifier=request.domain_identifier,
+        )
+        return await self._in_thread(lambda: send(start))
+
+    async def list_asset_page(
+        self, asset_identifier: str, next_token: str | None
+    ) -> tuple[list[MetadataGenerationRun], str | None]:
         return await self._in_thread(
-            lambda: self._hook.start_metadata_generation_run(
-                request.asset_identifier,
-                types=request.types,
-                owning_project_identifier=request.owning_project_identifier,
-                asset_revision=request.asset_revision,
-                client_token=client_token,
-                domain_identifier=request.domain_identifier,
+            lambda: self._hook.list_metadata_generation_runs_page(
+                domain_identifier=self._domain_identifier,
+                asset_identifier=asset_identifier,
+                page_size=PAGE_SIZE,
+                next_token=next_token,
             )
         )
 
-    async def list_of_asset(self, asset_identifier: str) -> list[MetadataGenerationRun]:
-        return await self._in_thread(
-            lambda: list(
-                self._hook.list_metadata_generation_runs(
-                    domain_identifier=self._domain_identifier, asset_identifier=asset_identifier
-                )
-            )
+    def cancel_now(self, run_identifier: str) -> None:
+        """Cancel a run, unless it has ended, from a thread of the caller's: the event loop stands still."""
+        self._hook.cancel_metadata_generation_run_unless_ended(
+            run_identifier, domain_identifier=self._domain_identifier
         )
 
     async def _in_thread(self, request: Callable[[], T]) -> T:
@@ -652,12 +839,20 @@ class HookSource:
 # ------------------------------------------------------------- what waits share
 
 
-@dataclass
+@dataclass(eq=False)
 class _Connection:
-    """A connection that has been looked up: a hook that knows it, and a fingerprint of all that is in it."""
+    """
+    A connection that has been looked up.
+
+    :param hook: A hook that knows it.
+    :param fingerprint: Of all that is in it, and of the task's own parameters.
+    :param limited_as: What may tell whose limits its requests count against; one that is the same will do.
+    """
 
     hook: DataZoneHook
     fingerprint: str
+    limited_as: tuple[str, ...]
+    is_rejected: bool = False
 
 
 class _Shared:
@@ -667,19 +862,14 @@ class _Shared:
         self.connections: dict[str, tuple[float, _Connection]] = {}
         self.look_ups: dict[str, asyncio.Task[_Connection]] = {}
         self.pollers: dict[tuple[str, str], RunPoller] = {}
-        self.rates: WeakValueDictionary[str, RequestRate] = WeakValueDictionary()
-        self.start_rates: WeakValueDictionary[str, RequestRate] = WeakValueDictionary()
+        self.rates: WeakValueDictionary[str, Rates] = WeakValueDictionary()
 
-    async def connection(self, parameters: HookParameters, *, rejected: str | None) -> _Connection:
-        """
-        Look a connection up, once for all who ask within a short time.
-
-        :param rejected: The fingerprint of what led to credentials that are no longer good: look again.
-        """
+    async def connection(self, parameters: HookParameters) -> _Connection:
+        """Look a connection up, once for all who ask within a short time."""
         loop = asyncio.get_running_loop()
         key = json.dumps(parameters, sort_keys=True)
         expires, known = self.connections.get(key, (0.0, None))
-        if known is not None and known.fingerprint != rejected and loop.time() < expires:
+        if known is not None and not known.is_rejected and loop.time() < expires:
             return known
         look_up = self.look_ups.get(key)
         if look_up is None:
@@ -700,26 +890,24 @@ class _Shared:
         key = (connection.fingerprint, domain_identifier)
         poller = self.pollers.get(key)
         if poller is None:
-            rate = self.rates.get(connection.fingerprint)
-            if rate is None:
-                rate = RequestRate(requests_per_second("max_requests_per_second"))
-                self.rates[connection.fingerprint] = rate
-            start_rate = self.start_rates.get(connection.fingerprint)
-            if start_rate is None:
-                # Just below the limit, which is known, and slow to come back to it: others share it.
-                start_rate = RequestRate(
-                    requests_per_second("max_starts_per_second"), jitter=0.02, recovery=0.995
-                )
-                self.start_rates[connection.fingerprint] = start_rate
 
             def forget() -> None:
                 if self.pollers.get(key) is poller:
                     del self.pollers[key]
 
+            rates = self._rates(connection)
             poller = self.pollers[key] = RunPoller(
-                HookSource(connection.hook, domain_identifier), rate, on_close=forget, start_rate=start_rate
+                HookSource(connection.hook, domain_identifier), rates, on_close=forget
             )
         return poller
+
+    def _rates(self, connection: _Connection) -> Rates:
+        """Return the rates of a connection's account and Region: DataZone's limits are theirs."""
+        known = (self.rates.get(name) for name in connection.limited_as)
+        rates = next((found for found in known if found is not None), None) or Rates.configured()
+        for name in connection.limited_as:
+            self.rates[name] = rates
+        return rates
 
 
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
@@ -744,7 +932,24 @@ def _look_up(parameters: HookParameters) -> _Connection:
     config = hook.conn_config
     parts = [parameters, config.login, config.password, config.extra_config]
     text = json.dumps(parts, sort_keys=True, default=repr)
-    return _Connection(hook, hashlib.sha256(text.encode()).hexdigest())
+    return _Connection(hook, hashlib.sha256(text.encode()).hexdigest(), _limited_as(hook))
+
+
+def _limited_as(hook: DataZoneHook) -> tuple[str, ...]:
+    """
+    Return names for the account and Region whose limits a hook's requests count against.
+
+    The connection's name stays when its credentials are edited; credentials of the same account may stand in
+    several connections. What shares either of the two shares a rate.
+    """
+    config = hook.conn_config
+    where = [hook.region_name, config.get_service_endpoint_url("datazone")]
+    # The account of a role stands in its ARN.
+    principal = (config.role_arn or "").split(":")[4:5] or config.login or config.profile_name
+    return tuple(
+        json.dumps([kind, value, *where], default=repr)
+        for kind, value in (("connection", hook.aws_conn_id), ("principal", principal))
+    )
 
 
 async def wait_for_run(
@@ -814,22 +1019,32 @@ async def on_poller(
     about: str,
     log: logging.Logger,
 ) -> T:
-    """Do something on a poller; if its credentials are rejected, on one with what the connection says now."""
+    """
+    Do something on a poller; if its credentials are rejected, on one with what the connection says now.
+
+    :param about: The run that the job is about, or an empty text.
+    """
     shared = _shared.setdefault(asyncio.get_running_loop(), _Shared())
-    rejected: str | None = None
+    rejections = 0
     while True:
-        connection = await shared.connection(parameters, rejected=rejected)
+        connection = await shared.connection(parameters)
         poller = shared.poller(connection, domain_identifier)
         try:
             # Held: a job that ends before it waits for anything would leave a poller behind.
             with poller.held():
                 return await job(poller)
+        except PollerEndedError:
+            continue
         except CredentialsRejectedError as error:
+            connection.is_rejected = True
             # Not the credentials, where others' requests are answered and this one never was. A wait that had
             # been answered may be long enough to see credentials come and go many a time.
             never_answered = error.asked == about and about not in poller.had_answered_about
             hopeless = not poller.has_answered or never_answered
-            if rejected is not None and hopeless:
+            if rejections and hopeless:
                 raise error.__cause__ or error from None
             log.info("The credentials were rejected; looking connection %s up anew.", parameters.aws_conn_id)
-            rejected = connection.fingerprint
+            if rejections:
+                # Something is answered and something is not, again and again: no storm of look-ups for that.
+                await asyncio.sleep(min(2.0 ** (rejections - 1), LONGEST_PAUSE))
+            rejections += 1

@@ -271,7 +271,7 @@ def test_connections_that_differ_never_share_a_client(
         pollers = set()
         for definition in (connection, connection, changed):
             monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(definition))
-            found = await shared.connection(parameters, rejected=None)
+            found = await shared.connection(parameters)
             pollers.add(found.fingerprint)
         return len(pollers)
 

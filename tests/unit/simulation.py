@@ -49,6 +49,11 @@ def simulate(main: Coroutine[Any, Any, Any]) -> Any:
         assert asyncio.all_tasks(loop) == set()
         return result
     finally:
+        # After an error there may be some, as when a process ends.
+        for task in (left := asyncio.all_tasks(loop)):
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
         loop.close()
 
 

@@ -18,6 +18,7 @@ from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.triggers.run_poller import (
     CredentialsRejectedError,
     DeadlinePassedError,
+    Rates,
     RequestRate,
     RunPoller,
 )
@@ -50,7 +51,7 @@ class Pollers:
 
     def __init__(self, datazone: SimulatedDataZone) -> None:
         self.datazone = datazone
-        self.rate = RequestRate(RATE)
+        self.rates = Rates(RequestRate(RATE), RequestRate(RATE), RequestRate(RATE))
         self.current: RunPoller | None = None
         self.sources: list[Source] = []
 
@@ -62,7 +63,7 @@ class Pollers:
                 if self.current is poller:
                     self.current = None
 
-            poller = self.current = RunPoller(self.sources[-1], self.rate, forget)
+            poller = self.current = RunPoller(self.sources[-1], self.rates, forget)
         return self.current
 
 
