@@ -333,6 +333,8 @@ class RunPoller:
         #: The runs of waits that were cut short by the poller's end, of those that DataZone had told of.
         self.had_answered_about: set[str] = set()
         self.source = source
+        # Held, so that the next poller of the same account finds them.
+        self._rates = rates
         self._polls = Lane(rates.requests, THREADS)
         self._starts = Lane(rates.starts, START_THREADS)
         self._cancels = Lane(rates.cancels, CANCEL_THREADS)

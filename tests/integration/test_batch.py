@@ -1248,3 +1248,127 @@ def test_progress_is_told_in_the_task_s_log(
     lines = [line for line in logged if " done · " in line]
     assert lines[-1].startswith("6/6 done · 6 succeeded · 0 failed · 0 active · ")
     assert not [line for line in logged if "is IN_PROGRESS" in line], "thousands of runs would drown it"
+
+
+# ------------------------------------------------------------ killed and interrupted
+
+
+def test_trigger_that_is_killed_before_it_has_begun_cancels_the_runs_that_its_rows_name(assets: Assets):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    rows = assets.rows()
+    for row in rows[:4]:
+        row.run_identifier = assets.catalog.server.client().start_metadata_generation_run(
+            domainIdentifier=assets.catalog.domain_identifier,
+            owningProjectIdentifier=row.owning_project_identifier,
+            target={"type": "ASSET", "identifier": row.asset_identifier},
+            types=TYPES,
+        )["id"]
+    trigger = assets.trigger(rows=pack(rows), cancel_on_kill=True)
+    asyncio.run(trigger.on_kill())
+    assert assets.statuses() == [["CANCELED"]] * 4 + [[]] * 2
+    event = event_of(trigger)
+    assert event["status"] == "checkpoint", "nothing is started by a trigger that was killed"
+    assert assets.statuses() == [["CANCELED"]] * 4 + [[]] * 2
+
+
+def test_worker_that_is_killed_before_its_batch_begins_cancels_the_runs_that_it_remembers(
+    assets: Assets, monkeypatch: pytest.MonkeyPatch
+):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    store = Store()
+    stored = assets.rows()
+    for row in stored:
+        row.run_identifier = server.client().start_metadata_generation_run(
+            domainIdentifier=assets.catalog.domain_identifier,
+            owningProjectIdentifier=row.owning_project_identifier,
+            target={"type": "ASSET", "identifier": row.asset_identifier},
+            types=TYPES,
+        )["id"]
+    remember(assets, make_context(store)).note(stored)
+    task = assets.operator()
+
+    work = task._work
+    monkeypatch.setattr(task, "_work", lambda *arguments: (task.on_kill(), work(*arguments))[1])
+    with pytest.raises(TaskKilledError):
+        task.execute(make_context(store, try_number=2))
+    assert assets.statuses() == [["CANCELED"]] * 6
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_worker_does_not_hand_its_batch_to_a_triggerer(assets: Assets, when: str):
+    task = assets.operator(deferrable=True)
+    if when == "before":
+        task.on_kill()
+        with pytest.raises(TaskKilledError):
+            task.execute(make_context())
+    else:
+        with pytest.raises(TaskDeferred) as deferred:
+            task.execute(make_context())
+        deferred.value.trigger.checkpoint_interval = 0.0
+        event = event_of(deferred.value.trigger)
+        task.on_kill()
+        with pytest.raises(TaskKilledError):
+            task.resume_execution("execute_complete", {"event": event}, make_context())
+
+
+def test_time_out_of_a_connection_lookup_is_not_the_batch_s_own(
+    assets: Assets, monkeypatch: pytest.MonkeyPatch
+):
+    def lookup(self: Any, conn_id: str) -> Any:
+        raise TimeoutError("the secrets backend did not answer")
+
+    monkeypatch.setattr("airflow_provider_datazone.hooks.datazone.DataZoneHook.get_connection", lookup)
+    task = assets.operator(execution_timeout=timedelta(hours=1))
+    with pytest.raises(TimeoutError, match="the secrets backend did not answer") as raised:
+        task.execute(make_context())
+    assert not isinstance(raised.value, AirflowTaskTimeout)
+
+
+def test_domain_that_the_connection_names_by_now_is_not_mixed_into_a_deferred_batch(
+    assets: Assets, monkeypatch: pytest.MonkeyPatch
+):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+
+    def connect(domain: str) -> None:
+        connection = json.loads(server.connection)
+        connection["extra"]["domain_identifier"] = domain
+        monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
+
+    connect(assets.catalog.domain_identifier)
+    context = make_context(Store())
+    with pytest.raises(TaskDeferred) as deferred:
+        assets.operator(deferrable=True, domain_identifier=None).execute(context)
+    deferred.value.trigger.checkpoint_interval = 1.0
+    event = event_of(deferred.value.trigger)
+    assert event["status"] == "checkpoint"
+    connect("dzd_another")
+    with pytest.raises(TaskDeferred) as again:
+        assets.operator(deferrable=True, domain_identifier=None).resume_execution(
+            "execute_complete", {"event": event}, context
+        )
+    before, after = deferred.value.trigger, again.value.trigger
+    assert after.domain_identifier == assets.catalog.domain_identifier
+    assert (after.identity, after.types) == (before.identity, before.types)
+    # An event that version 0.1 has stored names neither.
+    old = {key: value for key, value in event.items() if key not in ("domain_identifier", "types")}
+    with pytest.raises(TaskDeferred) as from_old:
+        assets.operator(deferrable=True).resume_execution("execute_complete", {"event": old}, context)
+    assert from_old.value.trigger.domain_identifier == assets.catalog.domain_identifier
+
+
+def test_batch_whose_work_ended_early_is_not_reported_as_ended(assets: Assets):
+    """One Start is rejected and another hangs, and then its time is up: the rows tell what is left."""
+    server = assets.catalog.server
+    server.fail(
+        "StartMetadataGenerationRun",
+        "UnrecognizedClientException",
+        asset_identifier=assets.identifiers[0],
+    )
+    server.fail("StartMetadataGenerationRun", "hang", seconds=1.5, asset_identifier=assets.identifiers[1])
+    event = event_of(assets.trigger(checkpoint_interval=0.5, max_concurrent_runs=2))
+    rows = unpack(event["rows"])
+    assert any(not row.is_done for row in rows)
+    assert event["status"] == "checkpoint"

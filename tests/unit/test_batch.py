@@ -295,6 +295,7 @@ class Airflow:
 
     def __init__(self, datazone: BatchDataZone) -> None:
         self.datazone = datazone
+        self.domains = {"dzd_1"}
         self.look_ups = 0
         self.sources: list[BatchSource] = []
 
@@ -308,7 +309,7 @@ class Airflow:
         return run_poller._Connection(SimpleNamespace(), f"credentials{self.look_ups}", ("the account",))  # type: ignore[arg-type]
 
     def source(self, hook: Any, domain_identifier: str) -> BatchSource:
-        assert domain_identifier == "dzd_1"
+        assert domain_identifier in self.domains
         self.sources.append(BatchSource(self.datazone, f"credentials{self.look_ups}"))
         return self.sources[-1]
 
@@ -335,9 +336,9 @@ def make(rows: list[AssetRow], **changes: Any) -> Batch:
     return Batch(rows, **arguments | changes)
 
 
-def on(datazone: BatchDataZone, main: Callable[[Airflow], Any]) -> Any:
+def on(datazone: BatchDataZone, main: Callable[[Any], Any], kind: type[Airflow] = Airflow) -> Any:
     """Run in simulated time, on a DataZone; every poller has let go of it in the end."""
-    airflow = Airflow(datazone)
+    airflow = kind(datazone)
 
     async def run() -> Any:
         result = await main(airflow)
