@@ -77,8 +77,8 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "max_requests_per_second": {
                         "description": (
-                            "Requests a second at most in a triggerer, for all who share a connection.\n"
-                            "They slow down by themselves while DataZone throttles.\n"
+                            "Get and List requests a second at most in a triggerer, for all waits in an AWS\n"
+                            "account and Region. They slow down by themselves while DataZone throttles.\n"
                         ),
                         "version_added": "0.1.0",
                         "type": "float",
@@ -87,8 +87,8 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "max_starts_per_second": {
                         "description": (
-                            "Metadata generation runs that batches start a second at most, for all who\n"
-                            "share a connection. DataZone's own limit is 10 for the account and Region.\n"
+                            "Metadata generation runs that batches start a second at most, for all batches\n"
+                            "of a process in an AWS account and Region. DataZone's own limit is 10.\n"
                         ),
                         "version_added": "0.1.0",
                         "type": "float",
