@@ -56,7 +56,16 @@ class TaskInstance(SimpleNamespace):
         pass
 
 
-def _execute(operator: str, arguments: dict[str, Any], log: str, raises: bool, try_number: int) -> None:
+def _execute(
+    operator: str,
+    arguments: dict[str, Any],
+    log: str,
+    raises: bool,
+    try_number: int,
+    environment: dict[str, str],
+) -> None:
+    # That of the test, not of whichever had the first process.
+    os.environ.update(environment)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -104,7 +113,8 @@ class KilledTask:
         #: When SIGTERM was sent, and when the process was gone; :func:`time.monotonic`.
         self.killed_at = self.gone_at = 0.0
         self._process: ForkServerProcess = _processes.Process(
-            target=_execute, args=(operator, arguments, str(log), sigterm.raises, try_number)
+            target=_execute,
+            args=(operator, arguments, str(log), sigterm.raises, try_number, dict(os.environ)),
         )
         self._process.start()
 

@@ -208,13 +208,18 @@ def test_batch_that_is_killed_in_a_retry_cancels_the_runs_that_it_resumed(scene:
     first = scene.batch(sigterm, 20)
     scene.wait_for_starts(20, first)
     first.close()  # as a lost worker
-    lists = len(scene.received(LIST))
     assets = [r.parameters["target"]["identifier"] for r in scene.server.requests if r.operation == START]
     task = scene.task(
         "DataZoneBatchMetadataGenerationOperator", sigterm, asset_identifiers=assets, try_number=2
     )
-    # One for each asset, and some for the wait.
-    wait_until(lambda: len(scene.received(LIST)) >= lists + len(assets) + 4, task)
+
+    def looked_for() -> set[str]:
+        """Return the assets whose runs the task has asked for."""
+        asked = [r.parameters for r in scene.server.requests if r.operation == LIST]
+        return {parameters["targetIdentifier"] for parameters in asked if "targetIdentifier" in parameters}
+
+    wait_until(lambda: looked_for() == set(assets), task)
+    time.sleep(ANSWER)
     task.kill()
     check_that_nothing_is_left(scene, task)
     assert scene.statuses()["CANCELED"] == 20
