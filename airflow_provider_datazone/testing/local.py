@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import socket
 import sys
@@ -34,6 +35,7 @@ from .scenario import (
     ACTIVE_STATUSES,
     ASSET_MEMBERS,
     TERMINAL_STATUSES,
+    Bucket,
     Fault,
     Request,
     RunOutcome,
@@ -321,6 +323,9 @@ class DataZoneControls:
     ) -> None:
         """Make an operation fail. Several failures of one operation come in the order they were asked for.
 
+        ``hang`` with ``seconds`` makes an operation slow: it is carried out and answered after that time, or
+        with ``after=True`` carried out at once and answered after that time.
+
         .. seealso::
             `Common errors <https://docs.aws.amazon.com/datazone/latest/APIReference/CommonErrors.html>`__
 
@@ -352,8 +357,34 @@ class DataZoneControls:
             Fault(operation, error, times, message, seconds, after, asset_identifier, access_key_id)
         )
 
+    def limit(self, operation: str, per_second: float, burst: int | None = None) -> None:
+        """Limit the rate of an operation, as the service does for an account and Region.
+
+        Requests over the rate are answered ``ThrottlingException`` and not carried out; :attr:`requests` has
+        them too. The limit is a token bucket in real time, one for all accounts and Regions. Another call
+        replaces it, :meth:`recover` and :meth:`reset` lift it.
+
+        :param operation: the operation, in AWS's name (``StartMetadataGenerationRun``)
+        :param per_second: requests per second; AWS publishes 10 for ``StartMetadataGenerationRun`` and 20 for
+            ``CancelMetadataGenerationRun``, ``AcceptPredictions`` and ``RejectPredictions``
+        :param burst: how many requests may come at once after a pause. Default: those of one second
+        :raises ValueError: for an unknown operation, or numbers that make no sense
+        """
+        _check("operation", [operation], get_service_model("datazone").operation_names)
+        if not 0 < per_second < math.inf:
+            raise ValueError(f"per_second must be a number above 0, got {per_second!r}")
+        if burst is None:
+            burst = math.ceil(per_second)
+        elif burst < 1:
+            raise ValueError(f"burst must be at least 1, got {burst!r}")
+        _ensure_reset_reaches_scenario()
+        scenario.set_limit(operation, Bucket(per_second, burst))
+
     def recover(self) -> None:
-        """Let no more requests fail, whatever was asked for; one that hangs already goes on hanging."""
+        """Let no more requests fail, whatever was asked for; one that hangs already goes on hanging.
+
+        Limits are lifted, too.
+        """
         _ensure_reset_reaches_scenario()
         scenario.drop_faults()
 
@@ -375,7 +406,10 @@ class DataZoneControls:
 
     @property
     def requests(self) -> list[Request]:
-        """What was asked of DataZone so far: ``(operation, parameters)``, without any ``editedValue``."""
+        """What was asked of DataZone so far: ``(operation, parameters)``, without any ``editedValue``.
+
+        Each has ``received_at``, too: when it was received, in seconds of :func:`time.monotonic`.
+        """
         return scenario.requests
 
     @property
@@ -384,7 +418,10 @@ class DataZoneControls:
         return Counter(request.operation for request in scenario.requests)
 
     def reset(self) -> None:
-        """Empty DataZone, and every other service of this moto; forget outcomes, failures and requests."""
+        """Empty DataZone, and every other service of this moto.
+
+        Outcomes, failures, limits and requests are forgotten.
+        """
         _ensure_reset_reaches_scenario()
         with models.lock:
             BackendDict.reset()

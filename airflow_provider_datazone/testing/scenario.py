@@ -7,10 +7,14 @@ comes from. It goes when moto resets its backends.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+#: The clock of requests and of their limits; tests may put in their own.
+clock: Callable[[], float] = time.monotonic
 
 ACTIVE_STATUSES = ("SUBMITTED", "IN_PROGRESS")
 TERMINAL_STATUSES = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELED")
@@ -55,11 +59,50 @@ class RunOutcome:
         return "PARTIALLY_SUCCEEDED" if found & {"SUCCEEDED", "PARTIALLY_SUCCEEDED"} else "FAILED"
 
 
-class Request(NamedTuple):
-    """A request that DataZone has received."""
+class _Request(NamedTuple):
+    operation: str
+    parameters: dict[str, Any]
+
+
+class Request(_Request):
+    """A request that DataZone has received: the pair of its operation and its parameters.
+
+    :ivar received_at: when it was received, in seconds of :func:`time.monotonic`. No part of the pair
+    """
 
     operation: str
     parameters: dict[str, Any]
+    received_at: float = 0.0
+
+    def __new__(cls, operation: str, parameters: dict[str, Any], received_at: float = 0.0) -> Request:
+        """Make a pair that knows when it was received."""
+        request = super().__new__(cls, operation, parameters)
+        request.received_at = received_at
+        return request
+
+
+class Bucket:
+    """A token bucket: it fills at a rate, and each request takes a token out.
+
+    :param per_second: the tokens that come in a second
+    :param burst: the tokens that it holds, as it does in the beginning
+    """
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._tokens: float = burst
+        self._filled_at = clock()
+
+    def take(self, now: float) -> bool:
+        """Take a token out, if there is one."""
+        filled = self._tokens + (now - self._filled_at) * self._per_second
+        self._tokens = min(filled, self._burst)
+        self._filled_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
 
 
 @dataclass
@@ -84,6 +127,10 @@ class Fault:
         return self.asset_identifier is None or self.asset_identifier == _named_asset(request)
 
 
+#: How a request over its operation's limit fails.
+THROTTLED = Fault("*", "ThrottlingException", None, None, None, after=False)
+
+
 class Scenario:
     """Thread-safe, as requests come from many threads."""
 
@@ -97,6 +144,7 @@ class Scenario:
             self._next_outcomes: dict[str | None, deque[RunOutcome]] = {}
             self._lasting_outcomes: dict[str | None, RunOutcome] = {}
             self._faults: list[Fault] = []
+            self._limits: dict[str, Bucket] = {}
             self._requests: list[Request] = []
             self._secrets: dict[str, str] = {}
 
@@ -124,17 +172,27 @@ class Scenario:
             self._faults.append(fault)
 
     def drop_faults(self) -> None:
-        """Let no more requests fail."""
+        """Let no more requests fail, and lift the limits."""
         with self._lock:
             self._faults.clear()
+            self._limits.clear()
+
+    def set_limit(self, operation: str, bucket: Bucket) -> None:
+        """Throttle an operation's requests beyond what a bucket holds."""
+        with self._lock:
+            self._limits[operation] = bucket
 
     def receive(
         self, operation: str, parameters: dict[str, Any], access_key_id: str | None = None
     ) -> Fault | None:
         """Take note of a request, and say how it is to fail, if it is."""
-        request = Request(operation, _without_edited_values(parameters))
+        copied = _without_edited_values(parameters)
         with self._lock:
+            request = Request(operation, copied, clock())
             self._requests.append(request)
+            bucket = self._limits.get(operation)
+            if bucket is not None and not bucket.take(request.received_at):
+                return THROTTLED
             for fault in self._faults:
                 if fault.hits(request, access_key_id):
                     if fault.times is not None:

@@ -38,6 +38,7 @@ from airflow_provider_datazone.testing import (
     local,
     mock_datazone,
     models,
+    scenario,
 )
 
 NAMES, DESCRIPTIONS = "BUSINESS_NAMES", "BUSINESS_DESCRIPTIONS"
@@ -72,6 +73,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Time passes when the test says so."""
     now = 0.0
     monkeypatch.setattr(models, "clock", lambda: now)
+    monkeypatch.setattr(scenario, "clock", lambda: now)
 
     def advance(seconds: float) -> None:
         nonlocal now
@@ -744,9 +746,27 @@ class TestFailures:
         }
         assert datazone.requests[-1] == Request("AcceptPredictions", expected)
 
+    def test_requests_know_when_they_were_received_and_stay_pairs(
+        self, datazone: DataZoneControls, clock: Callable[[float], None]
+    ) -> None:
+        client = datazone.client()
+        client.list_domains()
+        clock(2.5)
+        client.list_domains()
+        first, second = datazone.requests
+        assert (first.received_at, second.received_at) == (0.0, 2.5)
+        assert first == second == Request("ListDomains", {})
+        operation, parameters = second
+        assert (operation, parameters) == ("ListDomains", {})
+
     @pytest.mark.parametrize(
         ("call", "said"),
         [
+            (lambda d: d.limit("GetMetadataRun", 1), "Unknown operation 'GetMetadataRun'"),
+            (lambda d: d.limit("*", 1), r"Unknown operation '\*'"),
+            (lambda d: d.limit("GetDomain", 0), "per_second must be a number above 0, got 0"),
+            (lambda d: d.limit("GetDomain", float("nan")), "per_second must be a number above 0, got nan"),
+            (lambda d: d.limit("GetDomain", 1, burst=0), "burst must be at least 1, got 0"),
             (lambda d: d.fail("GetMetadataRun", "drop"), "Unknown operation 'GetMetadataRun'"),
             (lambda d: d.fail("GetDomain", "Throttling"), "Unknown error 'Throttling'"),
             (lambda d: d.fail("GetDomain", "drop", times=0), "times is at least 1"),
@@ -766,6 +786,93 @@ class TestFailures:
     ) -> None:
         with mock_datazone() as datazone, pytest.raises(ValueError, match=said):
             call(datazone)
+
+
+class TestLimits:
+    @staticmethod
+    def answers(client: Any, number: int) -> list[int]:
+        """Return the HTTP status of each answer."""
+
+        def status() -> int:
+            try:
+                client.list_domains()
+            except client.exceptions.ThrottlingException as error:
+                return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+            return 200
+
+        return [status() for _ in range(number)]
+
+    def test_requests_over_the_rate_are_throttled_until_the_bucket_fills_again(
+        self, datazone: DataZoneControls, clock: Callable[[float], None]
+    ) -> None:
+        datazone.limit("ListDomains", 2, burst=3)
+        client = impatient(datazone)
+        assert self.answers(client, 5) == [200, 200, 200, 429, 429]
+        clock(0.5)
+        assert self.answers(client, 2) == [200, 429]
+        # Never more than the bucket holds.
+        clock(3600)
+        assert self.answers(client, 4) == [200, 200, 200, 429]
+
+    @pytest.mark.parametrize(("per_second", "burst"), [(2, 2), (2.5, 3), (0.1, 1)])
+    def test_a_bucket_holds_the_requests_of_a_second_by_default(
+        self, server: DataZoneServer, clock: Callable[[float], None], per_second: float, burst: int
+    ) -> None:
+        server.limit("ListDomains", per_second)
+        assert self.answers(impatient(server), burst + 1) == [200] * burst + [429]
+
+    def test_a_throttled_request_is_counted_and_not_carried_out(
+        self, datazone: DataZoneControls, clock: Callable[[float], None]
+    ) -> None:
+        runs = Runs(datazone)
+        runs.client = impatient(datazone)
+        datazone.limit("StartMetadataGenerationRun", 1)
+        run = runs.start()
+        with pytest.raises(ClientError, match="Rate exceeded"):
+            runs.start()
+        assert [item["id"] for item in runs.list()] == [run]
+        assert datazone.request_counts["StartMetadataGenerationRun"] == 2
+
+    def test_a_throttled_request_uses_up_no_failure(
+        self, server: DataZoneServer, clock: Callable[[float], None]
+    ) -> None:
+        server.limit("ListDomains", 1)
+        client = impatient(server)
+        assert self.answers(client, 1) == [200]
+        server.fail("ListDomains", "AccessDeniedException")
+        assert self.answers(client, 1) == [429]
+        clock(1)
+        with pytest.raises(ClientError, match="AccessDeniedException"):
+            client.list_domains()
+
+    def test_an_operation_has_its_own_limit_whoever_asks_for_it(
+        self, server: DataZoneServer, clock: Callable[[float], None]
+    ) -> None:
+        server.limit("ListDomains", 1)
+        domain, *_ = server.create_asset()
+        server.limit("GetDomain", 1)
+        client = impatient(server)
+        assert self.answers(client, 2) == [200, 429]
+        assert client.get_domain(identifier=domain)["id"] == domain
+        elsewhere = server.client("eu-west-1", Config(retries={"total_max_attempts": 1}))
+        assert self.answers(elsewhere, 1) == [429]
+
+    def test_the_last_limit_of_an_operation_holds(
+        self, server: DataZoneServer, clock: Callable[[float], None]
+    ) -> None:
+        server.limit("ListDomains", 1)
+        server.limit("ListDomains", 4)
+        assert self.answers(impatient(server), 5) == [200, 200, 200, 200, 429]
+
+    @pytest.mark.parametrize("lift", [DataZoneControls.recover, DataZoneControls.reset])
+    def test_a_recovery_and_a_reset_lift_all_limits(
+        self, datazone: DataZoneControls, lift: Callable[[DataZoneControls], None]
+    ) -> None:
+        datazone.limit("ListDomains", 0.001)
+        client = impatient(datazone)
+        assert self.answers(client, 2) == [200, 429]
+        lift(datazone)
+        assert self.answers(client, 2) == [200, 200]
 
 
 class TestServer:

@@ -58,3 +58,13 @@ def test_trouble_that_passes_is_waited_out(datazone, asset):
     tokens = [sent["clientToken"] for name, sent in datazone.requests if name.startswith("Start")]
     assert len(tokens) == 2
     assert tokens[0] == tokens[1]
+
+
+def test_start_may_be_slow_and_is_within_the_rate(datazone, asset):
+    datazone.set_run_outcome(polls=0)
+    datazone.fail("StartMetadataGenerationRun", "hang", seconds=0.5, times=None)
+    datazone.limit("StartMetadataGenerationRun", per_second=10, burst=1)
+    dag_run = dag.test(run_conf={"asset": asset})
+    assert states(dag_run) == {"start_run": "success", "show": "success"}
+    # One that was refused for its rate would have been sent again.
+    assert datazone.request_counts["StartMetadataGenerationRun"] == 1
