@@ -23,6 +23,8 @@ CANCELS_PER_SECOND = 20.0
 _THREADS = 24
 # Seconds until a Cancel that failed for a reason that passes is sent again.
 _PAUSE = 1.0
+# Seconds that DataZone may take for an answer.
+_ANSWER = 1.0
 # Seconds that are left to the task when no more is canceled.
 _RESERVE = 0.5
 # How many runs a log line names.
@@ -104,10 +106,10 @@ def cancel_runs(
 def _announce(runs: list[str], seconds: float, log: logging.Logger) -> None:
     """Log what is about to be done, while there is time to: Airflow ends the process without a word."""
     log.info("Canceling %s runs, at most %.0f a second.", f"{len(runs):,}", CANCELS_PER_SECOND)
-    late = runs[int(CANCELS_PER_SECOND * seconds) :]
+    late = runs[int(CANCELS_PER_SECOND * (seconds - _ANSWER)) :]
     if late:
         log.warning(
-            "Airflow ends this process in %.0f seconds, so %s runs may go on; a retry resumes them: %s",
+            "Airflow ends this process in %.0f seconds, so about %s runs may go on; a retry resumes them: %s",
             seconds,
             f"{len(late):,}",
             _list(late),
