@@ -493,8 +493,8 @@ class Batch:
             if not task.cancelled() and (error := task.exception()):
                 errors.append(error)
 
-        # Those that are under way first: they have their slots already. And last those that were answered as if
-        # by wrong credentials: the others show whether that is so.
+        # Those that are under way first: they have their slots already. And last those that were answered as
+        # if by wrong credentials: the others show whether that is so.
         queue = sorted(
             (row for row in self.rows if not row.is_done),
             key=lambda row: (row.run_identifier is None, row.asset_identifier in self._rejected),
