@@ -6,11 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred, conf
 
 from airflow_provider_datazone.batch import (
     XCOM_RESULTS,
@@ -36,12 +37,21 @@ from airflow_provider_datazone.exceptions import WaitFailedError
 from airflow_provider_datazone.hooks.datazone import (
     DataZoneHook,
     check_seconds,
+    is_conflict,
+    is_not_found,
     is_transient,
     list_of_types,
 )
+from airflow_provider_datazone.kill_guard import KillGuard
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.metadata_generation import one_line
-from airflow_provider_datazone.submission import RunRequest, Submission, client_token, note_success
+from airflow_provider_datazone.submission import (
+    RunRequest,
+    Submission,
+    client_token,
+    note_success,
+    was_canceled_with_previous_try,
+)
 from airflow_provider_datazone.task_outcome import XCOM_RUN, no_pointless_retry, push_run, require_success
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 from airflow_provider_datazone.triggers.run_poller import HookParameters
@@ -68,7 +78,7 @@ class _DataZoneOperator(AwsBaseOperator[DataZoneHook]):
         # In threads: this is a signal handler, and what it interrupted may hold a lock of the client.
         deadline = time.monotonic() + _SECONDS_TO_CANCEL
         threads = [
-            threading.Thread(target=self._cancel_run, args=(run_identifier,), daemon=True)
+            threading.Thread(target=self._cancel_run, args=(run_identifier, deadline), daemon=True)
             for run_identifier in run_identifiers
         ]
         for thread in threads:
@@ -79,15 +89,36 @@ class _DataZoneOperator(AwsBaseOperator[DataZoneHook]):
         if left:
             self.log.warning("Not canceled in time, and may go on: %s", ", ".join(left))
 
-    def _cancel_run(self, run_identifier: str) -> None:
-        try:
-            self.hook.cancel_metadata_generation_run_unless_ended(
-                run_identifier, domain_identifier=self.domain_identifier
-            )
-        except Exception as error:
-            self.log.warning(
-                "Metadata generation run %s was not canceled; it may go on: %s", run_identifier, error
-            )
+    def _cancel_run(self, run_identifier: str, deadline: float) -> None:
+        pause = 0.25
+        while True:
+            try:
+                self.hook.cancel_metadata_generation_run_unless_ended(
+                    run_identifier, domain_identifier=self.domain_identifier
+                )
+                return
+            except Exception as error:
+                # DataZone may not know yet a run that was just started.
+                may_pass = is_not_found(error) or is_conflict(error) or is_transient(error)
+                if not may_pass or time.monotonic() + pause > deadline:
+                    self.log.warning(
+                        "Metadata generation run %s was not canceled; it may go on: %s", run_identifier, error
+                    )
+                    return
+            time.sleep(pause)
+            pause = min(2 * pause, 2)
+
+
+class _Adoption(NamedTuple):
+    """
+    How a try came by a run that it has not started itself.
+
+    :param at: Unix time in seconds; ``None`` where an earlier version has not recorded it.
+    :param seen_active: Whether the run was read as active since then.
+    """
+
+    at: float | None
+    seen_active: bool = False
 
 
 class DataZoneGetMetadataGenerationRunOperator(_DataZoneOperator):
@@ -231,15 +262,50 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         self.allow_partial_success = allow_partial_success
         self.cancel_on_kill = cancel_on_kill
         self.deferrable = deferrable
-        # What `on_kill` cancels.
-        self._run: MetadataGenerationRun | None = None
+        # `on_kill` sets and reads these, in a signal handler: they stay plain attributes.
+        self._killed = False
+        self._may_cancel = True
+        self._run_identifier: str | None = None
+        self._canceled_run: str | None = None
+        self._guard: KillGuard | None = None
 
     def execute(self, context: Context) -> str:
-        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
-        with no_pointless_retry():
-            return self._submit_and_wait(context)
+        with self._guarded() as guard, no_pointless_retry():
+            DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
+            return self._submit_and_wait(context, guard, time.time())
 
-    def _submit_and_wait(self, context: Context) -> str:
+    @contextmanager
+    def _guarded(self) -> Iterator[KillGuard]:
+        """Let a kill or a time-out end the work, and leave no run behind after a kill."""
+        if self._guard is not None:
+            # Airflow resumes a retry instead of executing it, and this provider executes it.
+            yield self._guard
+            return
+        guard = self._guard = KillGuard(lambda: self._killed)
+        try:
+            guard.check()
+            yield guard
+        except AirflowTaskTimeout:
+            # Airflow calls `on_kill` next. But nobody has said that the run is to stop.
+            self._may_cancel = False
+            raise
+        except TaskDeferred:
+            # From here on it is the trigger that cancels, if the task was not killed before.
+            self._may_cancel = False
+            if self._killed:
+                self._may_cancel = True
+                self._cancel_started_run()
+                guard.check()
+            raise
+        except BaseException:
+            if self._killed:
+                self._cancel_started_run()
+            raise
+        finally:
+            guard.stop()
+            self._guard = None
+
+    def _submit_and_wait(self, context: Context, guard: KillGuard, try_began_at: float) -> str:
         started_at = time.time()
         # Before anything is started that nobody could wait for.
         check_seconds("poll_interval", self.poll_interval)
@@ -259,42 +325,43 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
             token=self.client_token,
             allow_partial_success=self.allow_partial_success,
             log=self.log,
+            guard=guard,
+            on_run=self._set_run,
+            try_began_at=try_began_at,
         )
-        try:
-            run, adopted = submission.submit()
-            if self.wait_for_completion:
-                self._run = run
-            push_run(context, run, type_stats=False)
-            if not self.wait_for_completion:
-                note_success(context)
-                return run.id
-            run = self._first_look(run)
-            if not run.is_terminal and self.deferrable:
-                timeout = self.execution_timeout
-                # From here on it is the trigger that cancels.
-                self._run = None
-                defer_until_run_ends(
-                    self,
-                    context,
-                    started_at=started_at,
-                    # Airflow 3 itself does not apply it while a task is deferred (apache/airflow#69678).
-                    timeout=None if timeout is None else timeout.total_seconds(),
-                    kwargs={"adopted": adopted},
-                    run_identifier=run.id,
-                    domain_identifier=run.domain_id,
-                    poll_interval=self.poll_interval,
-                    cancel_on_kill=self.cancel_on_kill,
-                )
-            if not run.is_terminal:
-                time.sleep(self.poll_interval)
-                run = self.hook.wait_for_metadata_generation_run(
-                    run.id, domain_identifier=run.domain_id, poll_interval=self.poll_interval
-                )
-        except AirflowTaskTimeout:
-            # Airflow calls `on_kill` next. But nobody has said that the run is to stop.
-            self._run = None
-            raise
-        return self._conclude(context, run, adopted)
+        run, was_adopted = submission.submit()
+        adoption = _Adoption(time.time()) if was_adopted else None
+        push_run(context, run, type_stats=False)
+        if not self.wait_for_completion:
+            guard.check()
+            note_success(context)
+            return run.id
+        run = self._first_look(run)
+        guard.check()
+        if not run.is_terminal and self.deferrable:
+            timeout = self.execution_timeout
+            defer_until_run_ends(
+                self,
+                context,
+                started_at=started_at,
+                # Airflow 3 itself does not apply it while a task is deferred (apache/airflow#69678).
+                timeout=None if timeout is None else timeout.total_seconds(),
+                # Earlier versions know whether it was adopted, and a time is true.
+                kwargs={"adopted": False if adoption is None else adoption.at},
+                run_identifier=run.id,
+                domain_identifier=run.domain_id,
+                poll_interval=self.poll_interval,
+                cancel_on_kill=self.cancel_on_kill,
+            )
+        while not run.is_terminal:
+            if adoption is not None:
+                adoption = adoption._replace(seen_active=True)
+            guard.sleep(self.poll_interval, time.sleep)
+            run = self.hook.poll_metadata_generation_run(run.id, domain_identifier=run.domain_id) or run
+        return self._conclude(context, run, adoption, guard, try_began_at)
+
+    def _set_run(self, run_identifier: str | None) -> None:
+        self._run_identifier = run_identifier
 
     def _first_look(self, run: MetadataGenerationRun) -> MetadataGenerationRun:
         """Read a run, which Get may not know yet: a trigger would take that for an answer."""
@@ -306,13 +373,34 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
             self.log.warning("Could not read the run just now, will try again: %s", error)
         return run
 
-    def _conclude(self, context: Context, run: MetadataGenerationRun, adopted: bool) -> str:
-        self._run = None
+    def _conclude(
+        self,
+        context: Context,
+        run: MetadataGenerationRun,
+        adoption: _Adoption | None,
+        guard: KillGuard,
+        try_began_at: float,
+    ) -> str:
+        # It has ended.
+        self._run_identifier = None
         push_run(context, run)
-        if adopted and run.status == "CANCELED":
-            # The try before this one was killed, and its run was still seen before the cancelling had effect.
-            self.log.info("Metadata generation run %s was canceled. Submitting anew.", run.id)
-            return self._submit_and_wait(context)
+        # A retry takes the run if it has succeeded. If it was canceled, then by the kill.
+        guard.check()
+        if (
+            adoption is not None
+            and run.status == "CANCELED"
+            and was_canceled_with_previous_try(
+                adopted_at=adoption.at,
+                seen_active=adoption.seen_active,
+                now=time.time(),
+                poll_interval=self.poll_interval,
+            )
+        ):
+            self.log.info(
+                "Metadata generation run %s was canceled when the try before was killed. Submitting another.",
+                run.id,
+            )
+            return self._submit_and_wait(context, guard, try_began_at)
         require_success(
             run, allow_partial_success=self.allow_partial_success, log=self.log, retry_starts_anew=True
         )
@@ -320,7 +408,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         return run.id
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        with no_pointless_retry():
+        with self._guarded(), no_pointless_retry():
             return resume(
                 self,
                 context,
@@ -332,29 +420,55 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
             )
 
     def execute_complete(
-        self, context: Context, event: dict[str, Any] | None = None, adopted: bool = False
+        self, context: Context, event: dict[str, Any] | None = None, adopted: bool | float = False
     ) -> str:
-        """Judge the run that the trigger has waited for."""
-        try:
-            run = run_of_event(event, f"the run for asset {self.asset_identifier!r}")
-        except TimeoutError as error:
-            return self._look_once_more(context, str(error))
-        return self._conclude(context, run, adopted)
+        """
+        Judge the run that the trigger has waited for.
+
+        :param adopted: Unix time in seconds at which the run was adopted, ``False`` if it was not. An earlier
+            version says ``True``.
+        """
+        with self._guarded() as guard:
+            try:
+                run = run_of_event(event, f"the run for asset {self.asset_identifier!r}")
+            except TimeoutError as error:
+                return self._look_once_more(context, str(error))
+            adoption = None
+            if adopted is not False:
+                # The trigger has read it many times.
+                adoption = _Adoption(None if adopted is True else adopted, seen_active=True)
+            return self._conclude(context, run, adoption, guard, time.time())
 
     def _look_once_more(self, context: Context, message: str) -> str:
         """Look before timing out: the triggerer may have been away for a while."""
-        ti = context["ti"]
-        started = ti.xcom_pull(task_ids=ti.task_id, key=XCOM_RUN, map_indexes=ti.map_index)
-        if not isinstance(started, dict) or not started.keys() >= {"id", "domainId"}:
-            raise AirflowTaskTimeout(message)
-        run = self.hook.poll_metadata_generation_run(started["id"], domain_identifier=started["domainId"])
-        if run is None or not run.is_terminal:
-            raise AirflowTaskTimeout(message)
-        return self._conclude(context, run, adopted=False)
+        with self._guarded() as guard:
+            ti = context["ti"]
+            started = ti.xcom_pull(task_ids=ti.task_id, key=XCOM_RUN, map_indexes=ti.map_index)
+            if not isinstance(started, dict) or not started.keys() >= {"id", "domainId"}:
+                raise AirflowTaskTimeout(message)
+            self._run_identifier = started["id"]
+            guard.watch(self.hook)
+            run = self.hook.poll_metadata_generation_run(started["id"], domain_identifier=started["domainId"])
+            guard.check()
+            if run is None or not run.is_terminal:
+                raise AirflowTaskTimeout(message)
+            return self._conclude(context, run, None, guard, time.time())
 
     def on_kill(self) -> None:
-        if self._run is not None and self.cancel_on_kill:
-            self._cancel_runs([self._run.id])
+        # First of all: the interrupted code may continue, in this thread or another.
+        self._killed = True
+        self._cancel_started_run()
+
+    def _cancel_started_run(self) -> None:
+        """Cancel the run that the task has started or adopted, once, if a kill is to do that."""
+        if not (self.cancel_on_kill and self.wait_for_completion and self._may_cancel):
+            return
+        if self._guard is not None:
+            self._guard.wait_for_answer()
+        run_identifier = self._run_identifier
+        if run_identifier is not None and run_identifier != self._canceled_run:
+            self._canceled_run = run_identifier
+            self._cancel_runs([run_identifier])
 
 
 class DataZoneCancelMetadataGenerationRunOperator(_DataZoneOperator):
