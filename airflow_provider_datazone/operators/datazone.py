@@ -105,7 +105,7 @@ class _DataZoneOperator(AwsBaseOperator[DataZoneHook]):
                         "Metadata generation run %s was not canceled; it may go on: %s", run_identifier, error
                     )
                     return
-            time.sleep(pause)
+            threading.Event().wait(pause)
             pause = min(2 * pause, 2)
 
 
@@ -204,8 +204,9 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
     :param wait_for_completion: Whether to wait until the run has ended. Default ``True``.
     :param poll_interval: Seconds between two looks at the run. Default 30.
     :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success. Default ``True``.
-    :param cancel_on_kill: Whether to cancel the run when the task is killed while it waits: marked as failed
-        or succeeded, cleared, or its worker told to stop; deferred, from Airflow 3.3 on. Default ``True``.
+    :param cancel_on_kill: Whether to cancel the run when the task is killed while it starts the run or waits
+        for it: marked as failed or succeeded, cleared, or its worker told to stop; deferred, from Airflow 3.3
+        on. A killed task starts nothing any more in any case. Default ``True``.
     :param deferrable: Wait in the triggerer, on a poller that all waits with the same connection and domain
         share. Default: ``[operators] default_deferrable``.
     :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;

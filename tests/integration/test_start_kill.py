@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
+from airflow_provider_datazone.operators import datazone as operator_module
 from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
 from airflow_provider_datazone.version_compat import TaskKilled
 from tests.conftest import once
+from tests.dags.start_kill import dag
+from tests.integration.test_run_operators import mend_dag_test
 from tests.integration.test_start_input import TaskInstance, start, status_of
 from tests.integration.test_submission import Store, runs_of
 
@@ -83,9 +86,9 @@ def make_context(*, try_number: int = 1, store: Store | None = None) -> Any:
     return context if store is None else context | {"task_state_store": store}
 
 
-def has_received(catalog: Catalog, operation: str, times: int = 1) -> Callable[[], bool]:
+def has_received(catalog: Catalog, operation: str) -> Callable[[], bool]:
     before = catalog.server.request_counts[operation]
-    return lambda: catalog.server.request_counts[operation] >= before + times
+    return lambda: catalog.server.request_counts[operation] > before
 
 
 def settles(holds: Callable[[], bool]) -> bool:
@@ -94,6 +97,39 @@ def settles(holds: Callable[[], bool]) -> bool:
     while not holds() and time.monotonic() < end:
         time.sleep(0.02)
     return holds()
+
+
+def test_airflow_retries_a_killed_task(
+    catalog: Catalog, airflow_database: None, monkeypatch: pytest.MonkeyPatch
+):
+    """With Airflow's own signal handler, and what it makes of the error."""
+    mend_dag_test(monkeypatch)
+    catalog.server.set_run_outcome(in_progress_seconds=3600)
+    catalog.server.set_run_outcome(polls=0)
+    has_begun_to_wait = has_received(catalog, GET)
+    killed_at: list[float] = []
+
+    def kill() -> None:
+        killed_at.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        once(has_begun_to_wait, kill)
+        dag_run = dag.test(
+            run_conf={
+                "asset_identifier": catalog.asset_identifier,
+                "domain_identifier": catalog.domain_identifier,
+                "project_identifier": catalog.project_identifier,
+            }
+        )
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    (ti,) = dag_run.get_task_instances()
+    assert (str(ti.state), ti.try_number) == ("success", 2)
+    assert time.monotonic() - killed_at[0] < 60, "the wait did not go on"
+    first, second = runs_of(catalog)
+    assert [status_of(catalog, run) for run in (first, second)] == ["CANCELED", "SUCCEEDED"]
 
 
 def test_task_killed_before_it_executes_sends_nothing(catalog: Catalog):
@@ -168,8 +204,16 @@ def test_botocore_sends_no_start_again_after_the_kill(catalog: Catalog, worker: 
 
 @pytest.mark.parametrize("how", ["started", "found by List", "found in the state store", "started again"])
 def test_task_killed_in_its_wait_cancels_its_run_and_starts_no_other(
-    catalog: Catalog, worker: Worker, how: str
+    catalog: Catalog, worker: Worker, monkeypatch: pytest.MonkeyPatch, how: str
 ):
+    is_asleep = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        is_asleep.set()
+        time.sleep(seconds)
+
+    sleeping = SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=sleep)
+    monkeypatch.setattr(operator_module, "time", sleeping)
     catalog.server.set_run_outcome(in_progress_seconds=3600, times=None)
     store = None
     if how == "started":
@@ -189,7 +233,7 @@ def test_task_killed_in_its_wait_cancels_its_run_and_starts_no_other(
                 catalog.server.fail(LIST, "AccessDeniedException", times=None)
         context = make_context(try_number=2, store=store)
     operator = start(catalog, poll_interval=600)
-    worker.kill_once(has_received(catalog, GET, 1))
+    worker.kill_once(is_asleep.is_set)
     starts = catalog.server.request_counts[START]
     worker.fails(operator, lambda: operator.execute(context))
     catalog.server.recover()
