@@ -42,8 +42,11 @@ from airflow_provider_datazone.metadata_generation import (
 from airflow_provider_datazone.submission import (
     RunRequest,
     client_token,
+    is_replay,
+    success_record,
     token_of,
     was_canceled_with_previous_try,
+    was_cleared,
 )
 from airflow_provider_datazone.triggers.run_poller import (
     CredentialsRejectedError,
@@ -563,7 +566,9 @@ class Batch:
             return False
         if str(row.run_identifier) in self._replayed and row.submission < self._try_number:
             return True
-        return row.status == "CANCELED" and was_canceled_with_previous_try(
+        if row.status != "CANCELED" or row.adopted_at is None:
+            return False
+        return was_canceled_with_previous_try(
             adopted_at=row.adopted_at,
             seen_active=True,
             now=time.time(),
@@ -651,12 +656,13 @@ class Batch:
         if run is None:
             return
         self._progress.started += 1
-        if number < self._try_number and self._is_from_before(run):
+        if is_replay(
+            run,
+            try_began_at=self._try_began_at,
+            submission_number=number,
+            try_number=self._try_number,
+        ):
             self._replayed.add(run.id)
-
-    def _is_from_before(self, run: MetadataGenerationRun) -> bool:
-        """Whether the answer to Start is about a run that was there before this try."""
-        return run.created_at is None or run.created_at.timestamp() < self._try_began_at
 
     def _is_about_this_one(
         self, error: CredentialsRejectedError, asked: str | None, poller: RunPoller
@@ -838,22 +844,26 @@ class BatchMemory:
         self.types = types
         self.try_number: int = context["ti"].try_number
         self._store = task_state_store(context)
-        self._max_tries = context["ti"].max_tries
+        self._success = success_record(context)
         request = [domain_identifier, sorted(types)]
         stored: Any = self._store.get(_STATE_KEY) if self._store is not None else None
         record: dict[str, Any] = stored if _is_record(stored) else {}
-        if record.get("request") != request or record.get("succeeded") not in (None, self._max_tries):
+        is_again = was_cleared(record, context)
+        if record.get("request") != request or is_again:
             # It asks for something else by now; or it had succeeded, and was cleared to be done again.
-            was_cleared = "succeeded" in record
+            identity = client_token(context, request)
+            if is_again and identity == record["identity"]:
+                # A clear after `retries` was lowered leaves what tokens are made of as it is.
+                identity = client_token(context, request, self.try_number)
             record = {
                 "request": request,
-                "identity": client_token(context, request),
+                "identity": identity,
                 # Read by version 0.1 alone.
                 "began_at": time.time(),
                 "parts": 0,
                 "generation": 0,
             }
-            is_first = self.try_number == 1 or was_cleared
+            is_first = self.try_number == 1 or is_again
             record["noted_at"] = time.time() if is_first else 0.0
             if self._store is not None:
                 self._store.set(_STATE_KEY, record)
@@ -915,7 +925,7 @@ class BatchMemory:
 
     def note_success(self) -> None:
         """Take note that the task succeeds: if it runs again, it was cleared."""
-        self._record["succeeded"] = self._max_tries
+        self._record |= self._success
         if self._store is not None:
             self._store.set(_STATE_KEY, self._record)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_datazone.hooks.datazone import is_not_found, is_transient
+from airflow_provider_datazone.hooks.datazone import is_conflict, is_not_found, is_transient
 from airflow_provider_datazone.version_compat import SECONDS_UNTIL_SIGKILL
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def cancel_runs(
             under_way.discard(run)
             if error is None:
                 continue
-            if is_transient(error) or is_not_found(error):
+            if is_transient(error) or is_not_found(error) or is_conflict(error):
                 again.append((now + _PAUSE, run))
             else:
                 refused[run] = error

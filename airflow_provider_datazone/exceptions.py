@@ -48,10 +48,6 @@ class QuotaUsedUpError(AirflowFailException):
     """A batch stopped since the account's monthly quota is used up; a retry would meet the same."""
 
 
-class TaskKilledError(Exception):
-    """Airflow has told the task to stop, so it started nothing more; a retry resumes what goes on."""
-
-
 class RequestRefusedError(AirflowFailException):
     """DataZone refused a request of a task for a reason that a retry cannot change."""
 

@@ -36,6 +36,19 @@ except ImportError:
         # Airflow 2.11 has one class for both, told apart by its text; can go with 2.11.
         TaskDeferralTimeout = None
 
+if get_base_airflow_version_tuple() >= (3, 0):
+
+    class TaskKilled(BaseException):
+        """
+        Airflow told the task to stop; a retry continues with what it has left.
+
+        Not an ``Exception``, like Airflow's own: no handler of errors may take it for one. Not Airflow's own
+        ``AirflowTaskTerminated``, for which Airflow 3 does not retry a task.
+        """
+else:
+    # Airflow 2.11 raises it itself after `on_kill`, and retries the task; can go with 2.11.
+    from airflow.exceptions import AirflowTaskTerminated as TaskKilled  # type: ignore[no-redef] # noqa: F401
+
 
 def is_deferral_timeout(error: BaseException) -> bool:
     """Whether Airflow resumed a task because its time in the triggerer was up."""

@@ -45,6 +45,7 @@ _TRANSIENT_CODES = _THROTTLING_CODES | {"InternalServerException", "RequestTimeo
 _PERMANENT_CODES = frozenset(
     {"ValidationException", "ResourceNotFoundException", "AccessDeniedException", "UnauthorizedException"}
 )
+_ACCESS_DENIED_CODES = frozenset({"AccessDeniedException", "UnauthorizedException"})
 # What DataZone answers to the cancelling of a run that has ended; each is declared.
 _ENDED_CODES = frozenset({"ValidationException", "ConflictException"})
 # A signature that does not fit the secret, a key that is gone, a session that has ended.
@@ -105,6 +106,11 @@ def is_not_found(error: BaseException) -> bool:
 def is_conflict(error: BaseException) -> bool:
     """Whether DataZone refused a request because of what is going on there just now."""
     return isinstance(error, ClientError) and _code(error) == "ConflictException"
+
+
+def is_access_denied(error: BaseException) -> bool:
+    """Whether DataZone, or IAM, does not permit a request."""
+    return isinstance(error, ClientError) and _code(error) in _ACCESS_DENIED_CODES
 
 
 def is_rejected_credentials(error: BaseException) -> bool:

@@ -6,12 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, conf
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred, conf
 
 from airflow_provider_datazone.batch import (
     XCOM_RESULTS,
@@ -35,20 +35,27 @@ from airflow_provider_datazone.deferral import (
     run_of_event,
     unreadable,
 )
-from airflow_provider_datazone.exceptions import TaskKilledError, WaitFailedError
+from airflow_provider_datazone.exceptions import WaitFailedError
 from airflow_provider_datazone.hooks.datazone import (
     DataZoneHook,
     check_seconds,
     is_transient,
     list_of_types,
 )
+from airflow_provider_datazone.kill_guard import KillGuard
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.metadata_generation import one_line
-from airflow_provider_datazone.submission import RunRequest, Submission, client_token, note_success
+from airflow_provider_datazone.submission import (
+    RunRequest,
+    Submission,
+    client_token,
+    note_success,
+    was_canceled_with_previous_try,
+)
 from airflow_provider_datazone.task_outcome import XCOM_RUN, no_pointless_retry, push_run, require_success
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 from airflow_provider_datazone.triggers.run_poller import HookParameters
-from airflow_provider_datazone.version_compat import mask_secret
+from airflow_provider_datazone.version_compat import TaskKilled, mask_secret
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -75,6 +82,18 @@ class _DataZoneOperator(AwsBaseOperator[DataZoneHook]):
         self.hook.cancel_metadata_generation_run_unless_ended(
             run_identifier, domain_identifier=self.domain_identifier
         )
+
+
+class _Adoption(NamedTuple):
+    """
+    How a try came by a run that it has not started itself.
+
+    :param at: Unix time in seconds; ``None`` where an earlier version has not recorded it.
+    :param seen_active: Whether the run was read as active since then.
+    """
+
+    at: float | None
+    seen_active: bool = False
 
 
 class DataZoneGetMetadataGenerationRunOperator(_DataZoneOperator):
@@ -160,8 +179,9 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
     :param wait_for_completion: Whether to wait until the run has ended. Default ``True``.
     :param poll_interval: Seconds between two looks at the run. Default 30.
     :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success. Default ``True``.
-    :param cancel_on_kill: Whether to cancel the run when the task is killed while it waits: marked as failed
-        or succeeded, cleared, or its worker told to stop; deferred, from Airflow 3.3 on. Default ``True``.
+    :param cancel_on_kill: Whether to cancel the run when the task is killed while it starts the run or waits
+        for it: marked as failed or succeeded, cleared, or its worker told to stop; deferred, from Airflow 3.3
+        on. A killed task starts nothing any more in any case. Default ``True``.
     :param deferrable: Wait in the triggerer, on a poller that all waits with the same connection and domain
         share. Default: ``[operators] default_deferrable``.
     :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
@@ -218,15 +238,50 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         self.allow_partial_success = allow_partial_success
         self.cancel_on_kill = cancel_on_kill
         self.deferrable = deferrable
-        # What `on_kill` cancels.
-        self._run: MetadataGenerationRun | None = None
+        # `on_kill` sets and reads these, in a signal handler: they stay plain attributes.
+        self._killed = False
+        self._may_cancel = True
+        self._run_identifier: str | None = None
+        self._canceled_run: str | None = None
+        self._guard: KillGuard | None = None
 
     def execute(self, context: Context) -> str:
-        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
-        with no_pointless_retry():
-            return self._submit_and_wait(context)
+        with self._guarded() as guard, no_pointless_retry():
+            DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
+            return self._submit_and_wait(context, guard, time.time())
 
-    def _submit_and_wait(self, context: Context) -> str:
+    @contextmanager
+    def _guarded(self) -> Iterator[KillGuard]:
+        """Let a kill or a time-out end the work, and leave no run behind after a kill."""
+        if self._guard is not None:
+            # Airflow resumes a retry instead of executing it, and this provider executes it.
+            yield self._guard
+            return
+        guard = self._guard = KillGuard(lambda: self._killed)
+        try:
+            guard.check()
+            yield guard
+        except AirflowTaskTimeout:
+            # Airflow calls `on_kill` next. But nobody has said that the run is to stop.
+            self._may_cancel = False
+            raise
+        except TaskDeferred:
+            # From here on it is the trigger that cancels, if the task was not killed before.
+            self._may_cancel = False
+            if self._killed:
+                self._may_cancel = True
+                self._cancel_started_run()
+                guard.check()
+            raise
+        except BaseException:
+            if self._killed:
+                self._cancel_started_run()
+            raise
+        finally:
+            guard.stop()
+            self._guard = None
+
+    def _submit_and_wait(self, context: Context, guard: KillGuard, try_began_at: float) -> str:
         started_at = time.time()
         # Before anything is started that nobody could wait for.
         check_seconds("poll_interval", self.poll_interval)
@@ -246,42 +301,43 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
             token=self.client_token,
             allow_partial_success=self.allow_partial_success,
             log=self.log,
+            guard=guard,
+            on_run=self._set_run,
+            try_began_at=try_began_at,
         )
-        try:
-            run, adopted = submission.submit()
-            if self.wait_for_completion:
-                self._run = run
-            push_run(context, run, type_stats=False)
-            if not self.wait_for_completion:
-                note_success(context)
-                return run.id
-            run = self._first_look(run)
-            if not run.is_terminal and self.deferrable:
-                timeout = self.execution_timeout
-                # From here on it is the trigger that cancels.
-                self._run = None
-                defer_until_run_ends(
-                    self,
-                    context,
-                    started_at=started_at,
-                    # Airflow 3 itself does not apply it while a task is deferred (apache/airflow#69678).
-                    timeout=None if timeout is None else timeout.total_seconds(),
-                    kwargs={"adopted": adopted},
-                    run_identifier=run.id,
-                    domain_identifier=run.domain_id,
-                    poll_interval=self.poll_interval,
-                    cancel_on_kill=self.cancel_on_kill,
-                )
-            if not run.is_terminal:
-                time.sleep(self.poll_interval)
-                run = self.hook.wait_for_metadata_generation_run(
-                    run.id, domain_identifier=run.domain_id, poll_interval=self.poll_interval
-                )
-        except AirflowTaskTimeout:
-            # Airflow calls `on_kill` next. But nobody has said that the run is to stop.
-            self._run = None
-            raise
-        return self._conclude(context, run, adopted)
+        run, was_adopted = submission.submit()
+        adoption = _Adoption(time.time()) if was_adopted else None
+        push_run(context, run, type_stats=False)
+        if not self.wait_for_completion:
+            guard.check()
+            note_success(context)
+            return run.id
+        run = self._first_look(run)
+        guard.check()
+        if not run.is_terminal and self.deferrable:
+            timeout = self.execution_timeout
+            defer_until_run_ends(
+                self,
+                context,
+                started_at=started_at,
+                # Airflow 3 itself does not apply it while a task is deferred (apache/airflow#69678).
+                timeout=None if timeout is None else timeout.total_seconds(),
+                # Earlier versions know whether it was adopted, and a time is true.
+                kwargs={"adopted": False if adoption is None else adoption.at},
+                run_identifier=run.id,
+                domain_identifier=run.domain_id,
+                poll_interval=self.poll_interval,
+                cancel_on_kill=self.cancel_on_kill,
+            )
+        while not run.is_terminal:
+            if adoption is not None:
+                adoption = adoption._replace(seen_active=True)
+            guard.sleep(self.poll_interval, time.sleep)
+            run = self.hook.poll_metadata_generation_run(run.id, domain_identifier=run.domain_id) or run
+        return self._conclude(context, run, adoption, guard, try_began_at)
+
+    def _set_run(self, run_identifier: str | None) -> None:
+        self._run_identifier = run_identifier
 
     def _first_look(self, run: MetadataGenerationRun) -> MetadataGenerationRun:
         """Read a run, which Get may not know yet: a trigger would take that for an answer."""
@@ -293,13 +349,34 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
             self.log.warning("Could not read the run just now, will try again: %s", error)
         return run
 
-    def _conclude(self, context: Context, run: MetadataGenerationRun, adopted: bool) -> str:
-        self._run = None
+    def _conclude(
+        self,
+        context: Context,
+        run: MetadataGenerationRun,
+        adoption: _Adoption | None,
+        guard: KillGuard,
+        try_began_at: float,
+    ) -> str:
+        # It has ended.
+        self._run_identifier = None
         push_run(context, run)
-        if adopted and run.status == "CANCELED":
-            # The try before this one was killed, and its run was still seen before the cancelling had effect.
-            self.log.info("Metadata generation run %s was canceled. Submitting anew.", run.id)
-            return self._submit_and_wait(context)
+        # A retry takes the run if it has succeeded. If it was canceled, then by the kill.
+        guard.check()
+        if (
+            adoption is not None
+            and run.status == "CANCELED"
+            and was_canceled_with_previous_try(
+                adopted_at=adoption.at,
+                seen_active=adoption.seen_active,
+                now=time.time(),
+                poll_interval=self.poll_interval,
+            )
+        ):
+            self.log.info(
+                "Metadata generation run %s was canceled when the try before was killed. Submitting another.",
+                run.id,
+            )
+            return self._submit_and_wait(context, guard, try_began_at)
         require_success(
             run, allow_partial_success=self.allow_partial_success, log=self.log, retry_starts_anew=True
         )
@@ -307,7 +384,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         return run.id
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        with no_pointless_retry():
+        with self._guarded(), no_pointless_retry():
             return resume(
                 self,
                 context,
@@ -319,29 +396,55 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
             )
 
     def execute_complete(
-        self, context: Context, event: dict[str, Any] | None = None, adopted: bool = False
+        self, context: Context, event: dict[str, Any] | None = None, adopted: bool | float = False
     ) -> str:
-        """Judge the run that the trigger has waited for."""
-        try:
-            run = run_of_event(event, f"the run for asset {self.asset_identifier!r}")
-        except TimeoutError as error:
-            return self._look_once_more(context, str(error))
-        return self._conclude(context, run, adopted)
+        """
+        Judge the run that the trigger has waited for.
+
+        :param adopted: Unix time in seconds at which the run was adopted, ``False`` if it was not. An earlier
+            version says ``True``.
+        """
+        with self._guarded() as guard:
+            try:
+                run = run_of_event(event, f"the run for asset {self.asset_identifier!r}")
+            except TimeoutError as error:
+                return self._look_once_more(context, str(error))
+            adoption = None
+            if adopted is not False:
+                # The trigger has read it many times.
+                adoption = _Adoption(None if adopted is True else adopted, seen_active=True)
+            return self._conclude(context, run, adoption, guard, time.time())
 
     def _look_once_more(self, context: Context, message: str) -> str:
         """Look before timing out: the triggerer may have been away for a while."""
-        ti = context["ti"]
-        started = ti.xcom_pull(task_ids=ti.task_id, key=XCOM_RUN, map_indexes=ti.map_index)
-        if not isinstance(started, dict) or not started.keys() >= {"id", "domainId"}:
-            raise AirflowTaskTimeout(message)
-        run = self.hook.poll_metadata_generation_run(started["id"], domain_identifier=started["domainId"])
-        if run is None or not run.is_terminal:
-            raise AirflowTaskTimeout(message)
-        return self._conclude(context, run, adopted=False)
+        with self._guarded() as guard:
+            ti = context["ti"]
+            started = ti.xcom_pull(task_ids=ti.task_id, key=XCOM_RUN, map_indexes=ti.map_index)
+            if not isinstance(started, dict) or not started.keys() >= {"id", "domainId"}:
+                raise AirflowTaskTimeout(message)
+            self._run_identifier = started["id"]
+            guard.watch(self.hook)
+            run = self.hook.poll_metadata_generation_run(started["id"], domain_identifier=started["domainId"])
+            guard.check()
+            if run is None or not run.is_terminal:
+                raise AirflowTaskTimeout(message)
+            return self._conclude(context, run, None, guard, time.time())
 
     def on_kill(self) -> None:
-        if self._run is not None and self.cancel_on_kill:
-            self._cancel_runs([self._run.id])
+        # First of all: the interrupted code may continue, in this thread or another.
+        self._killed = True
+        self._cancel_started_run()
+
+    def _cancel_started_run(self) -> None:
+        """Cancel the run that the task has started or adopted, once, if a kill is to do that."""
+        if not (self.cancel_on_kill and self.wait_for_completion and self._may_cancel):
+            return
+        if self._guard is not None:
+            self._guard.wait_for_answer()
+        run_identifier = self._run_identifier
+        if run_identifier is not None and run_identifier != self._canceled_run:
+            self._canceled_run = run_identifier
+            self._cancel_runs([run_identifier])
 
 
 class DataZoneCancelMetadataGenerationRunOperator(_DataZoneOperator):
@@ -671,8 +774,8 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         self._rows = []
         return self._conclude(context, rows, duplicates, started_at, memory, batch.quota_used_up)
 
-    def _killed(self) -> TaskKilledError:
-        return TaskKilledError("Airflow has told the task to stop: no further runs are started.")
+    def _killed(self) -> TaskKilled:
+        return TaskKilled("Airflow has told the task to stop: no further runs are started.")
 
     async def _within_execution_timeout(self, work: Coroutine[Any, Any, None], domain: str) -> None:
         """Time out in the event loop too: an alarm that goes off there may be taken for one asset's error."""

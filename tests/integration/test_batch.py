@@ -26,12 +26,12 @@ from airflow_provider_datazone.exceptions import (
     InvalidInputError,
     QuotaUsedUpError,
     RequestRefusedError,
-    TaskKilledError,
     WaitFailedError,
 )
 from airflow_provider_datazone.operators.datazone import DataZoneBatchMetadataGenerationOperator
 from airflow_provider_datazone.triggers import datazone as triggers
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
+from airflow_provider_datazone.version_compat import TaskKilled
 from tests.conftest import TYPE_STATS, LoopClock, make_catalog, once, outcome_of
 from tests.dags.batch_outcomes import (
     CASES,
@@ -615,7 +615,7 @@ def test_worker_that_is_killed_cancels_the_active_runs_where_it_is_to(assets: As
         found.append(assets.statuses())
 
     killer = once(lambda: all_are_active(task._rows), kill)
-    with pytest.raises(TaskKilledError):
+    with pytest.raises(TaskKilled):
         task.execute(make_context())
     killer.join(30)
     assert found == [[["CANCELED" if cancel_on_kill else "IN_PROGRESS"]] * 6]
@@ -1043,6 +1043,24 @@ def test_clear_of_a_task_that_had_succeeded_does_it_all_anew(assets: Assets):
     assert [len(runs) for runs in list_runs(assets)] == [2] * 6
 
 
+def test_clear_after_retries_was_lowered_starts_other_runs(assets: Assets):
+    """Two retries, and then one: `max_tries` is 2 before and after the clear of the first try."""
+    store = Store()
+
+    def execute(try_number: int, clear_number: int) -> None:
+        context = make_context(store, try_number=try_number, max_tries=2)
+        context["dag_run"].clear_number = clear_number
+        context["task"] = SimpleNamespace(retries=2 if clear_number == 0 else 1)
+        assert assets.operator().execute(context)["succeeded"] == 6
+
+    execute(1, 0)
+    execute(2, 1)
+    assert [len(runs) for runs in list_runs(assets)] == [2] * 6
+    # A kill after the success that Airflow has not seen.
+    execute(3, 1)
+    assert [len(runs) for runs in list_runs(assets)] == [2] * 6
+
+
 def test_clear_of_a_task_that_had_failed_goes_on_with_it(assets: Assets):
     store = Store()
     set_outcomes(assets.catalog.server, assets.identifiers[3], "FAILED SUCCEEDED")
@@ -1291,7 +1309,7 @@ def test_worker_that_is_killed_before_its_batch_begins_cancels_the_runs_that_it_
 
     work = task._work
     monkeypatch.setattr(task, "_work", lambda *arguments: (task.on_kill(), work(*arguments))[1])
-    with pytest.raises(TaskKilledError):
+    with pytest.raises(TaskKilled):
         task.execute(make_context(store, try_number=2))
     assert assets.statuses() == [["CANCELED"]] * 6
 
@@ -1301,7 +1319,7 @@ def test_killed_worker_does_not_hand_its_batch_to_a_triggerer(assets: Assets, wh
     task = assets.operator(deferrable=True)
     if when == "before":
         task.on_kill()
-        with pytest.raises(TaskKilledError):
+        with pytest.raises(TaskKilled):
             task.execute(make_context())
     else:
         with pytest.raises(TaskDeferred) as deferred:
@@ -1309,7 +1327,7 @@ def test_killed_worker_does_not_hand_its_batch_to_a_triggerer(assets: Assets, wh
         deferred.value.trigger.checkpoint_interval = 0.0
         event = event_of(deferred.value.trigger)
         task.on_kill()
-        with pytest.raises(TaskKilledError):
+        with pytest.raises(TaskKilled):
             task.resume_execution("execute_complete", {"event": event}, make_context())
 
 

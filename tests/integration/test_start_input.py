@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
-from airflow_provider_datazone.exceptions import InvalidInputError, RequestRefusedError
+from airflow_provider_datazone.exceptions import InvalidInputError, RequestRefusedError, StartedRunFailedError
 from airflow_provider_datazone.hooks import datazone as hook_module
 from airflow_provider_datazone.operators import datazone as operator_module
 from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
@@ -193,7 +193,8 @@ def test_run_that_is_not_known_right_after_its_start_is_waited_for(
     context = make_context()
     run = run_until_deferred(start(catalog, deferrable=deferrable), context)
     assert run == context["ti"].xcoms["run"]["id"]
-    assert clock.naps == ([1, 1, 1] if deferrable else [1, 1, 1, 7])
+    # A kill that finds the task asleep ends it within a second.
+    assert clock.naps == [1] * (3 if deferrable else 3 + 7)
     assert catalog.server.request_counts["StartMetadataGenerationRun"] == 1
     # The one with which a trigger begins to wait is one that Get knows.
     assert catalog.server.request_counts["GetMetadataGenerationRun"] == (4 if deferrable else 5)
@@ -337,6 +338,72 @@ def test_run_that_the_try_before_was_killed_with_is_no_failure_of_this_try(
     assert run != there
     assert (status_of(catalog, there), status_of(catalog, run)) == ("CANCELED", "SUCCEEDED")
     assert context["ti"].xcoms["run"]["id"] == run
+
+
+@pytest.mark.parametrize("after", [100, 200], ids=["soon", "later"])
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("written_by", ["this version", "an earlier version"])
+def test_adopted_run_that_a_person_canceled_is_not_started_again(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, deferrable: bool, after: int, written_by: str
+):
+    there = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
+    clock = Clock()
+    clock.time = lambda: clock.now  # type: ignore[method-assign]
+    operator, context = start(catalog, deferrable=deferrable), make_context()
+    context["ti"].try_number = 2
+
+    def cancel_by_then(seconds: float) -> None:
+        clock.now += seconds
+        if clock.now >= 1000 + after:
+            catalog.server.set_run_status(there, "CANCELED")
+
+    clock.sleep = cancel_by_then  # type: ignore[method-assign]
+    monkeypatch.setattr(operator_module, "time", clock)
+    catalog.server.set_run_outcome(polls=0)
+    started = catalog.server.request_counts["StartMetadataGenerationRun"]
+
+    def execute() -> str:
+        if not deferrable:
+            return operator.execute(context)
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute(context)
+        cancel_by_then(after)
+        (event,) = events(deferred.value.trigger)
+        kwargs = deferred.value.kwargs or {}
+        assert kwargs["adopted"] == 1000
+        if written_by == "an earlier version":
+            kwargs = {"adopted": True}
+        return start(catalog, deferrable=True).execute_complete(context, event, **kwargs)
+
+    if after == 100 or (deferrable and written_by == "an earlier version"):
+        assert execute() != there
+        assert catalog.server.request_counts["StartMetadataGenerationRun"] == started + 1
+    else:
+        with pytest.raises(StartedRunFailedError, match="CANCELED"):
+            execute()
+        assert catalog.server.request_counts["StartMetadataGenerationRun"] == started
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_run_that_this_try_started_is_not_started_again_when_it_is_canceled(
+    catalog: Catalog, during_the_wait: Callable[[Callable[[], Any]], None], deferrable: bool
+):
+    catalog.server.set_run_outcome(in_progress_seconds=3600)
+    operator, context = start(catalog, deferrable=deferrable), make_context()
+    cancel = lambda: catalog.server.set_run_status(context["ti"].xcoms["run"]["id"], "CANCELED")  # noqa: E731
+    during_the_wait(cancel)
+    if deferrable:
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute(context)
+        cancel()
+        (event,) = events(deferred.value.trigger)
+        assert deferred.value.kwargs == {"adopted": False}
+        with pytest.raises(StartedRunFailedError):
+            operator.execute_complete(context, event, **deferred.value.kwargs)
+    else:
+        with pytest.raises(StartedRunFailedError):
+            operator.execute(context)
+    assert catalog.server.request_counts["StartMetadataGenerationRun"] == 1
 
 
 def test_kill_takes_no_offence_at_a_run_that_has_ended_meanwhile(

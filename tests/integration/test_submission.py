@@ -11,8 +11,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from airflow_provider_datazone import submission as submission_module
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
-from airflow_provider_datazone.submission import RunRequest, Submission, Submitted, client_token, note_success
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+from airflow_provider_datazone.submission import (
+    RunRequest,
+    Submission,
+    Submitted,
+    client_token,
+    is_replay,
+    note_success,
+    success_record,
+    was_canceled_with_previous_try,
+    was_cleared,
+)
 from airflow_provider_datazone.testing import models
 from tests.conftest import Clock, make_catalog
 
@@ -45,20 +57,25 @@ class Task:
 
     def __init__(self, catalog: Catalog, *, remembers: bool, retries: int = 5) -> None:
         self.catalog = catalog
-        self.retries = retries
         self.ti = SimpleNamespace(
             dag_id="enrich", run_id="manual", task_id="start", map_index=-1, try_number=0, max_tries=retries
         )
-        self.dag_run = SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc))
-        self.context: Any = {"ti": self.ti, "dag_run": self.dag_run}
+        self.dag_run = SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), clear_number=0)
+        self.task = SimpleNamespace(retries=retries)
+        self.context: Any = {"ti": self.ti, "dag_run": self.dag_run, "task": self.task}
         # Its client does not try again by itself.
         self.hook = DataZoneHook("datazone_default", config={"retries": {"total_max_attempts": 1}})
         if remembers:
             self.context["task_state_store"] = Store()
 
     def clear(self) -> None:
-        """Do what Airflow does in `clear_task_instances`."""
-        self.ti.max_tries = self.ti.try_number + self.retries
+        """Do what Airflow 3.2 and later do in `clear_task_instances`."""
+        self.ti.max_tries = self.ti.try_number + self.task.retries
+        self.clear_another_task()
+
+    def clear_another_task(self) -> None:
+        """Do what Airflow 3.2 and later do for all tasks of the DAG run then."""
+        self.dag_run.clear_number += 1
 
     def submit(self, **changes: Any) -> Submitted:
         """Try once more."""
@@ -85,6 +102,13 @@ def remembers(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def task(catalog: Catalog, remembers: bool) -> Task:
     return Task(catalog, remembers=remembers)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(submission_module, "time", clock)
+    return clock
 
 
 def runs_of(catalog: Catalog) -> list[str]:
@@ -281,6 +305,195 @@ def test_clear_of_a_task_that_timed_out_takes_what_its_run_has_done_by_now(
     assert (second.run.id == first.run.id) is remembers
 
 
+def test_clear_after_retries_was_lowered_starts_another_run(catalog: Catalog):
+    # From Airflow 3.3 on; before, nothing tells it from a retry while the DAG run is still running.
+    task = Task(catalog, remembers=True, retries=2)
+    first = task.submit()
+    end(catalog, first.run.id, "SUCCEEDED")
+    note_success(task.context)
+    max_tries, task.task.retries = task.ti.max_tries, 1
+    task.clear()
+    assert task.ti.max_tries == max_tries
+    assert task.submit().run.id != first.run.id
+    assert len(runs_of(catalog)) == 2
+
+
+def test_clear_of_an_ended_dag_run_starts_another_run(task: Task, catalog: Catalog):
+    first = task.submit()
+    end(catalog, first.run.id, "SUCCEEDED")
+    note_success(task.context)
+    task.task.retries = task.ti.max_tries - task.ti.try_number
+    task.clear()
+    # What Airflow does with a DAG run that had ended, in all versions.
+    task.dag_run.start_date = datetime(2026, 1, 2, tzinfo=timezone.utc)
+    assert task.submit().run.id != first.run.id
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["active", "succeeded meanwhile"])
+@pytest.mark.parametrize("lost", [False, True], ids=["answered", "answer lost"])
+def test_clear_of_another_task_does_not_lose_the_run(task: Task, catalog: Catalog, ended: bool, lost: bool):
+    catalog.server.set_run_outcome(**ACTIVE, times=None)
+    if lost:
+        catalog.server.fail("StartMetadataGenerationRun", "drop", after=True)
+        with pytest.raises(Exception, match="Connection"):
+            task.submit()
+    else:
+        task.submit()
+    (run,) = runs_of(catalog)
+    if ended:
+        end(catalog, run, "SUCCEEDED")
+    task.clear_another_task()
+    assert task.submit().run.id == run
+    assert runs_of(catalog) == [run]
+
+
+def test_kill_after_the_success_and_clear_of_another_task_is_no_clear(task: Task, catalog: Catalog):
+    first = task.submit()
+    end(catalog, first.run.id, "SUCCEEDED")
+    note_success(task.context)
+    task.clear_another_task()
+    assert task.submit().run.id == first.run.id
+
+
+def test_record_of_an_earlier_version_tells_a_clear_by_max_tries_alone(catalog: Catalog):
+    task = Task(catalog, remembers=True)
+    first = task.submit()
+    end(catalog, first.run.id, "SUCCEEDED")
+    note_success(task.context)
+    store = task.context["task_state_store"]
+    record = store.get("metadata_generation_run")
+    # As version 0.1 wrote it.
+    store.set(
+        "metadata_generation_run",
+        {key: record[key] for key in ("request", "number", "token", "run", "succeeded")},
+    )
+    task.clear_another_task()
+    assert task.submit().run.id == first.run.id
+    task.clear()
+    assert task.submit().run.id != first.run.id
+
+
+def test_success_without_a_record_is_no_clear(catalog: Catalog):
+    task = Task(catalog, remembers=True)
+    assert not was_cleared({}, task.context)
+    record = success_record(task.context)
+    assert not was_cleared(record, task.context)
+    # Airflow before 2.10, and some contexts of tests, have no clear_number.
+    del task.dag_run.clear_number
+    assert not was_cleared(record, task.context)
+    assert was_cleared(record | {"succeeded": 99}, task.context)
+
+
+# --------------------------------------------------------- tokens of earlier tries, permission to list
+
+
+def test_retry_without_permission_to_list_relies_on_tokens(
+    task: Task, catalog: Catalog, caplog: pytest.LogCaptureFixture
+):
+    catalog.server.set_run_outcome(**ACTIVE, times=None)
+    catalog.server.fail("StartMetadataGenerationRun", "drop", after=True)
+    with pytest.raises(Exception, match="Connection"):
+        task.submit()
+    (run,) = runs_of(catalog)
+    catalog.server.fail("ListMetadataGenerationRuns", "AccessDeniedException", times=None)
+    with caplog.at_level(logging.WARNING):
+        submitted = task.submit()
+    catalog.server.recover()
+    assert submitted.run.id == run
+    # It may have been canceled with the try before.
+    assert submitted.adopted
+    assert runs_of(catalog) == [run]
+    (warning,) = (message for message in caplog.messages if "ListMetadataGenerationRuns" in message)
+    assert "client tokens" in warning
+
+
+def test_conflict_without_permission_to_list_is_the_error(
+    task: Task, catalog: Catalog, clock: Clock, caplog: pytest.LogCaptureFixture
+):
+    catalog.server.fail("ListMetadataGenerationRuns", "AccessDeniedException", times=None)
+    catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=None, message="busy")
+    with caplog.at_level(logging.WARNING), pytest.raises(ClientError, match="busy"):
+        task.submit()
+    assert len([message for message in caplog.messages if "client tokens" in message]) == 1, "said once"
+
+
+@pytest.mark.parametrize("may_list", [True, False])
+@pytest.mark.parametrize("status", ["FAILED", "CANCELED", "PARTIALLY_SUCCEEDED"])
+def test_run_of_an_earlier_try_that_failed_unseen_does_not_end_this_try(
+    task: Task, catalog: Catalog, may_list: bool, status: str
+):
+    catalog.server.set_run_outcome(**ACTIVE, times=None)
+    catalog.server.fail("StartMetadataGenerationRun", "drop", after=True)
+    with pytest.raises(Exception, match="Connection"):
+        task.submit(allow_partial_success=False)
+    (run,) = runs_of(catalog)
+    end(catalog, run, status)
+    if not may_list:
+        catalog.server.fail("ListMetadataGenerationRuns", "AccessDeniedException", times=None)
+    submitted = task.submit(allow_partial_success=False)
+    catalog.server.recover()
+    assert runs_of(catalog) == [run, submitted.run.id]
+    assert not submitted.adopted
+
+
+def test_run_that_this_try_started_and_that_failed_at_once_is_its_own_end(catalog: Catalog):
+    """Not another try's, although the token of the first submission was sent: that was never carried out."""
+    task = Task(catalog, remembers=False)
+    catalog.server.fail("StartMetadataGenerationRun", "ThrottlingException")
+    with pytest.raises(ClientError):
+        task.submit()
+    catalog.server.set_run_outcome(polls=0, statuses="FAILED", times=None)
+    # Start itself does not say so yet.
+    submitted = task.submit()
+    assert runs_of(catalog) == [submitted.run.id], "one run a try"
+
+
+def a_run(status: str, created_at: float | None) -> MetadataGenerationRun:
+    return MetadataGenerationRun.from_response(
+        {"id": "run", "domainId": "dzd-1", "status": status}
+        | ({} if created_at is None else {"createdAt": datetime.fromtimestamp(created_at, timezone.utc)})
+    )
+
+
+@pytest.mark.parametrize(
+    ("run", "number", "try_number", "expected"),
+    [
+        (a_run("SUBMITTED", 999), 1, 2, True),
+        (a_run("SUBMITTED", 1001), 1, 2, False),
+        (a_run("FAILED", 1001), 1, 2, True),
+        (a_run("SUBMITTED", None), 1, 2, True),
+        (a_run("SUBMITTED", 999), 1, 1, False),
+        (a_run("FAILED", 999), 2, 2, False),
+    ],
+    ids=["created before", "created since", "ended", "no time", "first try", "first time that it is sent"],
+)
+def test_answer_to_start_is_a_replay(
+    run: MetadataGenerationRun, number: int, try_number: int, expected: bool
+):
+    assert is_replay(run, try_began_at=1000, submission_number=number, try_number=try_number) is expected
+
+
+@pytest.mark.parametrize(
+    ("adopted_at", "seen_active", "after", "expected"),
+    [
+        (1000, False, 7200, True),
+        (1000, True, 149, True),
+        (1000, True, 151, False),
+        (None, True, 7200, True),
+    ],
+    ids=["first status read", "within the window", "later", "deferred by an earlier version"],
+)
+def test_canceled_run_was_canceled_with_the_try_before(
+    adopted_at: float | None, seen_active: bool, after: float, expected: bool
+):
+    assert (
+        was_canceled_with_previous_try(
+            adopted_at=adopted_at, seen_active=seen_active, now=1000 + after, poll_interval=30
+        )
+        is expected
+    )
+
+
 # ------------------------------------------------------------------------------------------------ conflict
 
 
@@ -300,19 +513,50 @@ def test_conflict_goes_on_with_the_run_that_is_there(
 
 
 @pytest.mark.parametrize("types", [None, ["BUSINESS_NAMES"]], ids=["none", "of another type"])
-def test_conflict_without_such_a_run_is_the_error(task: Task, catalog: Catalog, types: list[str] | None):
+def test_conflict_without_such_a_run_is_the_error(
+    task: Task, catalog: Catalog, clock: Clock, types: list[str] | None
+):
     if types:
         catalog.start_run(*types, **ACTIVE)
-    catalog.server.fail("StartMetadataGenerationRun", "ConflictException", message="busy")
+    catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=None, message="busy")
     with pytest.raises(ClientError, match="busy"):
         task.submit()
+    assert sum(clock.naps) == 30
+    # One that is about nothing else than this submission.
+    assert len(set(tokens_of(catalog)[-6:])) == 1
 
 
-def test_run_of_another_asset_or_revision_is_not_adopted(task: Task, catalog: Catalog):
+def test_conflict_adopts_a_run_that_is_listed_late(task: Task, catalog: Catalog, clock: Clock):
+    catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=None)
+    started: list[str] = []
+
+    def sleep(seconds: float) -> None:
+        Clock.sleep(clock, seconds)
+        if sum(clock.naps) >= 5 and not started:
+            catalog.server.recover()
+            started.append(catalog.start_run(*TYPES, **ACTIVE))
+            catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=None)
+
+    clock.sleep = sleep  # type: ignore[method-assign]
+    submitted = task.submit()
+    assert ([submitted.run.id], submitted.adopted) == (started, True)
+    assert sum(clock.naps) == 7
+
+
+def test_conflict_that_passes_starts_the_run(task: Task, catalog: Catalog, clock: Clock):
+    catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=2)
+    submitted = task.submit()
+    assert not submitted.adopted
+    assert runs_of(catalog) == [submitted.run.id]
+    assert len(set(tokens_of(catalog))) == 1
+    assert sum(clock.naps) == 3
+
+
+def test_run_of_another_asset_or_revision_is_not_adopted(task: Task, catalog: Catalog, clock: Clock):
     other = make_catalog(catalog.server)
     other.start_run(*TYPES, **ACTIVE)
     catalog.start_run(*TYPES, **ACTIVE)
-    catalog.server.fail("StartMetadataGenerationRun", "ConflictException")
+    catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=None)
     with pytest.raises(ClientError):
         task.submit(asset_revision="1")
 
