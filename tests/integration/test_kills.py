@@ -11,6 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_datazone.batch import AssetRow, pack
-from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
+from airflow_provider_datazone.triggers.datazone import (
+    DataZoneBatchMetadataGenerationTrigger,
+    DataZoneMetadataGenerationRunTrigger,
+)
 from tests.integration.killed_task import AIRFLOW_2, AIRFLOW_3, KilledTask, Sigterm
 
 if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
+
     from airflow_provider_datazone.testing import DataZoneServer
     from tests.conftest import Catalog
 
@@ -40,6 +46,8 @@ BUNCHED = 5
 A_FEW = 5
 # Seconds until a task is as far as a test wants it, on a busy machine.
 PATIENCE = 30
+# Seconds that a triggerer gives: [triggerer] on_kill_timeout.
+ON_KILL_TIMEOUT = 30
 # Seconds that a slow Start takes.
 SLOW = 2.0
 
@@ -321,12 +329,10 @@ def test_start_that_is_killed_in_a_retry_cancels_the_run_that_it_resumed(scene: 
     assert set(canceled) == {run}
 
 
-# ------------------------------------------------------- a batch in a triggerer
+# ------------------------------------------------------------ in a triggerer
 
 
-def trigger_for(
-    scene: Scene, rows: list[AssetRow], **arguments: Any
-) -> DataZoneBatchMetadataGenerationTrigger:
+def deferred_batch(scene: Scene, rows: list[AssetRow]) -> DataZoneBatchMetadataGenerationTrigger:
     return DataZoneBatchMetadataGenerationTrigger(
         rows=pack(rows),
         noted_at=time.time(),
@@ -338,8 +344,48 @@ def trigger_for(
         poll_interval=0.2,
         aws_conn_id="datazone_default",
         cancel_on_kill=True,
-        **arguments,
     )
+
+
+def kill_deferred(scene: Scene, trigger: BaseTrigger, is_due: Callable[[], Any], in_flight: float) -> float:
+    """
+    Run a trigger and kill it as Airflow 3.3 does, until no run is active; return when that began.
+
+    `TriggerRunner.run_trigger` calls `on_kill` when its task is cancelled, and gives it 30 seconds. But it is
+    cancelled again about every second, as long as it is there (`cancelling_triggers`), and so is `on_kill`.
+
+    :param is_due: When to kill it.
+    :param in_flight: Seconds after which all that was sent is carried out.
+    """
+    killed_at = 0.0
+
+    async def run_trigger() -> None:
+        try:
+            async for _ in trigger.run():
+                pass
+        except asyncio.CancelledError:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait_for(trigger.on_kill(), timeout=30)
+            raise
+
+    async def is_over(task: asyncio.Task[None]) -> bool:
+        return task.done() and await asyncio.to_thread(scene.active) == 0
+
+    async def main() -> None:
+        nonlocal killed_at
+        task = asyncio.ensure_future(run_trigger())
+        while not is_due():
+            assert not task.done()
+            await asyncio.sleep(0.05)
+        killed_at = time.monotonic()
+        while not await is_over(task) and time.monotonic() < killed_at + ON_KILL_TIMEOUT:
+            task.cancel()
+            await asyncio.sleep(1)
+        # A triggerer lives on.
+        await asyncio.sleep(in_flight + REACTION)
+
+    asyncio.run(asyncio.wait_for(main(), timeout=2 * PATIENCE))
+    return killed_at
 
 
 def test_deferred_batch_that_is_killed_sends_none_of_the_starts_that_wait_and_cancels_all_runs(
@@ -350,31 +396,10 @@ def test_deferred_batch_that_is_killed_sends_none_of_the_starts_that_wait_and_ca
     scene.server.limit(START, 1000)
     scene.server.fail(START, "hang", seconds=3, times=None)
     project = scene.catalog.project_identifier
-    trigger = trigger_for(scene, [AssetRow(asset, None, project) for asset in scene.create_assets(100)])
-    began = ended = 0.0
-
-    async def run() -> None:
-        async for _ in trigger.run():
-            pass
-
-    async def main() -> None:
-        nonlocal began, ended
-        task = asyncio.ensure_future(run())
-        while len(scene.received(START)) < 12:
-            await asyncio.sleep(0.05)
-        # As the triggerer does (`TriggerRunner.run_trigger`), with its own time-out.
-        task.cancel()
-        await asyncio.wait({task})
-        began = time.monotonic()
-        await asyncio.wait_for(trigger.on_kill(), timeout=30)
-        ended = time.monotonic()
-        # What is sent all the same would be by now.
-        await asyncio.sleep(3 + REACTION)
-
-    asyncio.run(asyncio.wait_for(main(), timeout=PATIENCE))
-    late = [at - began for at in scene.received(START) if at > began + REACTION]
-    print(f"on_kill took {ended - began:.1f} s: {scene.statuses()}")
-    assert late == [], "seconds after the cancel at which runs were started"
+    trigger = deferred_batch(scene, [AssetRow(asset, None, project) for asset in scene.create_assets(100)])
+    killed_at = kill_deferred(scene, trigger, lambda: len(scene.received(START)) >= 12, in_flight=3)
+    late = [at - killed_at for at in scene.received(START) if at > killed_at + REACTION]
+    assert late == [], "seconds after the kill at which runs were started"
     assert set(scene.statuses()) == {"CANCELED"}
     assert highest_rate(scene.received(CANCEL)) <= CANCELS_PER_SECOND + BUNCHED
 
@@ -388,6 +413,20 @@ def test_deferred_batch_that_is_killed_before_it_has_begun_cancels_the_runs_of_i
         AssetRow("ended", None, project, run_identifier="run", status="SUCCEEDED"),
         AssetRow("not-started", None, project),
     ]
-    asyncio.run(asyncio.wait_for(trigger_for(scene, rows).on_kill(), timeout=PATIENCE))
+    asyncio.run(asyncio.wait_for(deferred_batch(scene, rows).on_kill(), timeout=PATIENCE))
     assert scene.statuses() == {"CANCELED": 1}
     assert scene.server.request_counts[CANCEL] == 1
+
+
+def test_deferred_start_that_is_killed_cancels_its_run_although_that_takes_a_while(scene: Scene):
+    run = scene.catalog.start_run(*TYPES, in_progress_seconds=3600)
+    trigger = DataZoneMetadataGenerationRunTrigger(
+        run,
+        scene.catalog.domain_identifier,
+        poll_interval=0.2,
+        aws_conn_id="datazone_default",
+        cancel_on_kill=True,
+    )
+    scene.server.fail(CANCEL, "ResourceNotFoundException", times=2)
+    kill_deferred(scene, trigger, lambda: scene.received(GET), in_flight=0)
+    assert scene.statuses() == {"CANCELED": 1}
