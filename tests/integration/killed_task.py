@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from datetime import datetime, timezone
@@ -56,6 +57,14 @@ class TaskInstance(SimpleNamespace):
         pass
 
 
+def _end_with_the_tests() -> None:
+    """Leave no task behind where the tests themselves are killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 def _execute(
     operator: str,
     arguments: dict[str, Any],
@@ -64,6 +73,7 @@ def _execute(
     try_number: int,
     environment: dict[str, str],
 ) -> None:
+    threading.Thread(target=_end_with_the_tests, daemon=True).start()
     # That of the test, not of whichever had the first process.
     os.environ.update(environment)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
