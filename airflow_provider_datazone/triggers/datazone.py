@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _POLLER = "airflow_provider_datazone.triggers.run_poller"
 _ENGINE = "airflow_provider_datazone.batch"
 _poller: Any = None
+# Seconds in which the runs of a task that a user has ended are canceled, at most: a few thousand of them.
+_SECONDS_TO_CANCEL = 300.0
+# What cancels runs just now; an event loop itself holds on to no task.
+_cancels: set[asyncio.Task[None]] = set()
 
 
 async def _import_poller() -> Any:
@@ -74,9 +78,20 @@ class _DataZoneTrigger(BaseTrigger):
         return poller.HookParameters(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
 
     async def on_kill(self) -> None:
-        """Cancel what is active when a user ends the task, and never for a restart or a hand-over."""
+        """
+        Cancel what is active when a user ends the task, and never for a restart or a hand-over.
+
+        In a task of its own: Airflow 3.3 cancels the trigger again every second while this is at work, and
+        drops it. The event loop lives on.
+        """
         if not self.cancel_on_kill:
             return
+        work = asyncio.ensure_future(asyncio.wait_for(self._cancel_for_user(), _SECONDS_TO_CANCEL))
+        _cancels.add(work)
+        work.add_done_callback(_cancels.discard)
+        await asyncio.shield(work)
+
+    async def _cancel_for_user(self) -> None:
         try:
             if await is_deferred(self.task_instance):
                 self.log.info("The task is in the hands of another triggerer, so nothing is canceled.")
