@@ -16,6 +16,7 @@ from airflow_provider_datazone.triggers.datazone import (
 )
 from airflow_provider_datazone.version_compat import (
     RESUMES_RETRIES,
+    call_execute,
     is_deferral_timeout,
     is_trigger_failure,
 )
@@ -73,6 +74,7 @@ def defer(
     :param kwargs: What ``execute_complete`` is to be told beside the event; lost with the trigger.
     """
     if RESUMES_RETRIES:
+        # Whatever do_xcom_push says: without it, the task would execute again where it is to resume.
         context["ti"].xcom_push(key=_XCOM_TRY, value=context["ti"].try_number)
     left = None if trigger.deadline is None else trigger.deadline - time.time()
     task.defer(
@@ -104,7 +106,7 @@ def resume(
     :raises WaitFailedError: The trigger failed without a word.
     """
     if RESUMES_RETRIES and _deferred_in_try(context) != context["ti"].try_number:
-        result: T = task.execute(context)
+        result: T = call_execute(task.execute, context)
         return result
     try:
         return resume_execution()

@@ -19,20 +19,29 @@ from airflow_provider_datazone.hooks.datazone import is_permanent
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, judge
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
 
 XCOM_TYPE_STATS = "type_stats"
 XCOM_RUN = "run"
 
 
-def push_run(context: Context, run: MetadataGenerationRun, *, type_stats: bool = True) -> None:
+def push_run(
+    task: BaseOperator, context: Context, run: MetadataGenerationRun, *, type_stats: bool = True
+) -> None:
     """
     Push the whole run (key ``run``) and its typeStats (key ``type_stats``) to XCom.
 
-    Done before the run is judged, so that the tasks downstream have them after a failure too.
+    Done before the run is judged, so that the tasks downstream have them after a failure too. A task with
+    ``do_xcom_push=False`` pushes neither, as in the Amazon provider, where it switches off the keys of an
+    operator, its links and its return value alike.
 
+    :param task: The operator or sensor.
+    :param context: Its context.
+    :param run: The run.
     :param type_stats: Whether they are known: Start and List leave them out.
     """
+    if not task.do_xcom_push:
+        return
     if type_stats:
         context["ti"].xcom_push(key=XCOM_TYPE_STATS, value=run.type_stats)
     context["ti"].xcom_push(key=XCOM_RUN, value=run.to_dict())

@@ -70,6 +70,8 @@ _CERTIFICATE_PROBLEMS = (
 )
 # What Python raises where a value is of another kind than somebody has expected.
 _MISTAKES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+# Seconds for which Get and Cancel may not know a run that was started a moment ago.
+NEW_RUN_GRACE = 30
 # How urllib3 begins to tell of credentials with a line break in them, and whole.
 _INVALID_HEADER = "Invalid header value"
 
@@ -255,28 +257,32 @@ class DataZoneHook(AwsBaseHook):
         return self._parse_run(response, about, domain)
 
     def get_started_metadata_generation_run(
-        self, run_identifier: str, *, domain_identifier: str | None = None, grace: float = 30
+        self,
+        run_identifier: str,
+        *,
+        domain_identifier: str | None = None,
+        run_type: str | None = None,
+        grace: float = NEW_RUN_GRACE,
     ) -> MetadataGenerationRun:
         """
-        Read a run that was started a moment ago, so that Get may not know it yet.
+        Read a run that may have been started a moment ago, so that Get may not know it yet.
 
         :param run_identifier: The run.
         :param domain_identifier: The domain; default from the connection.
+        :param run_type: As for :meth:`get_metadata_generation_run`.
         :param grace: Seconds for which DataZone may not know it. Default 30.
         :raises ValueError: No domain is known.
         :raises botocore.exceptions.ClientError: DataZone refused: ``ResourceNotFoundException`` where it
             still does not know the run.
         :raises MalformedResponseError: The answer was no run.
         """
-        deadline = time.monotonic() + grace
-        while True:
-            try:
-                return self.get_metadata_generation_run(run_identifier, domain_identifier=domain_identifier)
-            except ClientError as error:
-                left = deadline - time.monotonic()
-                if not is_not_found(error) or left <= 0:
-                    raise
-            time.sleep(min(left, 1))
+        return self._retry_until_known(
+            lambda: self.get_metadata_generation_run(
+                run_identifier, domain_identifier=domain_identifier, run_type=run_type
+            ),
+            run_identifier,
+            deadline=time.monotonic() + grace,
+        )
 
     def start_metadata_generation_run(
         self,
@@ -450,25 +456,38 @@ class DataZoneHook(AwsBaseHook):
         )
 
     def cancel_metadata_generation_run_unless_ended(
-        self, run_identifier: str, *, domain_identifier: str | None = None
+        self, run_identifier: str, *, domain_identifier: str | None = None, grace: float = NEW_RUN_GRACE
     ) -> MetadataGenerationRun:
         """
         Cancel a metadata generation run, where it has not ended by itself.
 
         :param run_identifier: The run.
         :param domain_identifier: The domain; default from the connection.
+        :param grace: Seconds for which DataZone may not know the run, which may have been started a moment
+            ago. Default 30.
         :return: The run as it is afterwards.
         :raises ValueError: No domain is known.
         :raises botocore.exceptions.ClientError: DataZone refused, and the run has not ended.
         """
+        deadline = time.monotonic() + grace
         refusal: ClientError | None = None
         try:
-            self.cancel_metadata_generation_run(run_identifier, domain_identifier=domain_identifier)
+            self._retry_until_known(
+                lambda: self.cancel_metadata_generation_run(
+                    run_identifier, domain_identifier=domain_identifier
+                ),
+                run_identifier,
+                deadline=deadline,
+            )
         except ClientError as error:
             if _code(error) not in _ENDED_CODES:
                 raise
             refusal = error
-        run = self.get_metadata_generation_run(run_identifier, domain_identifier=domain_identifier)
+        run = self._retry_until_known(
+            lambda: self.get_metadata_generation_run(run_identifier, domain_identifier=domain_identifier),
+            run_identifier,
+            deadline=deadline,
+        )
         if refusal is None:
             self.log.info("Metadata generation run %s was canceled; it is %s.", run.id, run.status)
         elif run.is_terminal:
@@ -489,7 +508,8 @@ class DataZoneHook(AwsBaseHook):
         """
         Wait until a metadata generation run has ended, however it ended.
 
-        Throttling, faults of the service and lost connections are logged and waited out.
+        Throttling, faults of the service and lost connections are logged and waited out. A run that DataZone
+        does not know has 30 seconds to become known: it may have been started a moment ago.
 
         :param run_identifier: The run.
         :param domain_identifier: The domain; default from the connection.
@@ -506,7 +526,11 @@ class DataZoneHook(AwsBaseHook):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             run = self.poll_metadata_generation_run(
-                run_identifier, domain_identifier=domain, run_type=run_type
+                run_identifier,
+                domain_identifier=domain,
+                run_type=run_type,
+                # It is part of the time to wait.
+                grace=NEW_RUN_GRACE if deadline is None else min(NEW_RUN_GRACE, deadline - time.monotonic()),
             )
             if run is not None and run.is_terminal:
                 return run
@@ -523,7 +547,12 @@ class DataZoneHook(AwsBaseHook):
             time.sleep(pause)
 
     def poll_metadata_generation_run(
-        self, run_identifier: str, *, domain_identifier: str | None = None, run_type: str | None = None
+        self,
+        run_identifier: str,
+        *,
+        domain_identifier: str | None = None,
+        run_type: str | None = None,
+        grace: float = NEW_RUN_GRACE,
     ) -> MetadataGenerationRun | None:
         """
         Take one look at a run that is being waited for: a change is logged, passing trouble too.
@@ -531,13 +560,14 @@ class DataZoneHook(AwsBaseHook):
         :param run_identifier: The run.
         :param domain_identifier: The domain; default from the connection.
         :param run_type: As for :meth:`get_metadata_generation_run`.
+        :param grace: As for :meth:`get_started_metadata_generation_run`.
         :return: The run, or ``None`` where DataZone could not be asked just now.
         :raises ValueError: No domain is known.
         :raises botocore.exceptions.ClientError: DataZone refused.
         """
         try:
-            run = self.get_metadata_generation_run(
-                run_identifier, domain_identifier=domain_identifier, run_type=run_type
+            run = self.get_started_metadata_generation_run(
+                run_identifier, domain_identifier=domain_identifier, run_type=run_type, grace=grace
             )
         except Exception as error:
             if not is_transient(error):
@@ -547,6 +577,33 @@ class DataZoneHook(AwsBaseHook):
         log_status(self.log, run, self._last_status.get(run.id))
         self._last_status[run.id] = run.status
         return run
+
+    def _retry_until_known(self, request: Callable[[], T], run_identifier: str, *, deadline: float) -> T:
+        """
+        Send a request about a run, again each second while DataZone does not know the run.
+
+        :param request: Sends it.
+        :param run_identifier: The run.
+        :param deadline: When to stop, on the monotonic clock.
+        :return: What the request returned.
+        :raises botocore.exceptions.ClientError: DataZone refused, or did not know the run by the deadline.
+        """
+        logged = False
+        while True:
+            try:
+                return request()
+            except ClientError as error:
+                left = deadline - time.monotonic()
+                if not is_not_found(error) or left <= 0:
+                    raise
+            if not logged:
+                self.log.info(
+                    "DataZone does not know metadata generation run %s yet; trying again for %d s.",
+                    one_line(str(run_identifier)),
+                    left,
+                )
+                logged = True
+            time.sleep(min(left, 1))
 
     # ---------------------------------------------------------- predictions
 

@@ -80,7 +80,7 @@ class _DataZoneOperator(AwsBaseOperator[DataZoneHook]):
         with self._building_client:
             self.hook.conn  # noqa: B018
         self.hook.cancel_metadata_generation_run_unless_ended(
-            run_identifier, domain_identifier=self.domain_identifier
+            run_identifier, domain_identifier=self.domain_identifier, grace=0
         )
 
 
@@ -139,11 +139,12 @@ class DataZoneGetMetadataGenerationRunOperator(_DataZoneOperator):
     def execute(self, context: Context) -> list[TypeStat]:
         DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         with no_pointless_retry():
-            run: MetadataGenerationRun = self.hook.get_metadata_generation_run(
+            # It may have been started a moment ago, so that DataZone does not know it yet.
+            run: MetadataGenerationRun = self.hook.get_started_metadata_generation_run(
                 self.run_identifier, domain_identifier=self.domain_identifier, run_type=self.run_type
             )
         self.log.info("Metadata generation run %s is %s.", run.id, run.status)
-        push_run(context, run)
+        push_run(self, context, run)
         return run.type_stats
 
 
@@ -307,7 +308,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         )
         run, was_adopted = submission.submit()
         adoption = _Adoption(time.time()) if was_adopted else None
-        push_run(context, run, type_stats=False)
+        push_run(self, context, run, type_stats=False)
         if not self.wait_for_completion:
             guard.check()
             note_success(context)
@@ -323,7 +324,10 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
                 # Airflow 3 itself does not apply it while a task is deferred (apache/airflow#69678).
                 timeout=None if timeout is None else timeout.total_seconds(),
                 # Earlier versions know whether it was adopted, and a time is true.
-                kwargs={"adopted": False if adoption is None else adoption.at},
+                kwargs={
+                    "adopted": False if adoption is None else adoption.at,
+                    "run_identifier": run.id,
+                },
                 run_identifier=run.id,
                 domain_identifier=run.domain_id,
                 poll_interval=self.poll_interval,
@@ -359,7 +363,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
     ) -> str:
         # It has ended.
         self._run_identifier = None
-        push_run(context, run)
+        push_run(self, context, run)
         # A retry takes the run if it has succeeded. If it was canceled, then by the kill.
         guard.check()
         if (
@@ -396,35 +400,44 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
             )
 
     def execute_complete(
-        self, context: Context, event: dict[str, Any] | None = None, adopted: bool | float = False
+        self,
+        context: Context,
+        event: dict[str, Any] | None = None,
+        adopted: bool | float = False,
+        run_identifier: str | None = None,
     ) -> str:
         """
         Judge the run that the trigger has waited for.
 
         :param adopted: Unix time in seconds at which the run was adopted, ``False`` if it was not. An earlier
             version says ``True``.
+        :param run_identifier: The run; an earlier version leaves it out.
         """
         with self._guarded() as guard:
             try:
                 run = run_of_event(event, f"the run for asset {self.asset_identifier!r}")
             except TimeoutError as error:
-                return self._look_once_more(context, str(error))
+                return self._look_once_more(context, str(error), run_identifier)
             adoption = None
             if adopted is not False:
                 # The trigger has read it many times.
                 adoption = _Adoption(None if adopted is True else adopted, seen_active=True)
             return self._conclude(context, run, adoption, guard, time.time())
 
-    def _look_once_more(self, context: Context, message: str) -> str:
+    def _look_once_more(self, context: Context, message: str, run_identifier: str | None = None) -> str:
         """Look before timing out: the triggerer may have been away for a while."""
         with self._guarded() as guard:
-            ti = context["ti"]
-            started = ti.xcom_pull(task_ids=ti.task_id, key=XCOM_RUN, map_indexes=ti.map_index)
-            if not isinstance(started, dict) or not started.keys() >= {"id", "domainId"}:
-                raise AirflowTaskTimeout(message)
-            self._run_identifier = started["id"]
+            ti, domain_identifier = context["ti"], self.domain_identifier
+            if run_identifier is None:
+                # Airflow gave up on the trigger, and what was deferred with it is lost. XCom has the run,
+                # except under do_xcom_push=False: then the next try resumes it.
+                started = ti.xcom_pull(task_ids=ti.task_id, key=XCOM_RUN, map_indexes=ti.map_index)
+                if not isinstance(started, dict) or not started.keys() >= {"id", "domainId"}:
+                    raise AirflowTaskTimeout(message)
+                run_identifier, domain_identifier = started["id"], started["domainId"]
+            self._run_identifier = run_identifier
             guard.watch(self.hook)
-            run = self.hook.poll_metadata_generation_run(started["id"], domain_identifier=started["domainId"])
+            run = self.hook.poll_metadata_generation_run(run_identifier, domain_identifier=domain_identifier)
             guard.check()
             if run is None or not run.is_terminal:
                 raise AirflowTaskTimeout(message)
@@ -481,7 +494,7 @@ class DataZoneCancelMetadataGenerationRunOperator(_DataZoneOperator):
             run: MetadataGenerationRun = self.hook.cancel_metadata_generation_run_unless_ended(
                 self.run_identifier, domain_identifier=self.domain_identifier
             )
-        push_run(context, run, type_stats=False)
+        push_run(self, context, run, type_stats=False)
         return run.status
 
 
@@ -650,7 +663,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
     "failed": int, "canceled": int, "not_started": int, "duplicates": int, "duration_seconds": float,
     "failures": list}``, with the first 100 failures. The key ``results`` has a row for each asset,
     ``{"asset": str, "run": str | None, "status": str | None, "typeStats": list, "error"?: str}``. Both are
-    there after a failure too. ``do_xcom_push=False`` switches both off.
+    there after a failure too. ``do_xcom_push=False`` switches off both, and the link to the domain.
 
     :param asset_identifiers: The assets: a list, or what an upstream task returned, of identifiers or of
         ``{"asset_identifier": str, "asset_revision"?: str, "owning_project_identifier"?: str}``.

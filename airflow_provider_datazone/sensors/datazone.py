@@ -22,9 +22,10 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run_of_event
-from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.hooks.datazone import NEW_RUN_GRACE, DataZoneHook
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.task_outcome import no_pointless_retry, push_run, require_success
+from airflow_provider_datazone.version_compat import call_execute, execution_timeout_before_resuming
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -38,14 +39,16 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
 
     ``SUCCEEDED`` ends the wait; so does ``PARTIALLY_SUCCEEDED``, with a warning that names what failed.
     ``FAILED`` and ``CANCELED`` fail the task at once and without retries, or skip it under ``soft_fail``.
-    Throttling, faults of the service and lost connections are waited out, up to ``timeout``. Whatever
-    else DataZone answers, an unknown run or a missing permission, fails the task at once, under
-    ``soft_fail`` too.
+    Throttling, faults of the service and lost connections are waited out, up to ``timeout``. A run that
+    DataZone does not know has 30 seconds to become known. Whatever else DataZone answers, an unknown run or
+    a missing permission, fails the task at once, under ``soft_fail`` too. Each cause has the same outcome in
+    every mode, see ``docs/waiting.md``.
 
     XCom: the return value and the key ``type_stats`` are the typeStats, a list of
     ``{"type": str, "status": str, "errorMessage"?: str}``, empty where DataZone sends none; the key
     ``run`` is the whole run. The two keys are there after a failure and a skip too, for tasks downstream
-    with ``trigger_rule="all_done"``.
+    with ``trigger_rule="all_done"``. ``do_xcom_push=False`` switches off all XComs, and the link to
+    the domain.
 
     :param run_identifier: The run. (templated)
     :param domain_identifier: The DataZone domain; default from the connection. (templated)
@@ -94,12 +97,13 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> Any:
-        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         if not self.deferrable:
-            with no_pointless_retry():
-                return super().execute(context)
+            with no_pointless_retry(), self._skip_execution_timeout():
+                DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
+                return call_execute(super().execute, context)
         started_at = time.time()
         with no_pointless_retry(), self._skips():
+            DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
             looked = self.poke(context)
             if looked:
                 return looked.xcom_value
@@ -156,29 +160,58 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
 
     @contextmanager
     def _skips(self) -> Iterator[None]:
-        """Skip as :class:`BaseSensorOperator` does around a poke, which it does not when deferred."""
+        """
+        Skip a deferrable wait where :class:`BaseSensorOperator` skips one that pokes.
+
+        ``never_fail`` is about what a poke raises, so it does not cover ``timeout``.
+        """
         try:
-            yield
-        except (AirflowSensorTimeout, AirflowTaskTimeout, AirflowFailException) as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(str(error)) from error
-            raise
+            with self._skip_execution_timeout():
+                yield
         except AirflowSkipException:
             raise
-        except Exception as error:
-            if self.never_fail:
-                raise AirflowSkipException(str(error)) from error
+        except AirflowSensorTimeout as error:
+            self._skip_if(self.soft_fail, error)
             raise
+        except AirflowFailException as error:
+            self._skip_if(self.soft_fail or self.never_fail, error)
+            raise
+        except Exception as error:
+            self._skip_if(self.never_fail, error)
+            raise
+
+    @contextmanager
+    def _skip_execution_timeout(self) -> Iterator[None]:
+        """Skip wherever it comes: :class:`BaseSensorOperator` does so in a poke, but not between two."""
+        try:
+            yield
+        except AirflowTaskTimeout as error:
+            self._skip_if(self.soft_fail or self.never_fail, error)
+            raise
+
+    @staticmethod
+    def _skip_if(skips: bool, error: BaseException) -> None:
+        if skips:
+            raise AirflowSkipException(str(error)) from error
+
+    def on_kill(self) -> None:
+        super().on_kill()
+        timed_out = execution_timeout_before_resuming()
+        if timed_out is not None:
+            self._skip_if(self.soft_fail or self.never_fail, timed_out)
 
     def poke(self, context: Context) -> PokeReturnValue:
         run = self.hook.poll_metadata_generation_run(
-            self.run_identifier, domain_identifier=self.domain_identifier, run_type=self.run_type
+            self.run_identifier,
+            domain_identifier=self.domain_identifier,
+            run_type=self.run_type,
+            grace=min(NEW_RUN_GRACE, self.timeout),
         )
         if run is None or not run.is_terminal:
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, run))
 
     def _conclude(self, context: Context, run: MetadataGenerationRun) -> list[TypeStat]:
-        push_run(context, run)
+        push_run(self, context, run)
         require_success(run, allow_partial_success=self.allow_partial_success, log=self.log)
         return run.type_stats

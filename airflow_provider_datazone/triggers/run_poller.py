@@ -794,7 +794,7 @@ class HookSource:
     async def cancel(self, run_identifier: str) -> MetadataGenerationRun:
         return await self._in_thread(
             lambda: self._hook.cancel_metadata_generation_run_unless_ended(
-                run_identifier, domain_identifier=self._domain_identifier
+                run_identifier, domain_identifier=self._domain_identifier, grace=0
             )
         )
 
@@ -825,7 +825,7 @@ class HookSource:
     def cancel_now(self, run_identifier: str) -> None:
         """Cancel a run, unless it has ended, from a thread of the caller's: the event loop stands still."""
         self._hook.cancel_metadata_generation_run_unless_ended(
-            run_identifier, domain_identifier=self._domain_identifier
+            run_identifier, domain_identifier=self._domain_identifier, grace=0
         )
 
     async def _in_thread(self, request: Callable[[], T]) -> T:

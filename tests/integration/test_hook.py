@@ -370,10 +370,7 @@ def test_wait_sits_out_passing_trouble(
     assert all(run in warning for warning in warnings)
 
 
-@pytest.mark.parametrize(
-    "code",
-    ["AccessDeniedException", "ValidationException", "ResourceNotFoundException", "UnauthorizedException"],
-)
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ValidationException", "UnauthorizedException"])
 def test_refusal_ends_the_wait_at_once_with_the_service_s_message(
     hook: DataZoneHook, catalog: Catalog, clock: Clock, code: str
 ):
@@ -388,6 +385,58 @@ def test_refusal_ends_the_wait_at_once_with_the_service_s_message(
     assert clock.naps == []
     assert is_permanent(refused.value)
     assert not is_transient(refused.value)
+
+
+def test_wait_gives_a_new_run_time_to_become_known(
+    hook: DataZoneHook, catalog: Catalog, clock: Clock, log: pytest.LogCaptureFixture
+):
+    run = catalog.start_run(polls=0)
+    catalog.server.fail("GetMetadataGenerationRun", "ResourceNotFoundException", times=3)
+    done = hook.wait_for_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
+    assert done.status == "SUCCEEDED"
+    assert clock.naps == [1, 1, 1]
+    (line,) = (record.getMessage() for record in log.records if "does not know" in record.getMessage())
+    assert run in line
+
+
+@pytest.mark.parametrize(("timeout", "grace"), [(None, 30), (600, 30), (5, 5), (0, 0)])
+def test_wait_for_an_unknown_run_ends_with_the_grace_or_its_time_out(
+    hook: DataZoneHook, catalog: Catalog, clock: Clock, timeout: float | None, grace: float
+):
+    with pytest.raises(ClientError, match="Requested prediction cannot be found in domain"):
+        hook.wait_for_metadata_generation_run(
+            "unknownrun", domain_identifier=catalog.domain_identifier, timeout=timeout
+        )
+    assert sum(clock.naps) == grace
+
+
+def test_get_is_one_request_for_an_unknown_run_too(hook: DataZoneHook, catalog: Catalog, clock: Clock):
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        hook.get_metadata_generation_run("unknownrun", domain_identifier=catalog.domain_identifier)
+    assert clock.naps == []
+    assert catalog.server.request_counts["GetMetadataGenerationRun"] == 1
+
+
+def test_cancel_gives_a_new_run_time_to_become_known_in_both_requests(
+    hook: DataZoneHook, catalog: Catalog, clock: Clock
+):
+    run = catalog.start_run(in_progress_seconds=3600)
+    for operation, times in (("CancelMetadataGenerationRun", 2), ("GetMetadataGenerationRun", 3)):
+        catalog.server.fail(operation, "ResourceNotFoundException", times=times)
+    done = hook.cancel_metadata_generation_run_unless_ended(run, domain_identifier=catalog.domain_identifier)
+    assert done.status == "CANCELED"
+    assert clock.naps == [1] * 5
+
+
+@pytest.mark.parametrize("operation", ["CancelMetadataGenerationRun", "GetMetadataGenerationRun"])
+def test_cancel_gives_up_on_an_unknown_run_after_the_grace(
+    hook: DataZoneHook, catalog: Catalog, clock: Clock, operation: str
+):
+    run = catalog.start_run(in_progress_seconds=3600)
+    catalog.server.fail(operation, "ResourceNotFoundException", times=None)
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        hook.cancel_metadata_generation_run_unless_ended(run, domain_identifier=catalog.domain_identifier)
+    assert sum(clock.naps) == 30
 
 
 @pytest.mark.parametrize(

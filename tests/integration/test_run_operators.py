@@ -25,12 +25,13 @@ from airflow_provider_datazone.exceptions import (
     RequestRefusedError,
     StartedRunFailedError,
 )
+from airflow_provider_datazone.hooks import datazone as hooks
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.metadata_generation import RUN_TYPES
 from airflow_provider_datazone.operators import datazone as operators
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
 from airflow_provider_datazone.triggers import datazone as triggers
-from tests.conftest import TYPE_STATS, LoopClock, make_catalog, outcome_of
+from tests.conftest import TYPE_STATS, Clock, LoopClock, make_catalog, outcome_of
 from tests.dags.run_operators import (
     AWS_PARAMETERS,
     CANCEL_CASES,
@@ -257,6 +258,8 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
         clock = AlarmClock(monkeypatch)
         for module in (operators, triggers):
             monkeypatch.setattr(module, "time", clock)
+        # A run that DataZone does not know is asked for for a while.
+        monkeypatch.setattr(hooks, "time", Clock())
         for cls in (*vars(operators).values(), DataZoneMetadataGenerationRunSensor):
             if isinstance(cls, type) and cls.__name__.startswith("DataZone") and hasattr(cls, "execute"):
                 observe(monkeypatch, cls, "execute", tasks, clock)

@@ -38,6 +38,9 @@ class TaskInstance:
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value
 
+    def xcom_pull(self, *, key: str, **_: Any) -> Any:
+        return self.xcoms.get(key)
+
 
 def make_context() -> Any:
     return {
@@ -240,6 +243,41 @@ def test_trouble_that_passes_at_the_first_look_is_no_reason_to_fail(
     assert run == context["ti"].xcoms["run"]["id"]
     (warning,) = (message for message in caplog.messages if run in message)
     assert "will try again" in warning
+
+
+# ------------------------------------------------- XComs that are switched off
+
+
+@pytest.mark.parametrize("wait_for_completion", [True, False])
+def test_nothing_is_left_in_xcom_where_that_is_switched_off(
+    catalog: Catalog, clock: Clock, wait_for_completion: bool
+):
+    context = make_context()
+    start(catalog, do_xcom_push=False, wait_for_completion=wait_for_completion).execute(context)
+    assert context["ti"].xcoms == {}
+
+
+@pytest.mark.parametrize("do_xcom_push", [True, False])
+def test_run_that_ended_while_no_triggerer_looked_is_found_without_xcoms_too(
+    catalog: Catalog, do_xcom_push: bool
+):
+    catalog.server.set_run_outcome(polls=2)
+    operator, context = start(catalog, deferrable=True, do_xcom_push=do_xcom_push), make_context()
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    late = {"event": {"status": "timeout", "message": "late"}}
+    run = operator.execute_complete(context, **late | deferred.value.kwargs)
+    assert run == deferred.value.trigger.run_identifier
+    assert ("type_stats" in context["ti"].xcoms) == do_xcom_push
+
+
+def test_time_out_without_a_word_of_the_run_is_left_to_the_next_try(catalog: Catalog):
+    """As a deferral of an earlier version has it, without XComs."""
+    context = make_context()
+    with pytest.raises(AirflowTaskTimeout, match="late"):
+        start(catalog, do_xcom_push=False).execute_complete(
+            context, {"status": "timeout", "message": "late"}, adopted=False
+        )
 
 
 # -------------------------------------------------------------------- kill

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
+    AirflowSkipException,
     AirflowTaskTimeout,
     BaseHook,
     TaskDeferred,
@@ -528,11 +529,41 @@ def test_trouble_of_the_trigger_is_never_hidden_by_soft_fail(
         waiting.resume_execution("execute_complete", {"event": event}, {"ti": TaskInstance()})
 
 
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("execute_complete", {"event": {"status": "error", "message": "not so", "permanent": True}}),
+        ("execute_complete", {"event": {"status": "error", "message": "not so", "permanent": False}}),
+        ("execute_complete", {"event": None}),
+        ("__fail__", {"error": "Trigger failure"}),
+    ],
+)
+def test_trouble_of_the_trigger_is_skipped_under_never_fail(method: str, arguments: dict[str, Any]):
+    waiting = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, never_fail=True)
+    with pytest.raises(AirflowSkipException, match=r"not so|without an event|Trigger failure"):
+        waiting.resume_execution(method, arguments, {"ti": TaskInstance()})
+
+
 @pytest.mark.parametrize("soft_fail", [False, True])
 def test_trigger_that_crashed_is_never_hidden_by_soft_fail(soft_fail: bool):
     waiting = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
     with pytest.raises(WaitFailedError, match=r"run1.*Trigger failure"):
         waiting.resume_execution("__fail__", {"error": "Trigger failure"}, {"ti": TaskInstance()})
+
+
+@pytest.mark.parametrize("policy", ["soft_fail", "never_fail"])
+def test_execution_timeout_of_a_deferred_wait_is_skipped_under(catalog: Catalog, policy: str):
+    timeouts = {"execution_timeout": timedelta(seconds=5)}
+    waiting = sensor(catalog, catalog.start_run(in_progress_seconds=3600), **timeouts, **{policy: True})
+    with pytest.raises(AirflowSkipException, match="late"):
+        waiting.resume_execution(
+            "execute_complete", {"event": {"status": "timeout", "message": "late"}}, {"ti": TaskInstance()}
+        )
+
+
+@pytest.mark.parametrize("policy", ["soft_fail", "never_fail"])
+def test_kill_that_is_no_time_out_is_not_skipped(catalog: Catalog, policy: str):
+    sensor(catalog, "run1", **{policy: True}).on_kill()
 
 
 def test_execution_timeout_bounds_the_deferred_wait_too(catalog: Catalog):
@@ -564,12 +595,21 @@ TIMED_OUT = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("policy", "error"),
+    [
+        ({}, AirflowSensorTimeout),
+        ({"soft_fail": True}, AirflowSkipException),
+        # As in the other modes: `never_fail` is about what a poke raises.
+        ({"never_fail": True}, AirflowSensorTimeout),
+    ],
+)
 @pytest.mark.parametrize(("method", "arguments"), TIMED_OUT)
 def test_time_out_is_a_sensor_time_out_whoever_tells_of_it(
-    catalog: Catalog, method: str, arguments: dict[str, Any]
+    catalog: Catalog, method: str, arguments: dict[str, Any], policy: dict[str, bool], error: type[Exception]
 ):
-    waiting = sensor(catalog, catalog.start_run(in_progress_seconds=3600))
-    with pytest.raises(AirflowSensorTimeout, match="in time"):
+    waiting = sensor(catalog, catalog.start_run(in_progress_seconds=3600), **policy)
+    with pytest.raises(error, match="in time"):
         waiting.resume_execution(method, arguments, {"ti": TaskInstance()})
 
 
