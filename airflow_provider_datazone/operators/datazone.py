@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
@@ -32,13 +33,15 @@ from airflow_provider_datazone.deferral import (
     run_of_event,
     unreadable,
 )
-from airflow_provider_datazone.exceptions import WaitFailedError
+from airflow_provider_datazone.exceptions import NotConfiguredError, WaitFailedError
 from airflow_provider_datazone.hooks.datazone import (
+    MIN_MASKED_LENGTH,
     DataZoneHook,
     check_seconds,
     is_transient,
     list_of_types,
 )
+from airflow_provider_datazone.inputs import PlainInputs, require_text, to_number, to_plain, to_text
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.metadata_generation import one_line
 from airflow_provider_datazone.submission import RunRequest, Submission, client_token, note_success
@@ -56,7 +59,7 @@ if TYPE_CHECKING:
 _SECONDS_TO_CANCEL = 20
 
 
-class _DataZoneOperator(AwsBaseOperator[DataZoneHook]):
+class _DataZoneOperator(PlainInputs, AwsBaseOperator[DataZoneHook]):
     """What all operators share."""
 
     aws_hook_class = DataZoneHook
@@ -133,6 +136,7 @@ class DataZoneGetMetadataGenerationRunOperator(_DataZoneOperator):
     def execute(self, context: Context) -> list[TypeStat]:
         DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         with no_pointless_retry():
+            self._resolve_inputs()
             run: MetadataGenerationRun = self.hook.get_metadata_generation_run(
                 self.run_identifier, domain_identifier=self.domain_identifier, run_type=self.run_type
             )
@@ -237,6 +241,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
     def execute(self, context: Context) -> str:
         DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         with no_pointless_retry():
+            self._resolve_inputs()
             return self._submit_and_wait(context)
 
     def _submit_and_wait(self, context: Context) -> str:
@@ -244,13 +249,13 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         # Before anything is started that nobody could wait for.
         check_seconds("poll_interval", self.poll_interval)
         request = RunRequest(
-            asset_identifier=self.asset_identifier,
-            types=self.types,
+            asset_identifier=require_text("asset_identifier", self.asset_identifier),
+            types=list_of_types(self.types),
             domain_identifier=self.hook.resolve_domain_identifier(self.domain_identifier),
             owning_project_identifier=self.hook.resolve_owning_project_identifier(
                 self.owning_project_identifier
             ),
-            asset_revision=self.asset_revision or None,
+            asset_revision=self.asset_revision,
         )
         submission = Submission(
             context,
@@ -321,6 +326,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         with no_pointless_retry():
+            self._resolve_inputs()
             return resume(
                 self,
                 context,
@@ -388,6 +394,7 @@ class DataZoneCancelMetadataGenerationRunOperator(_DataZoneOperator):
     def execute(self, context: Context) -> str:
         DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         with no_pointless_retry():
+            self._resolve_inputs()
             run: MetadataGenerationRun = self.hook.cancel_metadata_generation_run_unless_ended(
                 self.run_identifier, domain_identifier=self.domain_identifier
             )
@@ -396,7 +403,7 @@ class DataZoneCancelMetadataGenerationRunOperator(_DataZoneOperator):
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and len(value) >= MIN_MASKED_LENGTH:
         yield value
     elif isinstance(value, (dict, list, tuple)):
         for item in value.values() if isinstance(value, dict) else value:
@@ -434,10 +441,15 @@ class _DecideOnPredictionsOperator(_DataZoneOperator):
 
     def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
         super()._do_render_template_fields(*args, **kwargs)
+        # What is not plain is refused later, when that is the task's own error and not one of rendering.
+        with suppress(NotConfiguredError):
+            # Airflow shows what a lazy sequence was made of.
+            self.choices = to_plain("choices", self.choices)
         # Airflow shows rendered fields; DataZone's model marks these values as sensitive.
         if isinstance(self.choices, str):
             # It will be refused, but is shown before; so are other things that are no list of choices.
-            mask_secret(self.choices)
+            for text in _texts_in(self.choices):
+                mask_secret(text)
             return
         for choice in self.choices if isinstance(self.choices, (list, tuple)) else [self.choices]:
             if isinstance(choice, dict):
@@ -450,27 +462,27 @@ class _DecideOnPredictionsOperator(_DataZoneOperator):
 
     def execute(self, context: Context) -> str:
         DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
-        decision = {
-            "revision": self.revision or None,
-            "rule": self.rule,
-            "threshold": self.threshold,
-            "choices": self.choices,
-        }
-        token = self.client_token
-        if token is None:
-            # A retry must not decide twice, should the answer to the first have been lost.
-            domain_identifier = self.domain_identifier or None
-            token = client_token(
-                context, type(self).__name__, self.asset_identifier, domain_identifier, decision
-            )
         with no_pointless_retry():
+            self._resolve_inputs()
+            decision = {
+                "revision": self.revision,
+                "rule": to_text("rule", self.rule),
+                "threshold": to_number("threshold", self.threshold),
+                "choices": self.choices,
+            }
+            token = self.client_token
+            if token is None:
+                # A retry must not decide twice, should the answer to the first have been lost.
+                token = client_token(
+                    context, type(self).__name__, self.asset_identifier, self.domain_identifier, decision
+                )
             revision = self._decide(
                 self.asset_identifier,
                 domain_identifier=self.domain_identifier,
                 client_token=token,
                 **decision,
             )
-        self.log.info("Asset %s is at revision %s.", one_line(self.asset_identifier), revision)
+        self.log.info("Asset %s is at revision %s.", one_line(str(self.asset_identifier)), revision)
         return revision
 
 
@@ -489,9 +501,9 @@ class DataZoneAcceptPredictionsOperator(_DecideOnPredictionsOperator):
     :param threshold: With ``rule``: the confidence from which a prediction is accepted, 0 to 1.
     :param choices: AWS's ``acceptChoices``, a list of
         ``{"predictionTarget": str, "predictionChoice"?: int, "editedValue"?: str}``. An ``editedValue`` is
-        sensitive: it is in no log and no error of this provider, and masked where Airflow shows rendered
-        fields, if it is as long as Airflow wants a secret to be: 5 characters on Airflow 3. Airflow 3.0 shows
-        rendered fields as they are. (templated)
+        sensitive: it is in no log of this provider, and redacted in errors. From 5 characters on it is also
+        masked where Airflow shows rendered fields and in all logs of the task; a shorter one is redacted in
+        errors only where it stands by itself. Airflow 3.0 shows rendered fields as they are. (templated)
     :param client_token: The same token accepts once. By default one that each try of the task comes to, until
         it is cleared. (templated)
     :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
@@ -631,6 +643,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         started_at = time.time()
         with no_pointless_retry():
+            self._resolve_inputs()
             check_bounds(self.max_concurrent_runs, self.max_failures)
             check_seconds("poll_interval", self.poll_interval)
             rows, duplicates = parse_assets(
@@ -717,6 +730,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             raise AirflowTaskTimeout(message)
 
         with no_pointless_retry():
+            self._resolve_inputs()
             return resume(
                 self,
                 context,

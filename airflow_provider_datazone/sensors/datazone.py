@@ -23,6 +23,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run_of_event
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.inputs import PlainInputs
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.task_outcome import no_pointless_retry, push_run, require_success
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, TypeStat
 
 
-class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
+class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHook]):
     """
     Wait until a metadata generation run has ended.
 
@@ -97,8 +98,11 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
         DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         if not self.deferrable:
             with no_pointless_retry():
+                self._resolve_inputs()
                 return super().execute(context)
         started_at = time.time()
+        with no_pointless_retry():
+            self._resolve_inputs()
         with no_pointless_retry(), self._skips():
             looked = self.poke(context)
             if looked:
@@ -118,6 +122,8 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
         )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        with no_pointless_retry():
+            self._resolve_inputs()
         with no_pointless_retry(), self._skips():
             return resume(
                 self,

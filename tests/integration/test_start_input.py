@@ -144,9 +144,8 @@ def test_what_datazone_refuses_is_told_in_its_own_words_after_one_request(catalo
         ({"types": "['BUSINESS_NAMES',\n]"}, r"types must be a list of run types, and is "),
         ({"types": None}, "types must be a list of run types, and is None."),
         ({"types": 1}, "types must be a list of run types, and is 1."),
-        # These two botocore tells.
+        # This botocore tells.
         ({"types": []}, "Invalid length for parameter types, value: 0, valid min length: 1"),
-        ({"client_token": ""}, "Invalid length for parameter clientToken, value: 0, valid min length: 1"),
         ({"domain_identifier": ""}, "No domain identifier is known: pass domain_identifier"),
         (
             {"owning_project_identifier": None},
