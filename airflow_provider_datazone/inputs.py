@@ -25,6 +25,14 @@ from airflow_provider_datazone.metadata_generation import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow.providers.common.compat.sdk import XComArg
+
+    # What a templated parameter takes: a value, a template, or the output of another task.
+    TemplatedText = str | XComArg
+    TemplatedTypes = Sequence[str | XComArg] | XComArg
+    TemplatedChoices = Sequence[Mapping[str, Any] | XComArg] | str | XComArg
+    TemplatedAssets = Iterable[str | Mapping[str, str | XComArg | None] | XComArg] | XComArg
+
 DEFAULT_CONNECTION = "aws_default"
 # How a connection's extra, and a `botocore_config` in JSON, name requests without a signature.
 _UNSIGNED = "unsigned"

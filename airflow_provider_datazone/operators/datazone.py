@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -53,6 +53,12 @@ from airflow_provider_datazone.version_compat import mask_secret
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_datazone.inputs import (
+        TemplatedAssets,
+        TemplatedChoices,
+        TemplatedText,
+        TemplatedTypes,
+    )
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, TypeStat
 
 # Seconds in which a run is to be canceled when a task is killed; Airflow 3 kills its process soon after.
@@ -64,7 +70,7 @@ class _DataZoneOperator(PlainInputs, AwsBaseOperator[DataZoneHook]):
 
     aws_hook_class = DataZoneHook
     operator_extra_links = (DataZoneDomainLink(),)
-    domain_identifier: str | None
+    domain_identifier: Any
 
     def _cancel_runs(self, run_identifiers: list[str]) -> None:
         """Cancel runs when the task is killed, as far as there is time."""
@@ -123,9 +129,9 @@ class DataZoneGetMetadataGenerationRunOperator(_DataZoneOperator):
     def __init__(
         self,
         *,
-        run_identifier: str,
-        domain_identifier: str | None = None,
-        run_type: str | None = None,
+        run_identifier: TemplatedText,
+        domain_identifier: TemplatedText | None = None,
+        run_type: TemplatedText | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -210,12 +216,12 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
     def __init__(
         self,
         *,
-        asset_identifier: str,
-        types: Sequence[str],
-        owning_project_identifier: str | None = None,
-        asset_revision: str | None = None,
-        domain_identifier: str | None = None,
-        client_token: str | None = None,
+        asset_identifier: TemplatedText,
+        types: TemplatedTypes,
+        owning_project_identifier: TemplatedText | None = None,
+        asset_revision: TemplatedText | None = None,
+        domain_identifier: TemplatedText | None = None,
+        client_token: TemplatedText | None = None,
         wait_for_completion: bool = True,
         poll_interval: float = 30,
         allow_partial_success: bool = True,
@@ -386,7 +392,9 @@ class DataZoneCancelMetadataGenerationRunOperator(_DataZoneOperator):
 
     template_fields: Sequence[str] = aws_template_fields("run_identifier", "domain_identifier")
 
-    def __init__(self, *, run_identifier: str, domain_identifier: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, run_identifier: TemplatedText, domain_identifier: TemplatedText | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.run_identifier = run_identifier
         self.domain_identifier = domain_identifier
@@ -421,13 +429,13 @@ class _DecideOnPredictionsOperator(_DataZoneOperator):
     def __init__(
         self,
         *,
-        asset_identifier: str,
-        domain_identifier: str | None = None,
-        revision: str | None = None,
+        asset_identifier: TemplatedText,
+        domain_identifier: TemplatedText | None = None,
+        revision: TemplatedText | None = None,
         rule: str | None = None,
         threshold: float | None = None,
-        choices: Sequence[dict[str, Any]] | None = None,
-        client_token: str | None = None,
+        choices: TemplatedChoices | None = None,
+        client_token: TemplatedText | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -613,10 +621,10 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
     def __init__(
         self,
         *,
-        asset_identifiers: Iterable[str | dict[str, str]],
-        types: Sequence[str],
-        owning_project_identifier: str | None = None,
-        domain_identifier: str | None = None,
+        asset_identifiers: TemplatedAssets,
+        types: TemplatedTypes,
+        owning_project_identifier: TemplatedText | None = None,
+        domain_identifier: TemplatedText | None = None,
         max_concurrent_runs: int = 50,
         poll_interval: float = 30,
         allow_partial_success: bool = True,

@@ -30,6 +30,7 @@ from airflow_provider_datazone.task_outcome import no_pointless_retry, push_run,
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_datazone.inputs import TemplatedText
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, TypeStat
 
 
@@ -79,9 +80,9 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
     def __init__(
         self,
         *,
-        run_identifier: str,
-        domain_identifier: str | None = None,
-        run_type: str | None = None,
+        run_identifier: TemplatedText,
+        domain_identifier: TemplatedText | None = None,
+        run_type: TemplatedText | None = None,
         allow_partial_success: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: timedelta | float = 30,

@@ -148,7 +148,6 @@ class DataZoneMetadataGenerationRunTrigger(_DataZoneTrigger):
 
     async def _wait(self) -> dict[str, Any]:
         poller = await _import_poller()
-        about = f"run {self.run_identifier!r}, domain {self.domain_identifier!r}"
         try:
             self._check(poller)
             run = await poller.wait_for_run(
@@ -161,13 +160,17 @@ class DataZoneMetadataGenerationRunTrigger(_DataZoneTrigger):
                 log=self.log,
             )
         except poller.DeadlinePassedError as error:
-            return {"status": "timeout", "message": f"Metadata generation run {error} ({about})"}
+            return {"status": "timeout", "message": f"Metadata generation run {error} ({self._about})"}
         except Exception as error:
             # Whatever it is, the task is told: an exception here would reach it without a word of the reason.
-            self.log.debug("The wait failed (%s).", about, exc_info=True)
-            message = f"{type(error).__name__}: {one_line(str(error))} ({about})"
+            self.log.debug("The wait failed (%s).", self._about, exc_info=True)
+            message = f"{type(error).__name__}: {one_line(str(error))} ({self._about})"
             return {"status": "error", "message": message, "permanent": poller.is_permanent(error)}
         return {"status": "terminal", "run": run.to_dict()}
+
+    @property
+    def _about(self) -> str:
+        return f"run {self.run_identifier!r}, domain {self.domain_identifier!r}"
 
     def _check(self, poller: Any) -> None:
         """Check what a database may have from another version: a wait that cannot end, or is for nothing."""
