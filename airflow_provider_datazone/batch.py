@@ -32,6 +32,7 @@ from airflow_provider_datazone.hooks.datazone import (
     is_throttling,
     is_transient,
 )
+from airflow_provider_datazone.inputs import to_text
 from airflow_provider_datazone.metadata_generation import (
     FAILURE_STATUSES,
     TERMINAL_STATUSES,
@@ -202,15 +203,17 @@ def parse_assets(
     number = 0
     project: str | None = None
     for number, item in enumerate(asset_identifiers, start=1):
-        members = {"asset_identifier": item} if isinstance(item, str) else item
-        if not isinstance(members, Mapping) or not members.get("asset_identifier"):
+        members: dict[Any, Any] = dict(item) if isinstance(item, Mapping) else {"asset_identifier": item}
+        try:
+            members = {key: to_text(str(key), value) for key, value in members.items()}
+        except NotConfiguredError as error:
+            raise NotConfiguredError(
+                f"Item {number} of asset_identifiers must be an identifier, or a dict of texts: {error}"
+            ) from None
+        if not members.get("asset_identifier"):
             raise NotConfiguredError(
                 f"Item {number} of asset_identifiers must be an identifier, or a dict with "
                 f"'asset_identifier', and is {one_line(repr(item))}."
-            )
-        if not all(isinstance(value, str) for value in members.values() if value is not None):
-            raise NotConfiguredError(
-                f"Item {number} of asset_identifiers must have texts alone, and is {one_line(repr(item))}."
             )
         if unknown := sorted(map(repr, members.keys() - ASSET_MEMBERS)):
             raise NotConfiguredError(
@@ -220,7 +223,7 @@ def parse_assets(
         owner = members.get("owning_project_identifier")
         if not owner:
             owner = project = project or default_project()
-        row = AssetRow(members["asset_identifier"], members.get("asset_revision") or None, owner)
+        row = AssetRow(members["asset_identifier"], members.get("asset_revision"), owner)
         rows.setdefault(row.key, row)
     return list(rows.values()), number - len(rows)
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_datazone.exceptions import NotConfiguredError
 from airflow_provider_datazone.hooks.datazone import is_access_denied, is_conflict, is_not_found
 from airflow_provider_datazone.kill_guard import KillGuard
 from airflow_provider_datazone.metadata_generation import judge, one_line
@@ -394,4 +395,9 @@ def note_success(context: Context) -> None:
 
 
 def _digest(parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, default=repr).encode()).hexdigest()
+    try:
+        text = json.dumps(parts)
+    except (TypeError, ValueError, RecursionError) as error:
+        # What has no JSON has no text that is the same in every try: its `repr` may hold a memory address.
+        raise NotConfiguredError(f"A request can only be made of JSON: {error}") from None
+    return hashlib.sha256(text.encode()).hexdigest()

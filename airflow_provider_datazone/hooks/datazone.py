@@ -5,11 +5,14 @@ from __future__ import annotations
 import html
 import json
 import logging
+import re
+import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
@@ -34,6 +37,16 @@ from airflow_provider_datazone.get_provider_info import (
     CONNECTION_FIELDS,
     CONNECTION_TYPE,
     UI_FIELD_BEHAVIOUR,
+)
+from airflow_provider_datazone.inputs import (
+    require_text,
+    to_botocore_options,
+    to_config_arguments,
+    to_connection_id,
+    to_number,
+    to_plain,
+    to_text,
+    to_verify,
 )
 from airflow_provider_datazone.metadata_generation import ACTIVE_STATUSES, MetadataGenerationRun, one_line
 
@@ -61,13 +74,10 @@ _REJECTED_CODES = frozenset(
 )
 
 
-# As OpenSSL says that a server's certificate is not trusted, and that `verify` leads to none, or to no file.
-_CERTIFICATE_PROBLEMS = (
-    "CERTIFICATE_VERIFY_FAILED",
-    "NO_CERTIFICATE_OR_CRL_FOUND",
-    "No such file or directory",
-    "Permission denied",
-)
+# How OpenSSL reports that a server's certificate is not trusted.
+_NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
+# Airflow 3 masks nothing shorter than this in logs: every such letter or syllable of a log would be masked.
+MIN_MASKED_LENGTH = 5
 # What Python raises where a value is of another kind than somebody has expected.
 _MISTAKES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 # Seconds for which Get and Cancel may not know a run that was started a moment ago.
@@ -86,8 +96,8 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         return is_throttling(error) or _code(error) in _TRANSIENT_CODES or _status(error) >= 500
     if isinstance(error, SSLError):
-        # A broken handshake passes; a certificate that is not trusted, or not there, stays so.
-        return not any(problem in str(error) for problem in _CERTIFICATE_PROBLEMS)
+        # A broken handshake passes; a certificate that is not trusted, or cannot be read, stays so.
+        return _NOT_TRUSTED not in str(error) and not _is_unreadable_certificate(error)
     return isinstance(
         error, (BotoConnectionError, HTTPClientError, ResponseParserError, MalformedResponseError)
     )
@@ -130,6 +140,18 @@ def _status(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+def _is_unreadable_certificate(error: SSLError) -> bool:
+    """Whether a file of certificates on this machine is the problem, and not the other end."""
+    reasons = getattr(error.kwargs.get("error"), "args", ())
+    # A handshake fails with an error of OpenSSL's part of that name; its others, and the operating system's,
+    # come from reading files.
+    return any(
+        isinstance(reason, OSError)
+        and not (isinstance(reason, ssl.SSLError) and getattr(reason, "library", None) in ("SSL", None))
+        for reason in reasons
+    )
+
+
 def log_status(log: logging.Logger, run: MetadataGenerationRun, last_status: str | None) -> None:
     """
     Log what a look at a run that is being waited for has shown; a change is worth a line at INFO.
@@ -156,10 +178,10 @@ def list_of_types(types: Sequence[str]) -> list[str]:
 
     :raises ValueError: They are none: a template that did not render to a list, for example.
     """
-    if isinstance(types, str) or not isinstance(types, Iterable):
+    listed = to_plain("types", types)
+    if not isinstance(listed, list):
         # A text would be taken for one type a letter.
-        raise NotConfiguredError(f"types must be a list of run types, and is {one_line(repr(types))}.")
-    listed = list(types)
+        raise NotConfiguredError(f"types must be a list of run types, and is {one_line(repr(listed))}.")
     if not all(isinstance(run_type, str) for run_type in listed):
         raise NotConfiguredError(f"types must be a list of texts, and is {one_line(repr(listed))}.")
     return listed
@@ -188,14 +210,17 @@ class DataZoneHook(AwsBaseHook):
     here. Errors of the service are botocore's own (:class:`botocore.exceptions.ClientError`), their message
     completed with what they were about.
 
+    An empty text, as of a template that rendered to nothing, counts as not passed in every parameter of the
+    hook and its methods. Identifiers and revisions may be integers.
+
     :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. It must exist, except
         for ``aws_default``: where that is not defined, and for ``None``, boto3's own credential chain
-        is used. Default ``aws_default``.
+        is used. An empty text stands for the default. Default ``aws_default``.
     :param region_name: AWS Region; default from the connection.
-    :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
-        connection.
+    :param verify: Whether to verify TLS certificates, also as text (``"True"``, ``"False"``), or the path of
+        a CA bundle, a file; default from the connection.
     :param config: Configuration of the botocore client; default from the connection.
-    :raises ValueError: ``config`` is none.
+    :raises ValueError: A parameter cannot be used.
 
     .. seealso::
         https://docs.aws.amazon.com/datazone/latest/APIReference/Welcome.html
@@ -212,16 +237,18 @@ class DataZoneHook(AwsBaseHook):
         verify: bool | str | None = None,
         config: Config | dict[str, Any] | None = None,
     ) -> None:
-        if isinstance(config, dict):
+        if config is not None and not isinstance(config, Config):
             try:
-                config = Config(**config)
+                config = Config(**to_config_arguments(to_botocore_options(config) or {}))
+            except NotConfiguredError:
+                raise
             except (BotoCoreError, *_MISTAKES) as error:
                 told = one_line(f"{type(error).__name__}: {error}")
                 raise NotConfiguredError(f"botocore_config cannot be used: {told}") from None
         super().__init__(
-            aws_conn_id=aws_conn_id,
-            region_name=region_name,
-            verify=verify,
+            aws_conn_id=to_connection_id(aws_conn_id),
+            region_name=to_text("region_name", region_name),
+            verify=to_verify(verify),
             config=config,
             client_type="datazone",
         )
@@ -245,6 +272,7 @@ class DataZoneHook(AwsBaseHook):
         .. seealso::
             https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetMetadataGenerationRun.html
         """
+        run_identifier = require_text("run_identifier", run_identifier)
         about = f"run {run_identifier!r}"
         domain = self.resolve_domain_identifier(domain_identifier)
         response = self._call(
@@ -252,7 +280,7 @@ class DataZoneHook(AwsBaseHook):
             about,
             domainIdentifier=domain,
             identifier=run_identifier,
-            type=run_type,
+            type=to_text("run_type", run_type),
         )
         return self._parse_run(response, about, domain)
 
@@ -312,8 +340,10 @@ class DataZoneHook(AwsBaseHook):
         .. seealso::
             https://docs.aws.amazon.com/datazone/latest/APIReference/API_StartMetadataGenerationRun.html
         """
+        asset_identifier = require_text("asset_identifier", asset_identifier)
         about = f"asset {asset_identifier!r}"
         target = {"type": "ASSET", "identifier": asset_identifier}
+        asset_revision = to_text("asset_revision", asset_revision)
         if asset_revision is not None:
             target["revision"] = asset_revision
         domain = self.resolve_domain_identifier(domain_identifier)
@@ -324,7 +354,7 @@ class DataZoneHook(AwsBaseHook):
             target=target,
             types=list_of_types(types),
             owningProjectIdentifier=self.resolve_owning_project_identifier(owning_project_identifier),
-            clientToken=client_token,
+            clientToken=to_text("client_token", client_token),
         )
         return self._parse_run(response, about, domain)
 
@@ -384,6 +414,8 @@ class DataZoneHook(AwsBaseHook):
         :raises ValueError: No domain is known.
         :raises botocore.exceptions.ClientError: DataZone refused.
         """
+        asset_identifier = require_text("asset_identifier", asset_identifier)
+        asset_revision = to_text("asset_revision", asset_revision)
         domain = self.resolve_domain_identifier(domain_identifier)
         wanted = set(list_of_types(types))
         # SUBMITTED first: a run that moves on between the two requests is still seen.
@@ -418,6 +450,7 @@ class DataZoneHook(AwsBaseHook):
         :return: The page's runs, and where it leaves off, ``None`` on the last.
         """
         about = "listing metadata generation runs"
+        asset_identifier = to_text("asset_identifier", asset_identifier)
         if asset_identifier is not None:
             about += f" of asset {asset_identifier!r}"
         domain = self.resolve_domain_identifier(domain_identifier)
@@ -425,8 +458,8 @@ class DataZoneHook(AwsBaseHook):
             "list_metadata_generation_runs",
             about,
             domainIdentifier=domain,
-            status=status,
-            type=run_type,
+            status=to_text("status", status),
+            type=to_text("run_type", run_type),
             targetIdentifier=asset_identifier,
             maxResults=page_size,
             nextToken=next_token,
@@ -448,6 +481,7 @@ class DataZoneHook(AwsBaseHook):
         .. seealso::
             https://docs.aws.amazon.com/datazone/latest/APIReference/API_CancelMetadataGenerationRun.html
         """
+        run_identifier = require_text("run_identifier", run_identifier)
         self._call(
             "cancel_metadata_generation_run",
             f"run {run_identifier!r}",
@@ -522,6 +556,7 @@ class DataZoneHook(AwsBaseHook):
         :raises botocore.exceptions.ClientError: DataZone refused.
         """
         check_seconds("poll_interval", poll_interval)
+        run_identifier = require_text("run_identifier", run_identifier)
         domain = self.resolve_domain_identifier(domain_identifier)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -684,7 +719,10 @@ class DataZoneHook(AwsBaseHook):
         choices: Sequence[dict[str, Any]] | None,
         client_token: str | None,
     ) -> str:
+        asset_identifier = require_text("asset_identifier", asset_identifier)
         about = f"asset {asset_identifier!r}"
+        rule, threshold = to_text("rule", rule), to_number("threshold", threshold)
+        choices = to_plain("choices", choices)
         if rule is None and choices is None:
             raise NotConfiguredError(
                 f"Nothing says which predictions for {one_line(about, length=200)} to {answer}: "
@@ -693,7 +731,7 @@ class DataZoneHook(AwsBaseHook):
         if threshold is not None and rule is None:
             raise NotConfiguredError("threshold goes with a rule: pass rule='ALL' beside it.")
         edited_values = _edited_values(() if choices is None else choices)
-        request: dict[str, Any] = {f"{answer}Choices": list(choices) if choices is not None else None}
+        request: dict[str, Any] = {f"{answer}Choices": choices}
         if rule is not None:
             request[f"{answer}Rule"] = {"rule": rule}
             if threshold is not None:
@@ -706,8 +744,8 @@ class DataZoneHook(AwsBaseHook):
             untold=edited_values,
             domainIdentifier=domain,
             identifier=asset_identifier,
-            revision=revision,
-            clientToken=client_token,
+            revision=to_text("revision", revision),
+            clientToken=to_text("client_token", client_token),
             **request,
         )
         member = "revision" if answer == "accept" else "assetRevision"
@@ -760,8 +798,8 @@ class DataZoneHook(AwsBaseHook):
                 # Resolved before the iterator is handed out, so that the error comes from the call itself.
                 domainIdentifier=self.resolve_domain_identifier(domain_identifier),
                 searchScope="ASSET",
-                owningProjectIdentifier=owning_project_identifier,
-                searchText=search_text,
+                owningProjectIdentifier=to_text("owning_project_identifier", owning_project_identifier),
+                searchText=to_text("search_text", search_text),
                 filters=filters,
                 sort=sort,
                 additionalAttributes=additional_attributes,
@@ -801,14 +839,15 @@ class DataZoneHook(AwsBaseHook):
         return self._resolve("owning_project_identifier", owning_project_identifier)
 
     def _resolve(self, name: str, argument: str | None) -> str:
-        value: Any = argument or self._connection_default(name)
-        if isinstance(value, str) and value:
-            return value
-        if value:
+        try:
+            value = to_text(name, argument) or self._connection_default(name)
+        except NotConfiguredError as error:
             raise NotConfiguredError(
-                f"{name} must be a text, and is {one_line(repr(value), length=200)}, as passed or as in the "
-                f"extra of the connection (aws_conn_id={self.aws_conn_id!r})."
-            )
+                f"{str(error).rstrip('.')}, as passed or as in the extra of the connection "
+                f"(aws_conn_id={self.aws_conn_id!r})."
+            ) from None
+        if value is not None:
+            return value
         key = f"{name!r}"
         if self.conn_config.conn_type != CONNECTION_TYPE:
             key += " under 'service_config.datazone'"
@@ -821,7 +860,8 @@ class DataZoneHook(AwsBaseHook):
         places: list[dict[str, str]] = [self.service_config]
         if self.conn_config.conn_type == CONNECTION_TYPE:
             places.insert(0, self.conn_config.extra_config)
-        return next((place[name] for place in places if place.get(name)), None)
+        found = (to_text(name, place.get(name)) for place in places)
+        return next((value for value in found if value is not None), None)
 
     def for_polling(self, requests_at_a_time: int) -> DataZoneHook:
         """
@@ -842,6 +882,16 @@ class DataZoneHook(AwsBaseHook):
         )
         return hook
 
+    def get_client_type(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        Return a client, as the Amazon provider does, once the files that TLS needs were read.
+
+        :raises ValueError: One of them cannot be read: requests would fail for ever, and some look as if they
+            might succeed the next time.
+        """
+        _check_certificates(self.verify, self.config)
+        return super().get_client_type(*args, **kwargs)
+
     def close(self) -> None:
         """Close the client, where there is one."""
         if "conn" in self.__dict__:
@@ -859,8 +909,23 @@ class DataZoneHook(AwsBaseHook):
         extra = {} if connection is None else self._read_extra(connection)
         try:
             config = self._wrap(connection, extra)
+            if config.service_config in ("", None):
+                config.service_config = {}
             if not all(isinstance(service, dict) for service in config.service_config.values()):
                 raise ValueError("'service_config' must have an object for each service")
+            # What is empty in a connection of type `aws` must not hide a default either, and an empty
+            # `verify` must not turn verification off, as it does in some versions of botocore.
+            config.verify = to_verify(config.verify)
+            if isinstance(config.region_name, str):
+                config.region_name = to_text("region_name", config.region_name)
+            config.profile_name, config.endpoint_url = (
+                config.profile_name or None,
+                config.endpoint_url or None,
+            )
+            config.service_config = {
+                name: {key: value for key, value in service.items() if value not in ("", None)}
+                for name, service in config.service_config.items()
+            }
         except (BotoCoreError, *_MISTAKES) as error:
             secrets = _secrets(connection and connection.password, extra)
             told = one_line(_without(secrets, f"{type(error).__name__}: {error}"))
@@ -1018,6 +1083,11 @@ class DataZoneHook(AwsBaseHook):
                 f"{self.aws_conn_id!r}."
             ) from None
         except (ClientError, BotoCoreError, ResponseParserError) as error:
+            if isinstance(error, SSLError) and _is_unreadable_certificate(error):
+                raise NotConfiguredError(
+                    "A file of TLS certificates cannot be used; see verify, 'ca_bundle' in AWS's "
+                    f"configuration, AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE: {tell(error)}"
+                ) from None
             if _cannot_be_sent(error):
                 raise NotConfiguredError(f"The request cannot be sent: {tell(error)}") from None
             # In place, so that `except client.exceptions.ResourceNotFoundException` still holds.
@@ -1027,6 +1097,11 @@ class DataZoneHook(AwsBaseHook):
             # What led to it tells no more, and tells it as it came over the wire.
             error.__suppress_context__ = True
             raise
+        except NotConfiguredError as error:
+            if "conn_config" not in self.__dict__:
+                # The connection itself, which `tell` would read again.
+                raise
+            raise NotConfiguredError(tell(error)) from None
         except _MISTAKES as error:
             told = f"{type(error).__name__}: {tell(error)}"
             if "conn" not in self.__dict__:
@@ -1069,13 +1144,43 @@ def _iterate(page: Callable[..., tuple[list[T], str | None]]) -> Iterator[T]:
         seen.add(next_token)
 
 
-def _edited_values(choices: Sequence[dict[str, Any]]) -> list[str]:
+def _check_certificates(verify: bool | str | None, config: Any) -> None:
+    """
+    Read the certificates that a client is to use.
+
+    :param verify: The hook's.
+    :param config: The client's configuration.
+    :raises ValueError: They cannot be read.
+    """
+    proxy = getattr(config, "proxies_config", None) or {}
+    bundles = {"verify": verify, "proxy_ca_bundle in botocore_config": proxy.get("proxy_ca_bundle")}
+    files = {
+        "client_cert in botocore_config": getattr(config, "client_cert", None),
+        "proxy_client_cert in botocore_config": proxy.get("proxy_client_cert"),
+    }
+    try:
+        for about, path in bundles.items():  # noqa: B007
+            if isinstance(path, str):
+                # As botocore does: a directory will not do, whatever is in it.
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+        for about, paths in files.items():  # noqa: B007
+            for path in [paths] if isinstance(paths, str) else paths or ():
+                with Path(path).open("rb"):
+                    pass
+    except (OSError, ValueError) as error:
+        raise NotConfiguredError(
+            f"{about} must be the path of a file with certificates in PEM format, got "
+            f"{one_line(repr(path), length=200)}: {one_line(str(error))}"
+        ) from None
+
+
+def _edited_values(choices: Any) -> list[str]:
     """
     Return the edited values among choices, which DataZone's model marks as sensitive.
 
     :raises ValueError: One is no text, or a choice is none: botocore would say so with the value.
     """
-    if isinstance(choices, (str, dict)) or not isinstance(choices, Iterable):
+    if not isinstance(choices, (list, tuple)):
         raise NotConfiguredError(f"choices must be a list of dicts, and is a {type(choices).__name__}.")
     values: list[str] = []
     for number, choice in enumerate(choices):
@@ -1132,8 +1237,25 @@ def _without(values: Sequence[str], told: Any) -> Any:
         return [_without(values, item) for item in told]
     if isinstance(told, str):
         for value in values:
-            told = told.replace(value, "***")
+            told = _redact(value, told)
     return told
+
+
+def _redact(value: str, text: str) -> str:
+    """
+    Replace a sensitive value in a text.
+
+    A short one is replaced only where it stands by itself, a single character only where it is the whole of
+    what is quoted: the text must still say what is wrong.
+    """
+    if value == text:
+        return "***"
+    pattern = re.escape(value)
+    if len(value) == 1:
+        pattern = rf"""(?<=["'`]|;){pattern}(?=\\?["'`]|&(?:quot|#x27|#39);)"""
+    elif len(value) < MIN_MASKED_LENGTH:
+        pattern = rf"(?<!\w){pattern}(?!\w)"
+    return re.sub(pattern, "***", text)
 
 
 def _without_signature(message: str) -> str:

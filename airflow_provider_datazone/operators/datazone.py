@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
@@ -35,13 +35,15 @@ from airflow_provider_datazone.deferral import (
     run_of_event,
     unreadable,
 )
-from airflow_provider_datazone.exceptions import WaitFailedError
+from airflow_provider_datazone.exceptions import NotConfiguredError, WaitFailedError
 from airflow_provider_datazone.hooks.datazone import (
+    MIN_MASKED_LENGTH,
     DataZoneHook,
     check_seconds,
     is_transient,
     list_of_types,
 )
+from airflow_provider_datazone.inputs import PlainInputs, require_text, to_number, to_plain, to_text
 from airflow_provider_datazone.kill_guard import KillGuard
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.metadata_generation import one_line
@@ -60,15 +62,21 @@ from airflow_provider_datazone.version_compat import TaskKilled, mask_secret
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_datazone.inputs import (
+        TemplatedAssets,
+        TemplatedChoices,
+        TemplatedText,
+        TemplatedTypes,
+    )
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, TypeStat
 
 
-class _DataZoneOperator(AwsBaseOperator[DataZoneHook]):
+class _DataZoneOperator(PlainInputs, AwsBaseOperator[DataZoneHook]):
     """What all operators share."""
 
     aws_hook_class = DataZoneHook
     operator_extra_links = (DataZoneDomainLink(),)
-    domain_identifier: str | None
+    domain_identifier: Any
     # One client, built once, for all threads that cancel runs.
     _building_client = threading.Lock()
 
@@ -126,9 +134,9 @@ class DataZoneGetMetadataGenerationRunOperator(_DataZoneOperator):
     def __init__(
         self,
         *,
-        run_identifier: str,
-        domain_identifier: str | None = None,
-        run_type: str | None = None,
+        run_identifier: TemplatedText,
+        domain_identifier: TemplatedText | None = None,
+        run_type: TemplatedText | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -137,8 +145,9 @@ class DataZoneGetMetadataGenerationRunOperator(_DataZoneOperator):
         self.run_type = run_type
 
     def execute(self, context: Context) -> list[TypeStat]:
-        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         with no_pointless_retry():
+            self._resolve_inputs()
+            DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
             # It may have been started a moment ago, so that DataZone does not know it yet.
             run: MetadataGenerationRun = self.hook.get_started_metadata_generation_run(
                 self.run_identifier, domain_identifier=self.domain_identifier, run_type=self.run_type
@@ -214,12 +223,12 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
     def __init__(
         self,
         *,
-        asset_identifier: str,
-        types: Sequence[str],
-        owning_project_identifier: str | None = None,
-        asset_revision: str | None = None,
-        domain_identifier: str | None = None,
-        client_token: str | None = None,
+        asset_identifier: TemplatedText,
+        types: TemplatedTypes,
+        owning_project_identifier: TemplatedText | None = None,
+        asset_revision: TemplatedText | None = None,
+        domain_identifier: TemplatedText | None = None,
+        client_token: TemplatedText | None = None,
         wait_for_completion: bool = True,
         poll_interval: float = 30,
         allow_partial_success: bool = True,
@@ -248,6 +257,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
 
     def execute(self, context: Context) -> str:
         with self._guarded() as guard, no_pointless_retry():
+            self._resolve_inputs()
             DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
             return self._submit_and_wait(context, guard, time.time())
 
@@ -287,13 +297,13 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         # Before anything is started that nobody could wait for.
         check_seconds("poll_interval", self.poll_interval)
         request = RunRequest(
-            asset_identifier=self.asset_identifier,
-            types=self.types,
+            asset_identifier=require_text("asset_identifier", self.asset_identifier),
+            types=list_of_types(self.types),
             domain_identifier=self.hook.resolve_domain_identifier(self.domain_identifier),
             owning_project_identifier=self.hook.resolve_owning_project_identifier(
                 self.owning_project_identifier
             ),
-            asset_revision=self.asset_revision or None,
+            asset_revision=self.asset_revision,
         )
         submission = Submission(
             context,
@@ -389,6 +399,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         with self._guarded(), no_pointless_retry():
+            self._resolve_inputs()
             return resume(
                 self,
                 context,
@@ -483,14 +494,17 @@ class DataZoneCancelMetadataGenerationRunOperator(_DataZoneOperator):
 
     template_fields: Sequence[str] = aws_template_fields("run_identifier", "domain_identifier")
 
-    def __init__(self, *, run_identifier: str, domain_identifier: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, run_identifier: TemplatedText, domain_identifier: TemplatedText | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.run_identifier = run_identifier
         self.domain_identifier = domain_identifier
 
     def execute(self, context: Context) -> str:
-        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         with no_pointless_retry():
+            self._resolve_inputs()
+            DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
             run: MetadataGenerationRun = self.hook.cancel_metadata_generation_run_unless_ended(
                 self.run_identifier, domain_identifier=self.domain_identifier
             )
@@ -499,7 +513,7 @@ class DataZoneCancelMetadataGenerationRunOperator(_DataZoneOperator):
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and len(value) >= MIN_MASKED_LENGTH:
         yield value
     elif isinstance(value, (dict, list, tuple)):
         for item in value.values() if isinstance(value, dict) else value:
@@ -517,13 +531,13 @@ class _DecideOnPredictionsOperator(_DataZoneOperator):
     def __init__(
         self,
         *,
-        asset_identifier: str,
-        domain_identifier: str | None = None,
-        revision: str | None = None,
+        asset_identifier: TemplatedText,
+        domain_identifier: TemplatedText | None = None,
+        revision: TemplatedText | None = None,
         rule: str | None = None,
         threshold: float | None = None,
-        choices: Sequence[dict[str, Any]] | None = None,
-        client_token: str | None = None,
+        choices: TemplatedChoices | None = None,
+        client_token: TemplatedText | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -537,10 +551,15 @@ class _DecideOnPredictionsOperator(_DataZoneOperator):
 
     def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
         super()._do_render_template_fields(*args, **kwargs)
+        # What is not plain is refused later, when that is the task's own error and not one of rendering.
+        with suppress(NotConfiguredError):
+            # Airflow shows what a lazy sequence was made of.
+            self.choices = to_plain("choices", self.choices)
         # Airflow shows rendered fields; DataZone's model marks these values as sensitive.
         if isinstance(self.choices, str):
             # It will be refused, but is shown before; so are other things that are no list of choices.
-            mask_secret(self.choices)
+            for text in _texts_in(self.choices):
+                mask_secret(text)
             return
         for choice in self.choices if isinstance(self.choices, (list, tuple)) else [self.choices]:
             if isinstance(choice, dict):
@@ -552,28 +571,28 @@ class _DecideOnPredictionsOperator(_DataZoneOperator):
         raise NotImplementedError
 
     def execute(self, context: Context) -> str:
-        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
-        decision = {
-            "revision": self.revision or None,
-            "rule": self.rule,
-            "threshold": self.threshold,
-            "choices": self.choices,
-        }
-        token = self.client_token
-        if token is None:
-            # A retry must not decide twice, should the answer to the first have been lost.
-            domain_identifier = self.domain_identifier or None
-            token = client_token(
-                context, type(self).__name__, self.asset_identifier, domain_identifier, decision
-            )
         with no_pointless_retry():
+            self._resolve_inputs()
+            DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
+            decision = {
+                "revision": self.revision,
+                "rule": to_text("rule", self.rule),
+                "threshold": to_number("threshold", self.threshold),
+                "choices": self.choices,
+            }
+            token = self.client_token
+            if token is None:
+                # A retry must not decide twice, should the answer to the first have been lost.
+                token = client_token(
+                    context, type(self).__name__, self.asset_identifier, self.domain_identifier, decision
+                )
             revision = self._decide(
                 self.asset_identifier,
                 domain_identifier=self.domain_identifier,
                 client_token=token,
                 **decision,
             )
-        self.log.info("Asset %s is at revision %s.", one_line(self.asset_identifier), revision)
+        self.log.info("Asset %s is at revision %s.", one_line(str(self.asset_identifier)), revision)
         return revision
 
 
@@ -592,9 +611,9 @@ class DataZoneAcceptPredictionsOperator(_DecideOnPredictionsOperator):
     :param threshold: With ``rule``: the confidence from which a prediction is accepted, 0 to 1.
     :param choices: AWS's ``acceptChoices``, a list of
         ``{"predictionTarget": str, "predictionChoice"?: int, "editedValue"?: str}``. An ``editedValue`` is
-        sensitive: it is in no log and no error of this provider, and masked where Airflow shows rendered
-        fields, if it is as long as Airflow wants a secret to be: 5 characters on Airflow 3. Airflow 3.0 shows
-        rendered fields as they are. (templated)
+        sensitive: it is in no log of this provider, and redacted in errors. From 5 characters on it is also
+        masked where Airflow shows rendered fields and in all logs of the task; a shorter one is redacted in
+        errors only where it stands by itself. Airflow 3.0 shows rendered fields as they are. (templated)
     :param client_token: The same token accepts once. By default one that each try of the task comes to, until
         it is cleared. (templated)
     :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
@@ -704,10 +723,10 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
     def __init__(
         self,
         *,
-        asset_identifiers: Iterable[str | dict[str, str]],
-        types: Sequence[str],
-        owning_project_identifier: str | None = None,
-        domain_identifier: str | None = None,
+        asset_identifiers: TemplatedAssets,
+        types: TemplatedTypes,
+        owning_project_identifier: TemplatedText | None = None,
+        domain_identifier: TemplatedText | None = None,
         max_concurrent_runs: int = 50,
         poll_interval: float = 30,
         allow_partial_success: bool = True,
@@ -733,9 +752,10 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         self._batch: Batch | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
         started_at = time.time()
         with no_pointless_retry():
+            self._resolve_inputs()
+            DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
             check_bounds(self.max_concurrent_runs, self.max_failures)
             check_seconds("poll_interval", self.poll_interval)
             rows, duplicates = parse_assets(
@@ -844,6 +864,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             raise AirflowTaskTimeout(message)
 
         with no_pointless_retry():
+            self._resolve_inputs()
             return resume(
                 self,
                 context,

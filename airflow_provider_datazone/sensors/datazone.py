@@ -23,6 +23,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run_of_event
 from airflow_provider_datazone.hooks.datazone import NEW_RUN_GRACE, DataZoneHook
+from airflow_provider_datazone.inputs import PlainInputs
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.task_outcome import no_pointless_retry, push_run, require_success
 from airflow_provider_datazone.version_compat import call_execute, execution_timeout_before_resuming
@@ -30,10 +31,11 @@ from airflow_provider_datazone.version_compat import call_execute, execution_tim
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_datazone.inputs import TemplatedText
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, TypeStat
 
 
-class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
+class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHook]):
     """
     Wait until a metadata generation run has ended.
 
@@ -81,9 +83,9 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
     def __init__(
         self,
         *,
-        run_identifier: str,
-        domain_identifier: str | None = None,
-        run_type: str | None = None,
+        run_identifier: TemplatedText,
+        domain_identifier: TemplatedText | None = None,
+        run_type: TemplatedText | None = None,
         allow_partial_success: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: timedelta | float = 30,
@@ -99,9 +101,12 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
     def execute(self, context: Context) -> Any:
         if not self.deferrable:
             with no_pointless_retry(), self._skip_execution_timeout():
+                self._resolve_inputs()
                 DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
                 return call_execute(super().execute, context)
         started_at = time.time()
+        with no_pointless_retry():
+            self._resolve_inputs()
         with no_pointless_retry(), self._skips():
             DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
             looked = self.poke(context)
@@ -122,6 +127,8 @@ class DataZoneMetadataGenerationRunSensor(AwsBaseSensor[DataZoneHook]):
         )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        with no_pointless_retry():
+            self._resolve_inputs()
         with no_pointless_retry(), self._skips():
             return resume(
                 self,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_datazone.inputs import require_text, to_botocore_options, to_text
 from airflow_provider_datazone.metadata_generation import one_line
 from airflow_provider_datazone.version_compat import is_deferred
 
@@ -53,7 +54,9 @@ class _DataZoneTrigger(BaseTrigger):
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.verify = verify
-        self.botocore_config = botocore_config
+        # Airflow stores a trigger's arguments, and a botocore object cannot be stored.
+        is_object = hasattr(botocore_config, "_user_provided_options")
+        self.botocore_config = to_botocore_options(botocore_config) if is_object else botocore_config
         self.cancel_on_kill = cancel_on_kill
 
     @classmethod
@@ -161,7 +164,6 @@ class DataZoneMetadataGenerationRunTrigger(_DataZoneTrigger):
 
     async def _wait(self) -> dict[str, Any]:
         poller = await _import_poller()
-        about = f"run {self.run_identifier!r}, domain {self.domain_identifier!r}"
         try:
             self._check(poller)
             run = await poller.wait_for_run(
@@ -174,19 +176,23 @@ class DataZoneMetadataGenerationRunTrigger(_DataZoneTrigger):
                 log=self.log,
             )
         except poller.DeadlinePassedError as error:
-            return {"status": "timeout", "message": f"Metadata generation run {error} ({about})"}
+            return {"status": "timeout", "message": f"Metadata generation run {error} ({self._about})"}
         except Exception as error:
             # Whatever it is, the task is told: an exception here would reach it without a word of the reason.
-            self.log.debug("The wait failed (%s).", about, exc_info=True)
-            message = f"{type(error).__name__}: {one_line(str(error))} ({about})"
+            self.log.debug("The wait failed (%s).", self._about, exc_info=True)
+            message = f"{type(error).__name__}: {one_line(str(error))} ({self._about})"
             return {"status": "error", "message": message, "permanent": poller.is_permanent(error)}
         return {"status": "terminal", "run": run.to_dict()}
+
+    @property
+    def _about(self) -> str:
+        return f"run {self.run_identifier!r}, domain {self.domain_identifier!r}"
 
     def _check(self, poller: Any) -> None:
         """Check what a database may have from another version: a wait that cannot end, or is for nothing."""
         for name in ("run_identifier", "domain_identifier"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name} must be a text.")
+            setattr(self, name, require_text(name, getattr(self, name)))
+        self.run_type = to_text("run_type", self.run_type)
         poller.check_seconds("poll_interval", self.poll_interval)
         if self.deadline is not None:
             poller.check_seconds("deadline", self.deadline)

@@ -13,7 +13,6 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     EndpointConnectionError,
-    SSLError,
 )
 
 from airflow_provider_datazone.exceptions import NotConfiguredError
@@ -299,6 +298,7 @@ def test_certificates_that_cannot_be_read_are_not_waited_for(
     endpoint_url = datazone.endpoint_url.replace("http:", "https:")
     define("awsdatazone", region_name="us-east-1", endpoint_url=endpoint_url, verify=verify)
     hook = DataZoneHook("mine", config={"retries": {"total_max_attempts": 1}})
-    with pytest.raises(SSLError, match="run 'run1'") as missing:
+    with pytest.raises(NotConfiguredError, match=r"verify must be the path.*run 'run1'") as missing:
         hook.get_metadata_generation_run("run1", domain_identifier="dzd_1")
     assert not is_transient(missing.value)
+    assert is_permanent(missing.value)

@@ -151,10 +151,8 @@ def test_what_datazone_refuses_is_told_in_its_own_words_after_one_request(
         ),
         ("accept", {"choices": "[{'predictionTarget': 'summary'}]"}, "choices must be a list of dicts"),
         ("accept", {"choices": 1}, "choices must be a list of dicts"),
-        # These botocore tells.
-        ("accept", {"rule": "ALL", "threshold": "0.5"}, "Invalid type for parameter"),
-        ("accept", {"rule": "ALL", "client_token": ""}, "Invalid length for parameter clientToken"),
-        ("reject", {"rule": "ALL", "client_token": ""}, "Invalid length for parameter clientToken"),
+        ("accept", {"rule": "ALL", "threshold": "0.5"}, "threshold must be a number, got '0.5'"),
+        # This botocore tells.
         ("accept", {"choices": [{}]}, "Missing required parameter"),
     ],
 )

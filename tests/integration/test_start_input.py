@@ -147,9 +147,8 @@ def test_what_datazone_refuses_is_told_in_its_own_words_after_one_request(catalo
         ({"types": "['BUSINESS_NAMES',\n]"}, r"types must be a list of run types, and is "),
         ({"types": None}, "types must be a list of run types, and is None."),
         ({"types": 1}, "types must be a list of run types, and is 1."),
-        # These two botocore tells.
+        # This botocore tells.
         ({"types": []}, "Invalid length for parameter types, value: 0, valid min length: 1"),
-        ({"client_token": ""}, "Invalid length for parameter clientToken, value: 0, valid min length: 1"),
         ({"domain_identifier": ""}, "No domain identifier is known: pass domain_identifier"),
         (
             {"owning_project_identifier": None},
@@ -435,7 +434,7 @@ def test_run_that_this_try_started_is_not_started_again_when_it_is_canceled(
             operator.execute(context)
         cancel()
         (event,) = events(deferred.value.trigger)
-        assert deferred.value.kwargs == {"adopted": False}
+        assert deferred.value.kwargs["adopted"] is False
         with pytest.raises(StartedRunFailedError):
             operator.execute_complete(context, event, **deferred.value.kwargs)
     else:
@@ -475,7 +474,7 @@ def test_kill_that_cannot_cancel_says_so_and_goes_on(
     caplog: pytest.LogCaptureFixture,
     trouble: str,
 ):
-    monkeypatch.setattr(operator_module, "_SECONDS_TO_CANCEL", 0.5)
+    monkeypatch.setenv("AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME", "1")
     catalog.server.set_run_outcome(in_progress_seconds=3600)
     seconds = {"seconds": 20.0} if trouble == "hang" else {}
     catalog.server.fail("CancelMetadataGenerationRun", trouble, times=None, **seconds)

@@ -1,0 +1,65 @@
+"""Tasks whose arguments are lazy sequences, as Airflow passes the output of mapped tasks."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_datazone.operators.datazone import (
+    DataZoneAcceptPredictionsOperator,
+    DataZoneStartMetadataGenerationRunOperator,
+)
+
+TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
+CHOICES = [{"predictionTarget": "summary", "predictionChoice": 0}]
+TASKS = ("start-expanded", "start-mapped", "accept-expanded", "accept-mapped")
+
+
+@task
+def give(value: Any) -> Any:
+    return value
+
+
+@task
+def give_all(values: list[Any]) -> list[Any]:
+    return values
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def arguments(name: str) -> dict[str, Any]:
+    return {
+        "task_id": name,
+        "asset_identifier": f"{{{{ dag_run.conf['assets']['{name}'] }}}}",
+        "domain_identifier": "{{ dag_run.conf['domain_identifier'] }}",
+        "aws_conn_id": "datazone_default",
+        "botocore_config": {"retries": {"total_max_attempts": 1}},
+        # Each answer is lost, so that each task has a second try.
+        "retries": 1,
+        "retry_delay": timedelta(0),
+    }
+
+
+with DAG(
+    dag_id="lazy_inputs",
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+) as dag:
+    for verb, values in (("start", TYPES), ("accept", CHOICES)):
+        expanded = give.override(task_id=f"expand-{verb}").expand(value=values)
+        mapped = give_all.override(task_id=f"map-{verb}")(values).map(same)
+        for how, lazy in (("expanded", expanded), ("mapped", mapped)):
+            if verb == "start":
+                DataZoneStartMetadataGenerationRunOperator(
+                    **arguments(f"start-{how}"),
+                    types=lazy,
+                    owning_project_identifier="{{ dag_run.conf['project_identifier'] }}",
+                    wait_for_completion=False,
+                )
+            else:
+                DataZoneAcceptPredictionsOperator(**arguments(f"accept-{how}"), choices=lazy)
