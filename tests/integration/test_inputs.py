@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from functools import cache, partial
@@ -684,7 +685,7 @@ def test_requests_without_a_signature_can_be_configured_in_json(datazone: DataZo
         {"types": {"BUSINESS_NAMES": 1}},
         {"asset_revision": 1.5},
     ],
-    ids=str,
+    ids=lambda wrong: re.sub(r" at 0x[0-9a-f]+", "", str(wrong)),
 )
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_argument_that_cannot_be_used_is_refused_before_a_run_is_started(
