@@ -24,13 +24,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from botocore.exceptions import ClientError
 
-from airflow_provider_datazone.exceptions import BatchFailedError, NotConfiguredError, QuotaUsedUpError
+from airflow_provider_datazone.exceptions import (
+    BatchFailedError,
+    NotConfiguredError,
+    QuotaUsedUpError,
+    RequestRefusedError,
+)
 from airflow_provider_datazone.hooks.datazone import (
     is_conflict,
     is_not_found,
     is_permanent,
     is_throttling,
     is_transient,
+    refuses_every_asset,
+    refuses_every_asset_of_project,
 )
 from airflow_provider_datazone.inputs import to_text
 from airflow_provider_datazone.metadata_generation import (
@@ -102,6 +109,7 @@ class AssetRow:
     :param status: The run's status, once it has ended.
     :param type_stats: The run's typeStats, once it has ended.
     :param error: Why there is no run, or none that can be read.
+    :param is_refused: Whether a retry would meet the same error.
     :param adopted_at: Unix time in seconds at which the batch found the run, which another try or another
         task has started; ``None`` for a run of the batch's own.
     """
@@ -115,6 +123,7 @@ class AssetRow:
     type_stats: list[TypeStat] = field(default_factory=list)
     error: str | None = None
     adopted_at: float | None = None
+    is_refused: bool = False
 
     @property
     def key(self) -> tuple[str, str | None, str]:
@@ -149,6 +158,7 @@ class AssetRow:
         self.submission += 1
         self.run_identifier = self.status = self.error = self.adopted_at = None
         self.type_stats = []
+        self.is_refused = False
 
     def to_result(self) -> dict[str, Any]:
         """Return the row of the XCom ``results``."""
@@ -335,6 +345,8 @@ class Batch:
     :param log: The task's log.
     :param on_progress: Called now and then while the batch goes on, for example to store the rows.
     :param quota_used_up: Whether a run failed for the account's monthly quota, so that no other is started.
+    :param refusals: Why DataZone refuses to start runs, by project, or under an empty text for all of them:
+        there no other is started.
     """
 
     def __init__(
@@ -352,9 +364,11 @@ class Batch:
         log: logging.Logger,
         on_progress: Callable[[], None] | None = None,
         quota_used_up: bool = False,
+        refusals: Mapping[str, str] | None = None,
     ) -> None:
         self.rows = rows
         self.quota_used_up = quota_used_up
+        self.refusals = dict(refusals or {})
         self._types = types
         self._domain_identifier = domain_identifier
         self._identity = identity
@@ -385,8 +399,13 @@ class Batch:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do: by the rows, and not by how the work on them has ended."""
-        started = [row for row in self.rows if row.run_identifier is not None or row.error is not None]
-        return all(row.is_done for row in (started if self.quota_used_up else self.rows))
+        return all(
+            row.is_done or (row.run_identifier is None and self._is_left_out(row)) for row in self.rows
+        )
+
+    def _is_left_out(self, row: AssetRow) -> bool:
+        """Whether no run is started for an asset, since others have shown that it would not help."""
+        return self.quota_used_up or is_refused(self.refusals, row)
 
     async def run(self, parameters: HookParameters, *, noted_at: float) -> None:
         """
@@ -516,9 +535,12 @@ class Batch:
                 for row in queue:
                     acquired = asyncio.ensure_future(slots.acquire())
                     await asyncio.wait({acquired, halted}, return_when=asyncio.FIRST_COMPLETED)
-                    if errors or self._gate.is_closed or (row.run_identifier is None and not self._may_start):
+                    if errors or self._gate.is_closed:
                         acquired.cancel()
                         break
+                    if row.run_identifier is None and self._is_left_out(row):
+                        slots.release()
+                        continue
                     task = asyncio.ensure_future(self._process(poller, row))
                     tasks.add(task)
                     task.add_done_callback(ended)
@@ -537,7 +559,7 @@ class Batch:
 
     @property
     def _may_start(self) -> bool:
-        return not self._halt.is_set() and not self._gate.is_closed and not self.quota_used_up
+        return not self._halt.is_set() and not self._gate.is_closed
 
     async def _process(self, poller: RunPoller, row: AssetRow) -> None:
         """Bring one asset to an end."""
@@ -620,18 +642,31 @@ class Batch:
                 passes = is_transient(error) or (is_conflict(error) and not is_conflict_over)
                 if is_hopeless:
                     row.error = (
-                        f"DataZone has not taken the Start for {START_PATIENCE / 60:.0f} minutes: {error}"
+                        f"DataZone has not accepted the Start for {START_PATIENCE / 60:.0f} minutes: {error}"
                     )
                     self._log.warning("Asset %s: %s", one_line(row.asset_identifier), row.error)
                     return
                 if not passes:
                     _note_refusal(row, error)
+                    self._note_refusal_of_others(row, error)
                     return
                 self._progress.warning("Could not start a run just now, will try again: %s", error)
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._halt.wait(), pause)
                 return
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _note_refusal_of_others(self, row: AssetRow, error: Exception) -> None:
+        """Start nothing more where a refusal holds for other assets, too."""
+        if refuses_every_asset(error):
+            scope, whose = "", "any asset"
+        elif refuses_every_asset_of_project(error):
+            scope, whose = row.owning_project_identifier, f"project {row.owning_project_identifier!r}"
+        else:
+            return
+        if scope not in self.refusals:
+            self.refusals[scope] = str(error)
+            self._log.error("No further runs are started for %s: %s", whose, error)
 
     async def _send_start(self, poller: RunPoller, row: AssetRow) -> None:
         request = RunRequest(
@@ -654,7 +689,11 @@ class Batch:
 
         token = token_of(self._identity, request.fingerprint, number)
         run = await poller.start(
-            request, token, line=self._line, is_wanted=lambda: self._may_start, send=send
+            request,
+            token,
+            line=self._line,
+            is_wanted=lambda: self._may_start and not self._is_left_out(row),
+            send=send,
         )
         if run is None:
             return
@@ -747,6 +786,12 @@ def _note_refusal(row: AssetRow, error: Exception) -> None:
     if not refused or isinstance(error, NotConfiguredError):
         raise error
     row.error = str(error)
+    row.is_refused = is_permanent(error)
+
+
+def is_refused(refusals: Mapping[str, str], row: AssetRow) -> bool:
+    """Whether DataZone refuses to start runs for an asset, as it has for others of all, or of the project."""
+    return "" in refusals or row.owning_project_identifier in refusals
 
 
 class _Progress:
@@ -900,7 +945,7 @@ class BatchMemory:
                 row.adopted_at = time.time()
             if row.is_done and not _is_success(row, allow_partial_success):
                 if row.status is None:
-                    row.error = None
+                    row.error, row.is_refused = None, False
                 else:
                     row.submit_anew()
         return recalled
@@ -983,13 +1028,20 @@ def summarise(
 
 
 def require_few_failures(
-    rows: list[AssetRow], max_failures: float, *, allow_partial_success: bool, quota_used_up: bool
+    rows: list[AssetRow],
+    max_failures: float,
+    *,
+    allow_partial_success: bool,
+    quota_used_up: bool,
+    refusals: Mapping[str, str],
 ) -> None:
     """
     Let the task go on, or fail it.
 
     :param max_failures: How many assets may fail, or as a ``float`` which share of them.
     :param quota_used_up: Whether a run has failed for the account's monthly quota in this try.
+    :param refusals: Why DataZone refuses to start runs, as :class:`Batch` has them.
+    :raises RequestRefusedError: The same, and no asset could do better in a retry.
     :raises QuotaUsedUpError: Assets were left, or failed, for the account's monthly quota.
     :raises BatchFailedError: More assets failed than may.
     """
@@ -1004,6 +1056,8 @@ def require_few_failures(
         f"{len(failed):,} of {len(rows):,} assets have not succeeded, with max_failures={max_failures}; "
         f"the first is {first.asset_identifier!r}, run {first.run_identifier!r}: {reason}"
     )
+    if all(row.is_refused or (not row.is_done and is_refused(refusals, row)) for row in failed):
+        raise RequestRefusedError(f"{message}. A retry would meet the same.")
     if quota_used_up:
         not_started = sum(row.run_identifier is None and row.error is None for row in rows)
         raise QuotaUsedUpError(

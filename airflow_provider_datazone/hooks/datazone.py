@@ -125,6 +125,26 @@ def is_access_denied(error: BaseException) -> bool:
     return isinstance(error, ClientError) and _code(error) in _ACCESS_DENIED_CODES
 
 
+def refuses_every_asset(error: BaseException) -> bool:
+    """Whether DataZone refuses a Start for what all assets have in common: the principal, or the domain."""
+    return _is_denied_by_iam(error) or (is_not_found(error) and "domain" in _subject_of(error))
+
+
+def refuses_every_asset_of_project(error: BaseException) -> bool:
+    """Whether DataZone refuses a Start for the asset's project: it is unknown, or not the principal's."""
+    return is_access_denied(error) or (is_not_found(error) and "project" in _subject_of(error))
+
+
+def _is_denied_by_iam(error: BaseException) -> bool:
+    return is_access_denied(error) and "not authorized to perform" in str(error)
+
+
+def _subject_of(error: BaseException) -> str:
+    """Return what DataZone does not know, as far as its message says; empty where that is the asset."""
+    message = str(getattr(error, "response", {}).get("Error", {}).get("Message", "")).lower()
+    return "" if "asset" in message else message
+
+
 def is_rejected_credentials(error: BaseException) -> bool:
     """Whether the credentials have expired or were replaced, so that others may be there by now."""
     if isinstance(error, ClientError):
@@ -150,6 +170,28 @@ def _is_unreadable_certificate(error: SSLError) -> bool:
         and not (isinstance(reason, ssl.SSLError) and getattr(reason, "library", None) in ("SSL", None))
         for reason in reasons
     )
+
+
+def _missing_permission(error: BaseException) -> Iterator[str]:
+    """Yield one sentence that says which permission a denied request lacks: IAM's, or DataZone's own."""
+    if not is_access_denied(error):
+        return
+    message = str(getattr(error, "response", {}).get("Error", {}).get("Message", ""))
+    operation = getattr(error, "operation_name", "the action")
+    policy = (
+        f"the IAM policy of the connection's principal must allow datazone:{operation}, with "
+        '"Resource": "*" unless the action is datazone:GetDomain'
+    )
+    membership = (
+        "the connection's principal needs an activated user profile in the domain, and membership in the "
+        "project that owns the asset"
+    )
+    if "not authorized to perform" in message:
+        yield f"IAM denies this: {policy}."
+    elif "not permitted to perform operation" in message:
+        yield f"DataZone denies this, whatever IAM allows: {membership}."
+    else:
+        yield f"Check two permissions: {policy}; and {membership}."
 
 
 def log_status(log: logging.Logger, run: MetadataGenerationRun, last_status: str | None) -> None:
@@ -185,6 +227,20 @@ def list_of_types(types: Sequence[str]) -> list[str]:
     if not all(isinstance(run_type, str) for run_type in listed):
         raise NotConfiguredError(f"types must be a list of texts, and is {one_line(repr(listed))}.")
     return listed
+
+
+def check_interval(name: str, seconds: Any) -> float:
+    """
+    Return the seconds between two polls.
+
+    :param name: The parameter.
+    :param seconds: The number, above 0: without a pause, a wait would poll as fast as it can.
+    :raises ValueError: It is not a number above 0.
+    """
+    number = check_seconds(name, seconds)
+    if number <= 0:
+        raise NotConfiguredError(f"{name} must be above 0 seconds, got {seconds!r}.")
+    return number
 
 
 def check_seconds(name: str, seconds: Any) -> float:
@@ -1013,7 +1069,8 @@ class DataZoneHook(AwsBaseHook):
             message = one_line(_without_signature(str(error))).rstrip(".")
             return False, " ".join([f"{message}.", *self._what_to_check(error)])
         return True, one_line(
-            f"Domain {domain.get('name')!r} ({domain_identifier}) is {domain.get('status')}."
+            f"Domain {domain.get('name')!r} ({domain_identifier}) is {domain.get('status')}. "
+            "This proves datazone:GetDomain alone: tasks need other permissions, too."
         )
 
     def _what_to_check(self, error: Exception) -> Iterator[str]:
@@ -1027,7 +1084,7 @@ class DataZoneHook(AwsBaseHook):
         elif is_permanent(error):
             domain, region = self._connection_default("domain_identifier"), self.conn_region_name
             yield f"Check the domain {domain!r} and the AWS Region {region!r}."
-            yield "The IAM policy must allow datazone:GetDomain on it."
+            yield from _missing_permission(error)
 
     # ------------------------------------------------------------- requests
 
@@ -1073,7 +1130,8 @@ class DataZoneHook(AwsBaseHook):
             config = self.conn_config
             secrets = _secrets(config.password, config.extra_config)
             message = _without([*untold, *secrets], _without_signature(str(error)))
-            return f"{one_line(message)} ({self._place(about, domain)})"
+            told = f"{one_line(message)} ({self._place(about, domain)})"
+            return " ".join([told, *_missing_permission(error)])
 
         try:
             yield

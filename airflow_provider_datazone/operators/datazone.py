@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
@@ -39,7 +39,7 @@ from airflow_provider_datazone.exceptions import NotConfiguredError, WaitFailedE
 from airflow_provider_datazone.hooks.datazone import (
     MIN_MASKED_LENGTH,
     DataZoneHook,
-    check_seconds,
+    check_interval,
     is_transient,
     list_of_types,
 )
@@ -295,7 +295,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
     def _submit_and_wait(self, context: Context, guard: KillGuard, try_began_at: float) -> str:
         started_at = time.time()
         # Before anything is started that nobody could wait for.
-        check_seconds("poll_interval", self.poll_interval)
+        check_interval("poll_interval", self.poll_interval)
         request = RunRequest(
             asset_identifier=require_text("asset_identifier", self.asset_identifier),
             types=list_of_types(self.types),
@@ -706,6 +706,8 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         connection. (templated)
     :param botocore_config: Configuration of the botocore client; default from the connection.
     :raises BatchFailedError: More assets failed than may; a retry works on those alone.
+    :raises RequestRefusedError: DataZone refuses them all for a reason that a retry cannot change, a missing
+        permission for example. Then no further runs are started.
     :raises QuotaUsedUpError: The account's monthly quota is used up; not retried.
     :raises AirflowTaskTimeout: The batch had not ended after ``execution_timeout``; a retry goes on with it.
     :raises WaitFailedError: Deferred, the batch as a whole could not go on; a retry goes on with it.
@@ -757,7 +759,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             self._resolve_inputs()
             DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
             check_bounds(self.max_concurrent_runs, self.max_failures)
-            check_seconds("poll_interval", self.poll_interval)
+            check_interval("poll_interval", self.poll_interval)
             rows, duplicates = parse_assets(
                 self.asset_identifiers,
                 lambda: self.hook.resolve_owning_project_identifier(self.owning_project_identifier),
@@ -805,7 +807,9 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         if self._is_killed:
             raise self._killed()
         self._rows = []
-        return self._conclude(context, rows, duplicates, started_at, memory, batch.quota_used_up)
+        return self._conclude(
+            context, rows, duplicates, started_at, memory, batch.quota_used_up, batch.refusals
+        )
 
     def _killed(self) -> TaskKilled:
         return TaskKilled("Airflow has told the task to stop: no further runs are started.")
@@ -833,6 +837,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         duplicates: int,
         started_at: float,
         quota_used_up: bool = False,
+        refusals: Mapping[str, str] | None = None,
     ) -> NoReturn:
         if self._is_killed:
             raise self._killed()
@@ -854,6 +859,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             started_at=started_at,
             duplicates=duplicates,
             quota_used_up=quota_used_up,
+            refusals=dict(refusals or {}),
             deadline=None if timeout is None else started_at + timeout.total_seconds(),
             cancel_on_kill=self.cancel_on_kill,
         )
@@ -884,6 +890,8 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             rows, noted_at = unpack(event["rows"]), float(event["noted_at"])
             duplicates, started_at = int(event["duplicates"]), float(event["started_at"])
             status, quota_used_up = str(event["status"]), event["quota_used_up"] is True
+            # Version 0.1 has left it out.
+            refusals = {str(scope): str(told) for scope, told in event.get("refusals", {}).items()}
             message = one_line(str(event.get("message", "no reason given")))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             raise unreadable(event, about) from None
@@ -899,14 +907,14 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         )
         memory.note(rows, noted_at)
         if status == "checkpoint":
-            self._defer(context, memory, rows, duplicates, started_at, quota_used_up)
+            self._defer(context, memory, rows, duplicates, started_at, quota_used_up, refusals)
         if status == "timeout":
             raise AirflowTaskTimeout(message)
         if status == "error":
             raise WaitFailedError(message, permanent=event.get("permanent") is True)
         if status != "ended":
             raise unreadable(event, about)
-        return self._conclude(context, rows, duplicates, started_at, memory, quota_used_up)
+        return self._conclude(context, rows, duplicates, started_at, memory, quota_used_up, refusals)
 
     def _conclude(
         self,
@@ -916,6 +924,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         started_at: float,
         memory: BatchMemory | None = None,
         quota_used_up: bool = False,
+        refusals: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         summary = summarise(rows, duplicates, time.time() - started_at, self.allow_partial_success)
         if self.do_xcom_push:
@@ -927,6 +936,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             self.max_failures,
             allow_partial_success=self.allow_partial_success,
             quota_used_up=quota_used_up,
+            refusals=refusals or {},
         )
         if memory is not None:
             memory.note_success()

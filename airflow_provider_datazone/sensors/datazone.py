@@ -22,7 +22,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run_of_event
-from airflow_provider_datazone.hooks.datazone import NEW_RUN_GRACE, DataZoneHook
+from airflow_provider_datazone.hooks.datazone import NEW_RUN_GRACE, DataZoneHook, check_interval
 from airflow_provider_datazone.inputs import PlainInputs
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.task_outcome import no_pointless_retry, push_run, require_success
@@ -101,12 +101,12 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
     def execute(self, context: Context) -> Any:
         if not self.deferrable:
             with no_pointless_retry(), self._skip_execution_timeout():
-                self._resolve_inputs()
+                self._check_inputs()
                 DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
                 return call_execute(super().execute, context)
         started_at = time.time()
         with no_pointless_retry():
-            self._resolve_inputs()
+            self._check_inputs()
         with no_pointless_retry(), self._skips():
             DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
             looked = self.poke(context)
@@ -125,6 +125,10 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
             run_type=self.run_type,
             poll_interval=self.poke_interval,
         )
+
+    def _check_inputs(self) -> None:
+        self._resolve_inputs()
+        check_interval("poke_interval", self.poke_interval)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         with no_pointless_retry():

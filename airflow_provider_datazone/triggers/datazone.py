@@ -223,7 +223,8 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
 
     Each has ``rows``, the batch as :func:`~airflow_provider_datazone.batch.pack` has it, ``noted_at``, the
     Unix time in seconds up to which they tell everything, ``domain_identifier``, ``types``, ``started_at``
-    and ``duplicates`` as given, and ``quota_used_up``, whether a run failed for the account's monthly quota.
+    and ``duplicates`` as given, and ``quota_used_up`` and ``refusals``, why no more runs
+    are started.
 
     - ``{"status": "ended"}``: there is nothing more to do.
     - ``{"status": "checkpoint"}``: there is; the rows are to be stored, and the rest deferred again.
@@ -246,6 +247,8 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
     :param checkpoint_interval: Seconds after which to hand the rows to the task. Default 600.
     :param deadline: Unix time in seconds at which to give up; by default never.
     :param try_number: The task's try. Default 1.
+    :param refusals: Why DataZone refuses to start runs, by project, or under an empty text for all of them.
+        By default it does not.
     :param aws_conn_id: As for :class:`DataZoneMetadataGenerationRunTrigger`, and so the following.
     :param region_name: AWS Region.
     :param verify: Whether to verify TLS certificates, or the path of a CA bundle.
@@ -270,6 +273,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         checkpoint_interval: float = 600,
         deadline: float | None = None,
         try_number: int = 1,
+        refusals: dict[str, str] | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -292,6 +296,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         self.checkpoint_interval = checkpoint_interval
         self.deadline = deadline
         self.try_number = try_number
+        self.refusals = refusals
         self._batch: Any = None
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -346,6 +351,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
             allow_partial_success=self.allow_partial_success,
             log=self.log,
             quota_used_up=self.quota_used_up,
+            refusals=self.refusals,
         )
         return self._batch
 
@@ -362,6 +368,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
             "started_at": self.started_at,
             "duplicates": self.duplicates,
             "quota_used_up": self.quota_used_up if self._batch is None else self._batch.quota_used_up,
+            "refusals": (self.refusals or {}) if self._batch is None else self._batch.refusals,
             "rows": rows,
         }
         return event if message is None else event | {"message": message}

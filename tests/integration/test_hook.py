@@ -148,7 +148,7 @@ def test_cancel(hook: DataZoneHook, catalog: Catalog):
 
 def test_accept_makes_a_new_revision_and_reject_names_one(hook: DataZoneHook, catalog: Catalog):
     domain = catalog.domain_identifier
-    hook.wait_for_metadata_generation_run(catalog.start_run(), domain_identifier=domain, poll_interval=0)
+    hook.wait_for_metadata_generation_run(catalog.start_run(), domain_identifier=domain, poll_interval=0.001)
     accepted = hook.accept_predictions(
         catalog.asset_identifier, domain_identifier=domain, rule="ALL", threshold=0.0, client_token="once"
     )
@@ -157,7 +157,7 @@ def test_accept_makes_a_new_revision_and_reject_names_one(hook: DataZoneHook, ca
         catalog.asset_identifier, domain_identifier=domain, rule="ALL", threshold=0.0, client_token="once"
     )
     assert again == accepted
-    hook.wait_for_metadata_generation_run(catalog.start_run(), domain_identifier=domain, poll_interval=0)
+    hook.wait_for_metadata_generation_run(catalog.start_run(), domain_identifier=domain, poll_interval=0.001)
     assert hook.reject_predictions(catalog.asset_identifier, domain_identifier=domain, rule="ALL")
 
 

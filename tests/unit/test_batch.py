@@ -1363,7 +1363,11 @@ def judge(
     rows: list[AssetRow], max_failures: float, allow_partial_success: bool = True, quota_used_up: bool = False
 ) -> None:
     require_few_failures(
-        rows, max_failures, allow_partial_success=allow_partial_success, quota_used_up=quota_used_up
+        rows,
+        max_failures,
+        allow_partial_success=allow_partial_success,
+        quota_used_up=quota_used_up,
+        refusals={},
     )
 
 

@@ -8,9 +8,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from airflow_provider_datazone import batch as engine
-from airflow_provider_datazone.batch import AssetRow, StartGate, StartsStoppedError
+from airflow_provider_datazone.batch import AssetRow, StartGate, StartsStoppedError, require_few_failures
+from airflow_provider_datazone.exceptions import BatchFailedError, RequestRefusedError
 from airflow_provider_datazone.triggers import run_poller
 from airflow_provider_datazone.triggers.run_poller import (
     CredentialsRejectedError,
@@ -459,3 +461,78 @@ def test_gate_lets_nothing_through_once_it_is_closed():
     with pytest.raises(StartsStoppedError):
         gate.send("another", request)
     assert (gate.under_way, len(seen)) == (frozenset(), 1)
+
+
+# ------------------------------------------------------ refusals of every asset
+
+IAM = (
+    "User: arn:aws:sts::123456789012:assumed-role/airflow/task is not authorized to perform: "
+    "datazone:StartMetadataGenerationRun on resource: arn:aws:datazone:us-east-1:123456789012:domain/dzd_1 "
+    "because no identity-based policy allows the datazone:StartMetadataGenerationRun action"
+)
+MEMBERSHIP = "User is not permitted to perform operation: StartMetadataGenerationRun"
+
+
+def refusal(code: str, message: str) -> ClientError:
+    status = {"AccessDeniedException": 403, "ResourceNotFoundException": 404}[code]
+    response: Any = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    return ClientError(response, "StartMetadataGenerationRun")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("AccessDeniedException", IAM),
+        ("AccessDeniedException", MEMBERSHIP),
+        ("ResourceNotFoundException", "Domain dzd_1 does not exist"),
+    ],
+)
+def test_refusal_of_every_asset_stops_the_batch_and_is_not_retried(code: str, message: str):
+    error = refusal(code, message)
+    datazone = BatchDataZone(refusals={f"asset{n}": [error] * 9 for n in range(120)})
+    rows = assets(120)
+
+    async def main(airflow: Airflow) -> Any:
+        batch = make(rows)
+        await batch.run(PARAMETERS, noted_at=EPOCH)
+        assert batch.is_finished
+        return batch.refusals
+
+    refusals = on(datazone, main)
+    # Those that were on their way.
+    assert len(datazone.starts) <= 2
+    assert engine.Counts.of(rows).not_started >= 118
+    with pytest.raises(RequestRefusedError, match="A retry would meet the same"):
+        require_few_failures(rows, 0, allow_partial_success=True, quota_used_up=False, refusals=refusals)
+
+
+def test_refusal_of_one_project_leaves_the_assets_of_others_alone():
+    error = refusal("AccessDeniedException", MEMBERSHIP)
+    rows = [AssetRow(f"asset{n}", None, f"project{n % 2}") for n in range(40)]
+    datazone = BatchDataZone(refusals={f"asset{n}": [error] for n in range(0, 40, 2)})
+    bring_to_an_end(datazone, rows)
+    assert statuses(rows) == {"SUCCEEDED": 20, None: 20}
+    assert {row.status for row in rows[1::2]} == {"SUCCEEDED"}
+    assert len(datazone.starts) <= 22
+
+
+def test_refusal_of_one_asset_stops_no_other():
+    error = refusal(
+        "ResourceNotFoundException", "The given Asset doesn't exist. Try creating Asset before accessing it."
+    )
+    datazone = BatchDataZone(refusals={"asset3": [error]})
+    rows = bring_to_an_end(datazone, assets(30))
+    assert statuses(rows) == {"SUCCEEDED": 29, None: 1}
+    with pytest.raises(RequestRefusedError, match="Asset doesn't exist"):
+        require_few_failures(rows, 0, allow_partial_success=True, quota_used_up=False, refusals={})
+
+
+def test_batch_is_retried_where_one_asset_could_do_better():
+    error = refusal("ResourceNotFoundException", "The given Asset doesn't exist.")
+    datazone = BatchDataZone(refusals={"asset3": [error]}, endings={"asset4": ["FAILED"]})
+    rows = bring_to_an_end(datazone, assets(30))
+    with pytest.raises(BatchFailedError):
+        require_few_failures(rows, 0, allow_partial_success=True, quota_used_up=False, refusals={})
