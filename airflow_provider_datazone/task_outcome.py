@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
 from airflow_provider_datazone.exceptions import (
     InvalidInputError,
     MetadataGenerationRunFailedError,
@@ -17,12 +19,15 @@ from airflow_provider_datazone.exceptions import (
 )
 from airflow_provider_datazone.hooks.datazone import is_permanent
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, judge
+from airflow_provider_datazone.version_compat import AirflowRescheduleException
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
 XCOM_TYPE_STATS = "type_stats"
 XCOM_RUN = "run"
+# The attribute by which a task knows that its typeStats are in XCom.
+_HAS_TYPE_STATS = "_has_type_stats"
 
 
 def push_run(
@@ -44,7 +49,26 @@ def push_run(
         return
     if type_stats:
         context["ti"].xcom_push(key=XCOM_TYPE_STATS, value=run.type_stats)
+        vars(task)[_HAS_TYPE_STATS] = True
     context["ti"].xcom_push(key=XCOM_RUN, value=run.to_dict())
+
+
+@contextmanager
+def push_type_stats_on_failure(task: BaseOperator, context: Context) -> Iterator[None]:
+    """
+    Push typeStats as ``[]`` where a task fails before it has any, for tasks with ``trigger_rule="all_done"``.
+
+    :param task: The operator or sensor.
+    :param context: Its context.
+    """
+    try:
+        yield
+    except AirflowRescheduleException:
+        raise
+    except (Exception, AirflowTaskTimeout):
+        if task.do_xcom_push and not vars(task).get(_HAS_TYPE_STATS):
+            context["ti"].xcom_push(key=XCOM_TYPE_STATS, value=[])
+        raise
 
 
 def require_success(

@@ -32,6 +32,12 @@ except ImportError:
     from airflow.utils.log.secrets_masker import mask_secret as mask_secret
 
 try:
+    from airflow.sdk.exceptions import AirflowRescheduleException as AirflowRescheduleException
+except ImportError:
+    # Airflow 2.11 to 3.1 have it elsewhere; can go with 3.1.
+    from airflow.exceptions import AirflowRescheduleException as AirflowRescheduleException
+
+try:
     from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 except ImportError:
     # Airflow 2.11 to 3.1 have them elsewhere; can go with 3.1.

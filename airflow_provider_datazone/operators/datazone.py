@@ -54,7 +54,13 @@ from airflow_provider_datazone.submission import (
     note_success,
     was_canceled_with_previous_try,
 )
-from airflow_provider_datazone.task_outcome import XCOM_RUN, no_pointless_retry, push_run, require_success
+from airflow_provider_datazone.task_outcome import (
+    XCOM_RUN,
+    no_pointless_retry,
+    push_run,
+    push_type_stats_on_failure,
+    require_success,
+)
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 from airflow_provider_datazone.triggers.run_poller import HookParameters
 from airflow_provider_datazone.version_compat import TaskKilled, mask_secret
@@ -145,7 +151,7 @@ class DataZoneGetMetadataGenerationRunOperator(_DataZoneOperator):
         self.run_type = run_type
 
     def execute(self, context: Context) -> list[TypeStat]:
-        with no_pointless_retry():
+        with push_type_stats_on_failure(self, context), no_pointless_retry():
             self._resolve_inputs()
             DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
             # It may have been started a moment ago, so that DataZone does not know it yet.
@@ -256,7 +262,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         self._guard: KillGuard | None = None
 
     def execute(self, context: Context) -> str:
-        with self._guarded() as guard, no_pointless_retry():
+        with self._guarded() as guard, push_type_stats_on_failure(self, context), no_pointless_retry():
             self._resolve_inputs()
             DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
             return self._submit_and_wait(context, guard, time.time())
@@ -398,7 +404,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         return run.id
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        with self._guarded(), no_pointless_retry():
+        with self._guarded(), push_type_stats_on_failure(self, context), no_pointless_retry():
             self._resolve_inputs()
             return resume(
                 self,

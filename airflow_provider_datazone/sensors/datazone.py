@@ -25,7 +25,12 @@ from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run
 from airflow_provider_datazone.hooks.datazone import NEW_RUN_GRACE, DataZoneHook, check_interval
 from airflow_provider_datazone.inputs import PlainInputs
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
-from airflow_provider_datazone.task_outcome import no_pointless_retry, push_run, require_success
+from airflow_provider_datazone.task_outcome import (
+    no_pointless_retry,
+    push_run,
+    push_type_stats_on_failure,
+    require_success,
+)
 from airflow_provider_datazone.version_compat import call_execute, execution_timeout_before_resuming
 
 if TYPE_CHECKING:
@@ -99,6 +104,10 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> Any:
+        with push_type_stats_on_failure(self, context):
+            return self._wait(context)
+
+    def _wait(self, context: Context) -> Any:
         if not self.deferrable:
             with no_pointless_retry(), self._skip_execution_timeout():
                 self._check_inputs()
@@ -131,9 +140,9 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
         check_interval("poke_interval", self.poke_interval)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        with no_pointless_retry():
+        with push_type_stats_on_failure(self, context), no_pointless_retry():
             self._resolve_inputs()
-        with no_pointless_retry(), self._skips():
+        with push_type_stats_on_failure(self, context), no_pointless_retry(), self._skips():
             return resume(
                 self,
                 context,
