@@ -204,7 +204,8 @@ def parse_assets(
     :param default_project: Called for the project of assets that name none.
     :raises ValueError: Something is none of that.
     """
-    if isinstance(asset_identifiers, (str, Mapping)) or not isinstance(asset_identifiers, Iterable):
+    not_a_list = (str, bytes, bytearray, memoryview, Mapping)
+    if isinstance(asset_identifiers, not_a_list) or not isinstance(asset_identifiers, Iterable):
         raise NotConfiguredError(
             f"asset_identifiers must be a list, and is a {type(asset_identifiers).__name__}: "
             "a template that did not render to a list?"
@@ -244,9 +245,9 @@ def check_bounds(max_concurrent_runs: int, max_failures: float) -> None:
 
     :raises ValueError: With such a bound it could not begin, or never end.
     """
-    if not isinstance(max_concurrent_runs, int) or max_concurrent_runs < 1:
+    if type(max_concurrent_runs) is not int or max_concurrent_runs < 1:
         raise NotConfiguredError(f"max_concurrent_runs must be at least 1, and is {max_concurrent_runs!r}.")
-    is_number = isinstance(max_failures, (int, float))
+    is_number = isinstance(max_failures, (int, float)) and not isinstance(max_failures, bool)
     if not is_number or not 0 <= max_failures <= (1 if isinstance(max_failures, float) else math.inf):
         raise NotConfiguredError(
             "max_failures must be a number of assets, or as a float a share from 0.0 to 1.0, and is "
@@ -697,6 +698,7 @@ class Batch:
         )
         if run is None:
             return
+        self._rejected.discard(row.asset_identifier)
         self._progress.started += 1
         if is_replay(
             run,
@@ -717,6 +719,9 @@ class Batch:
         """
         if error.asked != asked:
             return False
+        if asked in poller.had_answered_about:
+            # It was answered before, so the credentials have changed once more.
+            self._rejected.discard(asked)
         if asked in self._rejected and poller.has_answered:
             return True
         self._rejected.add(asked)

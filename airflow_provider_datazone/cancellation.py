@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import conf
+from botocore.exceptions import ClientError
 
-from airflow_provider_datazone.hooks.datazone import is_conflict, is_not_found, is_transient
+from airflow_provider_datazone.hooks.datazone import is_conflict, is_not_found, is_transient, may_have_ended
 from airflow_provider_datazone.version_compat import SECONDS_UNTIL_SIGKILL
 
 if TYPE_CHECKING:
     import logging
+
+    from airflow_provider_datazone.hooks.datazone import DataZoneHook
 
 # What DataZone allows for the account, in a second.
 CANCELS_PER_SECOND = 20.0
@@ -27,8 +30,28 @@ _PAUSE = 1.0
 _ANSWER = 1.0
 # Seconds that are left to the task when no more is canceled.
 _RESERVE = 0.5
+# Seconds that the report may take.
+_LOG_SECONDS = 2.0
 # How many runs a log line names.
 _LISTED_RUNS = 20
+
+
+def cancel_run(hook: DataZoneHook, run_identifier: str, domain_identifier: str | None) -> None:
+    """
+    Cancel a run, unless it has ended.
+
+    Without a line in the log: what the signal handler has interrupted may hold the log's lock.
+
+    :raises Exception: What DataZone answered.
+    """
+    try:
+        hook.cancel_metadata_generation_run(run_identifier, domain_identifier=domain_identifier)
+    except ClientError as error:
+        if not may_have_ended(error):
+            raise
+        run = hook.get_metadata_generation_run(run_identifier, domain_identifier=domain_identifier)
+        if not run.is_terminal:
+            raise
 
 
 def cancel_runs(
@@ -55,6 +78,7 @@ def cancel_runs(
     again: list[tuple[float, str]] = []
     under_way: set[str] = set()
     known: set[str] = set()
+    canceled: list[str] = []
     refused: dict[str, BaseException] = {}
     answers: queue.SimpleQueue[tuple[str, BaseException | None]] = queue.SimpleQueue()
 
@@ -75,13 +99,13 @@ def cancel_runs(
         waiting.extend(new)
         if waiting and not is_announced:
             is_announced = True
-            _announce(list(waiting), SECONDS_UNTIL_SIGKILL or seconds, log)
+            _in_thread(_announce, list(waiting), SECONDS_UNTIL_SIGKILL or seconds, log)
         while not answers.empty():
             run, error = answers.get()
             under_way.discard(run)
             if error is None:
-                continue
-            if is_transient(error) or is_not_found(error) or is_conflict(error):
+                canceled.append(run)
+            elif is_transient(error) or is_not_found(error) or is_conflict(error):
                 again.append((now + _PAUSE, run))
             else:
                 refused[run] = error
@@ -96,10 +120,26 @@ def cancel_runs(
             break
         else:
             time.sleep(0.005)
+    left = [*under_way, *waiting, *(run for _, run in again)]
+    if known or may_grow():
+        _in_thread(_report, canceled, refused, left, log).join(_LOG_SECONDS)
+
+
+def _in_thread(function: Callable[..., None], *arguments: object) -> threading.Thread:
+    """Call what logs in a thread: what the signal handler has interrupted may hold the log's lock."""
+    thread = threading.Thread(target=function, args=arguments, daemon=True)
+    thread.start()
+    return thread
+
+
+def _report(
+    canceled: list[str], refused: dict[str, BaseException], left: list[str], log: logging.Logger
+) -> None:
+    if canceled:
+        log.info("Canceled, or had ended: %s", _list(canceled))
     for run, error in refused.items():
         log.warning("Metadata generation run %s was not canceled; it may go on: %s", run, error)
-    left = [*under_way, *waiting, *(run for _, run in again)]
-    if left or may_grow():
+    if left or not (canceled or refused):
         log.warning("Not canceled in time, and may go on: %s", _list(left) or "a run that was being started")
 
 

@@ -37,7 +37,7 @@ DEFAULT_CONNECTION = "aws_default"
 # How a connection's extra, and a `botocore_config` in JSON, name requests without a signature.
 _UNSIGNED = "unsigned"
 _AWS_PARAMETERS = frozenset({"aws_conn_id", "region_name", "verify"})
-_FLAGS = ("allow_partial_success", "cancel_on_kill")
+_FLAGS = ("allow_partial_success", "cancel_on_kill", "deferrable", "wait_for_completion")
 
 
 def to_text(name: str, value: Any) -> str | None:
@@ -166,7 +166,9 @@ def to_botocore_options(config: Any) -> dict[str, Any] | None:
     options = getattr(config, "_user_provided_options", config)
     if not isinstance(options, Mapping):
         raise NotConfiguredError(
-            f"botocore_config must be a dict of options for botocore.config.Config, got {_shown(config)}."
+            # Not the value, as a proxy's password may be in it.
+            "botocore_config must be a dict of options for botocore.config.Config, got a "
+            f"{type(config).__name__}."
         )
     options = {name: _UNSIGNED if value is UNSIGNED else value for name, value in options.items()}
     plain: dict[str, Any] = _plain("botocore_config", options)
@@ -266,12 +268,13 @@ def _digits(name: str, number: int) -> str:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, Integral):
-        return int(value)
-    number = float(value)
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):
+        raise NotConfiguredError(f"{name} has a number that is too large, or is not a number.") from None
     if not math.isfinite(number):
         raise NotConfiguredError(f"{name} has a number that is not finite: {number}.")
-    return number
+    return int(value) if isinstance(value, Integral) else number
 
 
 def _shown(value: Any) -> str:

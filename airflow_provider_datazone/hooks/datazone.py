@@ -22,12 +22,18 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigNotFound,
+    ConfigParseError,
     ConnectionError as BotoConnectionError,
     CredentialRetrievalError,
     HTTPClientError,
+    InvalidConfigError,
+    InvalidRegionError,
     NoCredentialsError,
     NoRegionError,
     ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
     SSLError,
 )
 from botocore.parsers import ResponseParserError
@@ -80,6 +86,15 @@ _NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 MIN_MASKED_LENGTH = 5
 # What Python raises where a value is of another kind than somebody has expected.
 _MISTAKES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+# Raised by botocore for configuration that no retry changes.
+_CONFIGURATION_ERRORS = (
+    ConfigNotFound,
+    ConfigParseError,
+    InvalidConfigError,
+    InvalidRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
 # Seconds for which Get and Cancel may not know a run that was started a moment ago.
 NEW_RUN_GRACE = 30
 # How urllib3 begins to tell of credentials with a line break in them, and whole.
@@ -118,6 +133,11 @@ def is_not_found(error: BaseException) -> bool:
 def is_conflict(error: BaseException) -> bool:
     """Whether DataZone refused a request because of what is going on there just now."""
     return isinstance(error, ClientError) and _code(error) == "ConflictException"
+
+
+def may_have_ended(error: BaseException) -> bool:
+    """Whether DataZone refuses to cancel a run, which it does for one that has ended."""
+    return isinstance(error, ClientError) and _code(error) in _ENDED_CODES
 
 
 def is_access_denied(error: BaseException) -> bool:
@@ -223,7 +243,12 @@ def list_of_types(types: Sequence[str]) -> list[str]:
     listed = to_plain("types", types)
     if not isinstance(listed, list):
         # A text would be taken for one type a letter.
-        raise NotConfiguredError(f"types must be a list of run types, and is {one_line(repr(listed))}.")
+        advice = ""
+        if isinstance(listed, str):
+            advice = " For a template, set render_template_as_native_obj=True on the DAG."
+        raise NotConfiguredError(
+            f"types must be a list of run types, and is {one_line(repr(listed))}.{advice}"
+        )
     if not all(isinstance(run_type, str) for run_type in listed):
         raise NotConfiguredError(f"types must be a list of texts, and is {one_line(repr(listed))}.")
     return listed
@@ -570,7 +595,7 @@ class DataZoneHook(AwsBaseHook):
                 deadline=deadline,
             )
         except ClientError as error:
-            if _code(error) not in _ENDED_CODES:
+            if not may_have_ended(error):
                 raise
             refusal = error
         run = self._retry_until_known(
@@ -1140,6 +1165,10 @@ class DataZoneHook(AwsBaseHook):
                 f"No AWS Region: pass region_name, or set 'region_name' in the extra of connection "
                 f"{self.aws_conn_id!r}."
             ) from None
+        except _CONFIGURATION_ERRORS as error:
+            raise NotConfiguredError(
+                f"The connection or the task's AWS parameters cannot be used: {tell(error)}"
+            ) from None
         except (ClientError, BotoCoreError, ResponseParserError) as error:
             if isinstance(error, SSLError) and _is_unreadable_certificate(error):
                 raise NotConfiguredError(
@@ -1249,10 +1278,22 @@ def _edited_values(choices: Any) -> list[str]:
         value = choice.get("editedValue")
         if value is not None and not isinstance(value, str):
             raise NotConfiguredError(f"editedValue of item {number} of choices must be a text.")
-        if value:
-            values += _forms(value)
+        for text in _edited_texts(choice):
+            values += _forms(text)
     # A value may be part of another.
     return sorted(values, key=len, reverse=True)
+
+
+def _edited_texts(value: Any) -> Iterator[str]:
+    """Yield every edited value in a choice, also one that is not where DataZone expects it."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key == "editedValue" and isinstance(item, str) and item:
+                yield item
+            yield from _edited_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _edited_texts(item)
 
 
 def _forms(secret: str) -> set[str]:
@@ -1326,4 +1367,5 @@ def _without_signature(message: str) -> str:
 
 def _cannot_be_sent(error: Exception) -> bool:
     """Whether it is something of ours that keeps a request from being sent, the next time as well."""
-    return isinstance(error, HTTPClientError) and isinstance(error.kwargs.get("error"), ValueError)
+    mistakes = (AttributeError, TypeError, ValueError)
+    return isinstance(error, HTTPClientError) and isinstance(error.kwargs.get("error"), mistakes)

@@ -27,7 +27,7 @@ from airflow_provider_datazone.batch import (
     summarise,
     unpack,
 )
-from airflow_provider_datazone.cancellation import cancel_runs
+from airflow_provider_datazone.cancellation import cancel_run, cancel_runs
 from airflow_provider_datazone.deferral import (
     defer,
     defer_until_run_ends,
@@ -35,7 +35,7 @@ from airflow_provider_datazone.deferral import (
     run_of_event,
     unreadable,
 )
-from airflow_provider_datazone.exceptions import NotConfiguredError, WaitFailedError
+from airflow_provider_datazone.exceptions import InvalidInputError, NotConfiguredError, WaitFailedError
 from airflow_provider_datazone.hooks.datazone import (
     MIN_MASKED_LENGTH,
     DataZoneHook,
@@ -83,6 +83,8 @@ class _DataZoneOperator(PlainInputs, AwsBaseOperator[DataZoneHook]):
     aws_hook_class = DataZoneHook
     operator_extra_links = (DataZoneDomainLink(),)
     domain_identifier: Any
+    # The domain of the runs that a kill cancels, where it is not the task's own argument.
+    _run_domain: str | None = None
     # One client, built once, for all threads that cancel runs.
     _building_client = threading.Lock()
 
@@ -93,9 +95,7 @@ class _DataZoneOperator(PlainInputs, AwsBaseOperator[DataZoneHook]):
     def _cancel_run(self, run_identifier: str) -> None:
         with self._building_client:
             self.hook.conn  # noqa: B018
-        self.hook.cancel_metadata_generation_run_unless_ended(
-            run_identifier, domain_identifier=self.domain_identifier, grace=0
-        )
+        cancel_run(self.hook, run_identifier, self._run_domain or self.domain_identifier)
 
 
 class _Adoption(NamedTuple):
@@ -189,7 +189,8 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         (templated)
     :param asset_revision: The asset's revision; by default DataZone takes the latest. (templated)
     :param domain_identifier: The DataZone domain; default from the connection. (templated)
-    :param client_token: 1 to 128 printable ASCII characters: the same token starts one run. By default one
+    :param client_token: 1 to 128 printable ASCII characters: the same token starts one run, so each asset
+        needs one of its own. By default one
         that each try of the same submission comes to, and no other. With a token of your own every try and
         every clear sends that one, and DataZone decides what comes of it after a run that failed. (templated)
     :param wait_for_completion: Whether to wait until the run has ended. Default ``True``.
@@ -323,6 +324,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
             try_began_at=try_began_at,
         )
         run, was_adopted = submission.submit()
+        self._require_own_asset(run)
         adoption = _Adoption(time.time()) if was_adopted else None
         push_run(self, context, run, type_stats=False)
         if not self.wait_for_completion:
@@ -355,6 +357,21 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
             guard.sleep(self.poll_interval, time.sleep)
             run = self.hook.poll_metadata_generation_run(run.id, domain_identifier=run.domain_id) or run
         return self._conclude(context, run, adoption, guard, try_began_at)
+
+    def _require_own_asset(self, run: MetadataGenerationRun) -> None:
+        """Refuse a run that a client token of the user's led to, and that is for another asset."""
+        if self.client_token is None:
+            return
+        if run.asset_id is None:
+            # Start does not say.
+            run = self._first_look(run)
+        if run.asset_id not in (None, self.asset_identifier):
+            self._run_identifier = None
+            raise InvalidInputError(
+                f"client_token was used for asset {one_line(str(run.asset_id))} before, in run {run.id}, "
+                f"so no run is started for asset {one_line(self.asset_identifier)}. Pass a token for each "
+                "asset, or none."
+            )
 
     def _set_run(self, run_identifier: str | None) -> None:
         self._run_identifier = run_identifier
@@ -754,14 +771,14 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         self.max_failures = max_failures
         self.cancel_on_kill = cancel_on_kill
         self.deferrable = deferrable
-        self._is_killed = False
+        self._is_killed = self._has_canceled = False
         # What `on_kill` cancels, and stops.
         self._rows: list[AssetRow] = []
         self._batch: Batch | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         started_at = time.time()
-        with no_pointless_retry():
+        with self._guarded(), no_pointless_retry():
             self._resolve_inputs()
             DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
             check_bounds(self.max_concurrent_runs, self.max_failures)
@@ -773,12 +790,44 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             if not rows:
                 return self._conclude(context, rows, duplicates, started_at)
             domain_identifier = self.hook.resolve_domain_identifier(self.domain_identifier)
+            self._run_domain = domain_identifier
             memory = BatchMemory(context, domain_identifier, list_of_types(self.types))
             rows = memory.recall(rows, allow_partial_success=self.allow_partial_success)
             self._rows = rows
             if self.deferrable:
                 self._defer(context, memory, rows, duplicates, started_at)
             return self._work(context, memory, rows, duplicates, started_at)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Let a kill or a time-out end the work, and leave no run behind after a kill."""
+        try:
+            yield
+        except AirflowTaskTimeout:
+            # Airflow calls `on_kill` next. But nobody has said that the runs are to stop.
+            self._rows = []
+            raise
+        except BaseException as error:
+            if self._is_killed:
+                self._cancel_active()
+                if isinstance(error, TaskDeferred):
+                    raise self._killed() from None
+            elif isinstance(error, TaskDeferred):
+                # From here on it is the trigger that cancels.
+                self._rows = []
+            raise
+        if self._is_killed:
+            self._cancel_active()
+            raise self._killed()
+
+    def _cancel_active(self) -> None:
+        """Cancel the active runs after a kill, unless `on_kill` has done so."""
+        if self.cancel_on_kill and not self._has_canceled:
+            self._has_canceled = True
+            cancel_runs(self._cancel_run, self._active_runs, log=self.log)
+
+    def _active_runs(self) -> list[str]:
+        return [str(row.run_identifier) for row in self._rows if row.is_active]
 
     def _work(
         self, context: Context, memory: BatchMemory, rows: list[AssetRow], duplicates: int, started_at: float
@@ -802,10 +851,6 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
                 batch.stop()
             work = batch.run(parameters, noted_at=memory.noted_at)
             asyncio.run(self._within_execution_timeout(work, memory.domain_identifier))
-        except AirflowTaskTimeout:
-            # Airflow calls `on_kill` next. But nobody has said that the runs are to stop.
-            self._rows = []
-            raise
         except StartsStoppedError:
             raise self._killed() from None
         finally:
@@ -847,8 +892,6 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
     ) -> NoReturn:
         if self._is_killed:
             raise self._killed()
-        # From here on it is the trigger that cancels.
-        self._rows = []
         timeout = self.execution_timeout
         trigger = DataZoneBatchMetadataGenerationTrigger.for_task(
             self,
@@ -875,7 +918,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         def time_out(message: str) -> NoReturn:
             raise AirflowTaskTimeout(message)
 
-        with no_pointless_retry():
+        with self._guarded(), no_pointless_retry():
             self._resolve_inputs()
             return resume(
                 self,
@@ -907,10 +950,9 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         domain_identifier = event.get("domain_identifier")
         if not isinstance(domain_identifier, str):
             domain_identifier = self.hook.resolve_domain_identifier(self.domain_identifier)
-        types = event.get("types")
-        memory = BatchMemory(
-            context, domain_identifier, list_of_types(self.types if types is None else types)
-        )
+        self._run_domain = domain_identifier
+        types = list_of_types(event.get("types", self.types))
+        memory = BatchMemory(context, domain_identifier, types)
         memory.note(rows, noted_at)
         if status == "checkpoint":
             self._defer(context, memory, rows, duplicates, started_at, quota_used_up, refusals)
@@ -952,16 +994,16 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         # First of all, as Airflow 3 lets the interrupted code continue.
         self._is_killed = True
         batch = self._batch
-        if batch is not None:
-            batch.stop()
-        if not self.cancel_on_kill:
+        if batch is None:
+            # The interrupted code cancels, when it is done with what it may be in the middle of: a lookup of
+            # the connection, or of what the task remembers.
             return
-        # Not the hook, where there is another way: it may be at work on its connection, which this has
-        # interrupted.
-        source = None if batch is None else batch.source
-        cancel_runs(
-            self._cancel_run if source is None else source.cancel_now,
-            lambda: [str(row.run_identifier) for row in self._rows if row.is_active],
-            may_grow=lambda: batch is not None and batch.is_starting,
-            log=self.log,
-        )
+        batch.stop()
+        if batch.source is not None and self.cancel_on_kill:
+            self._has_canceled = True
+            cancel_runs(
+                batch.source.cancel_now,
+                self._active_runs,
+                may_grow=lambda: batch.is_starting,
+                log=self.log,
+            )

@@ -108,14 +108,13 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
             return self._wait(context)
 
     def _wait(self, context: Context) -> Any:
-        if not self.deferrable:
-            with no_pointless_retry(), self._skip_execution_timeout():
-                self._check_inputs()
-                DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
-                return call_execute(super().execute, context)
         started_at = time.time()
         with no_pointless_retry():
             self._check_inputs()
+        if not self.deferrable:
+            with no_pointless_retry(), self._skip_execution_timeout():
+                DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
+                return call_execute(super().execute, context)
         with no_pointless_retry(), self._skips():
             DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
             looked = self.poke(context)

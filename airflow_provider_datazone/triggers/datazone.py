@@ -89,10 +89,18 @@ class _DataZoneTrigger(BaseTrigger):
         """
         if not self.cancel_on_kill:
             return
-        work = asyncio.ensure_future(asyncio.wait_for(self._cancel_for_user(), _SECONDS_TO_CANCEL))
+        work = asyncio.ensure_future(self._cancel_in_time())
         _cancels.add(work)
         work.add_done_callback(_cancels.discard)
         await asyncio.shield(work)
+
+    async def _cancel_in_time(self) -> None:
+        try:
+            await asyncio.wait_for(self._cancel_for_user(), _SECONDS_TO_CANCEL)
+        except asyncio.TimeoutError:
+            self.log.warning(
+                "Not all runs were canceled in %.0f seconds; some may go on.", _SECONDS_TO_CANCEL
+            )
 
     async def _cancel_for_user(self) -> None:
         try:

@@ -22,7 +22,7 @@ import math
 import random
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from airflow.providers.common.compat.sdk import conf
 from asgiref.sync import sync_to_async
 
-from airflow_provider_datazone.cancellation import CANCELS_PER_SECOND
+from airflow_provider_datazone.cancellation import CANCELS_PER_SECOND, cancel_run as cancel_run_now
 from airflow_provider_datazone.hooks.datazone import (
     DataZoneHook,
     check_seconds as check_seconds,
@@ -111,6 +111,9 @@ class HookParameters(NamedTuple):
 
 class RunSource(Protocol):
     """Where a poller reads runs."""
+
+    async def ready(self) -> None:
+        """Wait until requests are sent as soon as they are made."""
 
     async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
         """Read one run."""
@@ -430,6 +433,8 @@ class RunPoller:
         :raises Exception: What DataZone answered, or `send` raised.
         """
         async with line:
+            # Before the turn, as turns that were taken while the client is built would all be used at once.
+            await self.source.ready()
             await self._starts.enter(is_wanted)
         try:
             if not is_wanted():
@@ -470,6 +475,7 @@ class RunPoller:
         with self.held():
             while True:
                 try:
+                    await self.source.ready()
                     # At a rate of its own: a task that is killed has but seconds for it, polls or no polls.
                     async with self._cancels.turn():
                         return await self._ask(
@@ -563,11 +569,12 @@ class RunPoller:
             self._estimate_list_at = now + LIST_ESTIMATE_LIFE * interval
             active, complete = await self._list(budget=len(soon))
             asked = self._open(soon) if complete else due
-            if not complete:
-                # A List may do better in an interval: not one more of Gets than fit into it.
-                asked.sort(key=lambda wait: wait.due)
-                asked = asked[: max(THREADS, int(interval * self._polls.rate.per_second))]
             due = [wait for wait in asked if wait.run_identifier not in active]
+        # No more Gets than fit into the shortest interval, and first for the waits that are late by the most
+        # of theirs: hundreds of runs that have ended together do not hold up the other waits.
+        due.sort(key=lambda wait: (wait.due - now) / max(wait.poll_interval, 0.001))
+        shortest = min((wait.poll_interval for wait in waits), default=0.0)
+        due = due[: max(THREADS, int(max(shortest, 1.0) * self._polls.rate.per_second))]
         await self._get(due)
 
     async def _list(self, budget: int) -> tuple[set[str], bool]:
@@ -583,7 +590,8 @@ class RunPoller:
             next_token = None
             while True:
                 if pages >= budget:
-                    self._list_cost = math.inf
+                    # It may still be cheaper than many more Gets.
+                    self._list_cost = 2 * budget
                     return active, False
                 pages += 1
                 try:
@@ -690,6 +698,7 @@ class RunPoller:
 
     async def _poll(self, request: Callable[..., Awaitable[T]], *arguments: Any, asked: str) -> T:
         """Send a Get or a List when it is its turn, as :meth:`_ask` does."""
+        await self.source.ready()
         async with self._polls.turn():
             return await self._ask(self._polls.rate, lambda: request(*arguments), asked)
 
@@ -747,7 +756,12 @@ def _build_client(hook: DataZoneHook) -> None:
         was_enabled = gc.isenabled()
         gc.disable()
         try:
-            hook.conn  # noqa: B018
+            signer = getattr(hook.conn, "_request_signer", None)
+            # A role is assumed, or an instance asked, at the first signature: before the first turn, not
+            # after.
+            credentials = getattr(signer, "_credentials", None)
+            if credentials is not None:
+                credentials.get_frozen_credentials()
         finally:
             if was_enabled:
                 gc.enable()
@@ -824,12 +838,14 @@ class HookSource:
 
     def cancel_now(self, run_identifier: str) -> None:
         """Cancel a run, unless it has ended, from a thread of the caller's: the event loop stands still."""
-        self._hook.cancel_metadata_generation_run_unless_ended(
-            run_identifier, domain_identifier=self._domain_identifier, grace=0
-        )
+        cancel_run_now(self._hook, run_identifier, self._domain_identifier)
+
+    async def ready(self) -> None:
+        if not self._client.done():
+            await asyncio.wait([self._client])
 
     async def _in_thread(self, request: Callable[[], T]) -> T:
-        await asyncio.wait([self._client])
+        await self.ready()
         return await asyncio.get_running_loop().run_in_executor(self._pool, request)
 
     def close(self) -> None:
@@ -896,7 +912,11 @@ class _Shared:
             def forget() -> None:
                 if self.pollers.get(key) is poller:
                     del self.pollers[key]
+                # The next poller of the account is not to begin as if nothing had been sent or throttled. The
+                # loop keeps them, and not what is shared: that must not hold on to the loop.
+                loop.call_later(LONGEST_PAUSE, id, rates)
 
+            loop = asyncio.get_running_loop()
             rates = self._rates(connection)
             poller = self.pollers[key] = RunPoller(
                 HookSource(connection.hook, domain_identifier), rates, on_close=forget
@@ -990,7 +1010,9 @@ async def wait_for_run(
             log=log,
         )
 
-    return await on_poller(parameters, domain_identifier, wait, about=run_identifier, log=log)
+    return await on_poller(
+        parameters, domain_identifier, wait, about=run_identifier, log=log, deadline=deadline
+    )
 
 
 async def cancel_run(
@@ -1020,16 +1042,19 @@ async def on_poller(
     *,
     about: str,
     log: logging.Logger,
+    deadline: float | None = None,
 ) -> T:
     """
     Do something on a poller; if its credentials are rejected, on one with what the connection says now.
 
     :param about: The run that the job is about, or an empty text.
+    :param deadline: Event loop time at which to give up the lookup of the connection; the job has its own.
+    :raises DeadlinePassedError: The connection is not known by then.
     """
     shared = _shared.setdefault(asyncio.get_running_loop(), _Shared())
     rejections = 0
     while True:
-        connection = await shared.connection(parameters)
+        connection = await _by(deadline, shared.connection(parameters), about)
         poller = shared.poller(connection, domain_identifier)
         try:
             # Held: a job that ends before it waits for anything would leave a poller behind.
@@ -1048,5 +1073,20 @@ async def on_poller(
             log.info("The credentials were rejected; looking connection %s up anew.", parameters.aws_conn_id)
             if rejections:
                 # Something is answered and something is not, again and again: no storm of look-ups for that.
-                await asyncio.sleep(min(2.0 ** (rejections - 1), LONGEST_PAUSE))
+                pause = asyncio.sleep(min(2.0 ** min(rejections - 1, 6), LONGEST_PAUSE))
+                await _by(deadline, pause, about)
             rejections += 1
+
+
+async def _by(deadline: float | None, step: Coroutine[Any, Any, T], about: str) -> T:
+    """Do something that has no deadline of its own; without ``wait_for``, as a lookup may time out, too."""
+    if deadline is None:
+        return await step
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait({task}, timeout=max(deadline - asyncio.get_running_loop().time(), 0))
+        if not task.done():
+            raise DeadlinePassedError(f"{about!r} has not ended in time; its status is not known")
+        return task.result()
+    finally:
+        task.cancel()

@@ -478,8 +478,14 @@ def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
     fails(DataZoneHook("no_json").get_metadata_generation_run, "run")
     fails(DataZoneHook("empty").get_metadata_generation_run, "run", domain_identifier="dzd_1")
     fails(hook.get_metadata_generation_run, "unknown")
+    fails(DataZoneHook("datazone_default", verify="/no/such/file").get_metadata_generation_run, "run")
+    for message in (
+        "User: arn:aws:iam::123456789012:user/a is not authorized to perform: datazone:GetAsset",
+        "User is not permitted to perform operation: StartMetadataGenerationRun",
+    ):
+        server.fail("StartMetadataGenerationRun", "AccessDeniedException", message=message)
+        fails(hook.start_metadata_generation_run, connected.asset_identifier, types=["BUSINESS_NAMES"])
     for code in (
-        "AccessDeniedException",
         "ValidationException",
         "UnrecognizedClientException",
         "InvalidSignatureException",
@@ -532,6 +538,8 @@ RUN_BY = {
     **dict.fromkeys((EXAMPLES / "tests").glob("*.py"), test_tests_that_are_shown_pass),
     **dict.fromkeys(CONNECTIONS, test_connection_is_json_that_airflow_reads),
     **dict.fromkeys(POLICIES, test_policy_names_operations_of_the_service),
+    EXAMPLES
+    / "permissions/join_project.sh": test_commands_that_join_a_project_are_ones_that_the_command_line_takes,
     **dict.fromkeys(EXAMPLE_DAGS, example_test),
 }
 

@@ -14,13 +14,13 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import given, strategies as st
 
+from airflow_provider_datazone import cancellation
 from airflow_provider_datazone.exceptions import (
     MalformedResponseError,
     MetadataGenerationRunFailedError,
     StartedRunFailedError,
 )
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
-from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.operators.datazone import (
     DataZoneAcceptPredictionsOperator,
     DataZoneBatchMetadataGenerationOperator,
@@ -124,7 +124,7 @@ def test_kill_takes_any_answer(service: Service, hook: DataZoneHook, canceled: A
     """Nobody hears of what is raised while a task is ended: it has to be in the log."""
     operator = make_task(DataZoneStartMetadataGenerationRunOperator, hook, asset_identifier="a", types=[])
     # As it is while the task waits in its worker.
-    operator._run = MetadataGenerationRun.from_response(make_run("run1", "IN_PROGRESS"))
+    operator._run_identifier = "run1"
     trigger = DataZoneMetadataGenerationRunTrigger(
         "run1", DOMAIN, aws_conn_id=CONNECTION, cancel_on_kill=True
     )
@@ -138,6 +138,8 @@ def test_kill_takes_any_answer(service: Service, hook: DataZoneHook, canceled: A
         )
         with logged() as lines, pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setattr(run_poller, "CANCEL_AGAIN_AFTER", 0)
+            monkeypatch.setattr(cancellation, "_PAUSE", 0.01)
+            operator._canceled_run = None
             kill()
         assert "POST" not in firsts
         check_log(lines)

@@ -180,6 +180,9 @@ class Source:
         assert not self.closed
         return await self.datazone.list_page(status, next_token)
 
+    async def ready(self) -> None:
+        """Be ready at once."""
+
     def close(self) -> None:
         self.closed += 1
 

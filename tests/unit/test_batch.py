@@ -547,7 +547,6 @@ def test_asset_that_is_being_looked_for_is_not_started_once_the_quota_is_used_up
 REFUSALS = {
     "unknown asset": client_error("ResourceNotFoundException", 404),
     "unsupported asset type": client_error("ValidationException", 400),
-    "no permission": client_error("AccessDeniedException", 403),
     "too many": client_error("ServiceQuotaExceededException", 402),
     "conflict without a run": client_error("ConflictException", 409),
 }
@@ -630,7 +629,7 @@ def test_every_way_to_end_is_counted_as_what_it_is():
     datazone = BatchDataZone(
         endings=endings,
         reasons={"asset1": "no names today"},
-        refusals={"asset4": [REFUSALS["no permission"]]},
+        refusals={"asset4": [REFUSALS["unsupported asset type"]]},
     )
     rows = bring_to_an_end(datazone, assets(6))
     assert Counts.of(rows) == Counts(
