@@ -64,6 +64,9 @@ class TaskInstance:
     def xcom_pull(self, *args: Any, **kwargs: Any) -> Any:
         return self.upstream
 
+    def get_relevant_upstream_map_indexes(self, *args: Any, **kwargs: Any) -> None:
+        """Airflow 2.11 asks; the upstream task is not mapped."""
+
 
 def render(make: Callable[..., Any], upstream: Any = None, *, native: bool = True, **arguments: Any) -> Any:
     """Return an operator with its templates rendered, as Airflow does before each try."""
