@@ -1390,3 +1390,46 @@ def test_batch_whose_work_ended_early_is_not_reported_as_ended(assets: Assets):
     rows = unpack(event["rows"])
     assert any(not row.is_done for row in rows)
     assert event["status"] == "checkpoint"
+
+
+def test_time_out_of_a_deferred_batch_leaves_its_runs_alone(assets: Assets):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    task = assets.operator(deferrable=True, execution_timeout=timedelta(hours=1))
+    context = make_context(Store())
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    deferred.value.trigger.checkpoint_interval = 1.0
+    event = event_of(deferred.value.trigger) | {"status": "timeout", "message": "time is up"}
+    active = sum(map(len, list_runs(assets)))
+    assert active
+    with pytest.raises(AirflowTaskTimeout):
+        task.resume_execution("execute_complete", {"event": event}, context)
+    # As Airflow does after a time-out.
+    task.on_kill()
+    assert [status for runs in assets.statuses() for status in runs] == ["IN_PROGRESS"] * active
+
+
+def test_batch_that_is_killed_while_it_defers_itself_cancels_its_runs(
+    assets: Assets, monkeypatch: pytest.MonkeyPatch
+):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    context = make_context(Store())
+    with pytest.raises(TaskDeferred) as deferred:
+        assets.operator(deferrable=True).execute(context)
+    deferred.value.trigger.checkpoint_interval = 1.0
+    event = event_of(deferred.value.trigger)
+    active = sum(map(len, list_runs(assets)))
+    assert active
+    task = assets.operator(deferrable=True)
+    defer = task.defer
+
+    def defer_when_killed(**arguments: Any) -> None:
+        task.on_kill()
+        defer(**arguments)
+
+    monkeypatch.setattr(task, "defer", defer_when_killed)
+    with pytest.raises(TaskKilled):
+        task.resume_execution("execute_complete", {"event": event}, context)
+    assert [status for runs in assets.statuses() for status in runs] == ["CANCELED"] * active

@@ -519,3 +519,17 @@ def test_time_out_in_mid_wait_cancels_nothing(
     operator.on_kill()
     assert datazone.request_counts["CancelMetadataGenerationRun"] == 0
     assert status_of(catalog, context["ti"].xcoms["run"]["id"]) == "IN_PROGRESS"
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_client_token_that_another_asset_s_run_has_is_refused(catalog: Catalog, wait: bool):
+    """DataZone may answer a token that it knows with the run that it stands for, whatever else was asked."""
+    other = catalog.server.create_asset(
+        domain_identifier=catalog.domain_identifier, project_identifier=catalog.project_identifier
+    ).asset_identifier
+    given = {"client_token": "None", "wait_for_completion": wait, "poll_interval": 0.01}
+    start(catalog, **given).execute(make_context())
+    with pytest.raises(
+        InvalidInputError, match=f"client_token was used for asset {catalog.asset_identifier}"
+    ):
+        start(catalog, asset_identifier=other, **given).execute(make_context())

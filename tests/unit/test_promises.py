@@ -536,3 +536,19 @@ def test_batch_is_retried_where_one_asset_could_do_better():
     rows = bring_to_an_end(datazone, assets(30))
     with pytest.raises(BatchFailedError):
         require_few_failures(rows, 0, allow_partial_success=True, quota_used_up=False, refusals={})
+
+
+@pytest.mark.parametrize("rotations", [1, 2, 3])
+def test_run_that_goes_on_through_several_rotations_of_credentials_is_waited_for(rotations: int):
+    datazone = BatchDataZone(lasts=5 * 3600)
+
+    async def main(airflow: Airflow) -> list[AssetRow]:
+        loop = asyncio.get_running_loop()
+        for number in range(1, rotations + 1):
+            loop.call_later(3600 * number, datazone.rejected.add, f"credentials{number}")
+        rows = assets(1)
+        await make(rows).run(PARAMETERS, noted_at=EPOCH)
+        assert airflow.look_ups == rotations + 1
+        return rows
+
+    assert statuses(on(datazone, main)) == {"SUCCEEDED": 1}
