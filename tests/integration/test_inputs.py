@@ -77,7 +77,9 @@ def render(make: Callable[..., Any], upstream: Any = None, *, native: bool = Tru
                 name: value(source.output) if callable(value) else value for name, value in arguments.items()
             }
         operator = make(**arguments)
-    operator.render_template_fields({"ti": TaskInstance(upstream), "params": {"nothing": None, "empty": ""}})
+    context = {"ti": TaskInstance(upstream), "params": {"nothing": None, "empty": ""}}
+    # Airflow 2.11 asks for the last one.
+    operator.render_template_fields(context | {"expanded_ti_count": None})
     return operator
 
 
