@@ -333,6 +333,8 @@ class RunPoller:
         #: The runs of waits that were cut short by the poller's end, of those that DataZone had told of.
         self.had_answered_about: set[str] = set()
         self.source = source
+        # Other pollers of the account find the rates for as long as one holds them.
+        self._rates = rates
         self._polls = Lane(rates.requests, THREADS)
         self._starts = Lane(rates.starts, START_THREADS)
         self._cancels = Lane(rates.cancels, CANCEL_THREADS)
@@ -894,7 +896,11 @@ class _Shared:
             def forget() -> None:
                 if self.pollers.get(key) is poller:
                     del self.pollers[key]
+                # The next poller of the account is not to begin as if nothing had been sent or throttled. The
+                # loop keeps them, and not what is shared: that must not hold on to the loop.
+                loop.call_later(LONGEST_PAUSE, id, rates)
 
+            loop = asyncio.get_running_loop()
             rates = self._rates(connection)
             poller = self.pollers[key] = RunPoller(
                 HookSource(connection.hook, domain_identifier), rates, on_close=forget
