@@ -22,7 +22,7 @@ import math
 import random
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -994,7 +994,9 @@ async def wait_for_run(
             log=log,
         )
 
-    return await on_poller(parameters, domain_identifier, wait, about=run_identifier, log=log)
+    return await on_poller(
+        parameters, domain_identifier, wait, about=run_identifier, log=log, deadline=deadline
+    )
 
 
 async def cancel_run(
@@ -1024,16 +1026,19 @@ async def on_poller(
     *,
     about: str,
     log: logging.Logger,
+    deadline: float | None = None,
 ) -> T:
     """
     Do something on a poller; if its credentials are rejected, on one with what the connection says now.
 
     :param about: The run that the job is about, or an empty text.
+    :param deadline: Event loop time at which to give up the lookup of the connection; the job has its own.
+    :raises DeadlinePassedError: The connection is not known by then.
     """
     shared = _shared.setdefault(asyncio.get_running_loop(), _Shared())
     rejections = 0
     while True:
-        connection = await shared.connection(parameters)
+        connection = await _by(deadline, shared.connection(parameters), about)
         poller = shared.poller(connection, domain_identifier)
         try:
             # Held: a job that ends before it waits for anything would leave a poller behind.
@@ -1052,5 +1057,20 @@ async def on_poller(
             log.info("The credentials were rejected; looking connection %s up anew.", parameters.aws_conn_id)
             if rejections:
                 # Something is answered and something is not, again and again: no storm of look-ups for that.
-                await asyncio.sleep(min(2.0 ** (rejections - 1), LONGEST_PAUSE))
+                pause = asyncio.sleep(min(2.0 ** (rejections - 1), LONGEST_PAUSE))
+                await _by(deadline, pause, about)
             rejections += 1
+
+
+async def _by(deadline: float | None, step: Coroutine[Any, Any, T], about: str) -> T:
+    """Do something that has no deadline of its own; without ``wait_for``, as a lookup may time out, too."""
+    if deadline is None:
+        return await step
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait({task}, timeout=max(deadline - asyncio.get_running_loop().time(), 0))
+        if not task.done():
+            raise DeadlinePassedError(f"{about!r} has not ended in time; its status is not known")
+        return task.result()
+    finally:
+        task.cancel()
