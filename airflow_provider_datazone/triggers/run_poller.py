@@ -112,6 +112,9 @@ class HookParameters(NamedTuple):
 class RunSource(Protocol):
     """Where a poller reads runs."""
 
+    async def ready(self) -> None:
+        """Wait until requests are sent as soon as they are made."""
+
     async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
         """Read one run."""
 
@@ -430,6 +433,8 @@ class RunPoller:
         :raises Exception: What DataZone answered, or `send` raised.
         """
         async with line:
+            # Before the turn, as turns that were taken while the client is built would all be used at once.
+            await self.source.ready()
             await self._starts.enter(is_wanted)
         try:
             if not is_wanted():
@@ -470,6 +475,7 @@ class RunPoller:
         with self.held():
             while True:
                 try:
+                    await self.source.ready()
                     # At a rate of its own: a task that is killed has but seconds for it, polls or no polls.
                     async with self._cancels.turn():
                         return await self._ask(
@@ -690,6 +696,7 @@ class RunPoller:
 
     async def _poll(self, request: Callable[..., Awaitable[T]], *arguments: Any, asked: str) -> T:
         """Send a Get or a List when it is its turn, as :meth:`_ask` does."""
+        await self.source.ready()
         async with self._polls.turn():
             return await self._ask(self._polls.rate, lambda: request(*arguments), asked)
 
@@ -828,8 +835,12 @@ class HookSource:
             run_identifier, domain_identifier=self._domain_identifier
         )
 
+    async def ready(self) -> None:
+        if not self._client.done():
+            await asyncio.wait([self._client])
+
     async def _in_thread(self, request: Callable[[], T]) -> T:
-        await asyncio.wait([self._client])
+        await self.ready()
         return await asyncio.get_running_loop().run_in_executor(self._pool, request)
 
     def close(self) -> None:
