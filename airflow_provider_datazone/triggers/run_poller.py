@@ -569,11 +569,12 @@ class RunPoller:
             self._estimate_list_at = now + LIST_ESTIMATE_LIFE * interval
             active, complete = await self._list(budget=len(soon))
             asked = self._open(soon) if complete else due
-            if not complete:
-                # A List may do better in an interval: not one more of Gets than fit into it.
-                asked.sort(key=lambda wait: wait.due)
-                asked = asked[: max(THREADS, int(interval * self._polls.rate.per_second))]
             due = [wait for wait in asked if wait.run_identifier not in active]
+        # No more Gets than fit into the shortest interval, and first for the waits that are late by the most
+        # of theirs: hundreds of runs that have ended together do not hold up the other waits.
+        due.sort(key=lambda wait: (wait.due - now) / max(wait.poll_interval, 0.001))
+        shortest = min((wait.poll_interval for wait in waits), default=0.0)
+        due = due[: max(THREADS, int(max(shortest, 1.0) * self._polls.rate.per_second))]
         await self._get(due)
 
     async def _list(self, budget: int) -> tuple[set[str], bool]:
@@ -589,7 +590,8 @@ class RunPoller:
             next_token = None
             while True:
                 if pages >= budget:
-                    self._list_cost = math.inf
+                    # It may still be cheaper than many more Gets.
+                    self._list_cost = 2 * budget
                     return active, False
                 pages += 1
                 try:
