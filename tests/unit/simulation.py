@@ -170,6 +170,9 @@ class Source:
         self.datazone = datazone
         self.closed = 0
 
+    async def ready(self) -> None:
+        """Be so at once."""
+
     async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
         assert not self.closed
         return await self.datazone.get(run_identifier, run_type)
@@ -179,9 +182,6 @@ class Source:
     ) -> tuple[list[MetadataGenerationRun], str | None]:
         assert not self.closed
         return await self.datazone.list_page(status, next_token)
-
-    async def ready(self) -> None:
-        """Be ready at once."""
 
     def close(self) -> None:
         self.closed += 1

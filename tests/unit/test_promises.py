@@ -23,8 +23,7 @@ from airflow_provider_datazone.triggers.run_poller import (
     cancel_run,
     wait_for_run,
 )
-from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, client_error, now
-from tests.unit.test_batch import (
+from tests.unit.simulated_batch import (
     EPOCH,
     LOG,
     PARAMETERS,
@@ -32,13 +31,12 @@ from tests.unit.test_batch import (
     Airflow,
     BatchDataZone,
     assets,
-    bring_to_an_end,
     busiest_second,
     make,
     on,
-    simulated_time as simulated_time,
-    statuses,
 )
+from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, client_error, now
+from tests.unit.test_batch import bring_to_an_end, statuses
 
 
 async def wait_for(
