@@ -67,7 +67,7 @@ class _Request(NamedTuple):
 class Request(_Request):
     """A request that DataZone has received: the pair of its operation and its parameters.
 
-    :ivar received_at: when it was received, in seconds of :func:`time.monotonic`. No part of the pair
+    :ivar received_at: when it was received, in seconds of ``time.monotonic()``. No part of the pair
     """
 
     operation: str
