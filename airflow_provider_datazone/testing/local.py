@@ -408,7 +408,7 @@ class DataZoneControls:
     def requests(self) -> list[Request]:
         """What was asked of DataZone so far: ``(operation, parameters)``, without any ``editedValue``.
 
-        Each has ``received_at``, too: when it was received, in seconds of :func:`time.monotonic`.
+        Each has ``received_at``, too: when it was received, in seconds of ``time.monotonic()``.
         """
         return scenario.requests
 
