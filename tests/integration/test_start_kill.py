@@ -276,7 +276,7 @@ def test_killed_task_does_not_hand_itself_to_the_triggerer(catalog: Catalog, wor
     if answer == "late":
         catalog.server.fail(GET, "hang", seconds=0.5)
     else:
-        catalog.server.fail(GET, "ResourceNotFoundException", times=2)
+        catalog.server.fail(GET, "ResourceNotFoundException")
     operator = start(catalog, deferrable=True)
     worker.kill_once(has_received(catalog, GET))
     worker.fails(operator, lambda: operator.execute(make_context()))
