@@ -904,6 +904,13 @@ class _Shared:
         # Shielded: others wait for it too, when one of them is cancelled.
         return await asyncio.shield(look_up)
 
+    def reject(self, connection: _Connection) -> None:
+        """Have nobody use a connection any more, nor what others have looked up of the same credentials."""
+        connection.is_rejected = True
+        for _, known in self.connections.values():
+            if known.fingerprint == connection.fingerprint:
+                known.is_rejected = True
+
     def poller(self, connection: _Connection, domain_identifier: str) -> RunPoller:
         key = (connection.fingerprint, domain_identifier)
         poller = self.pollers.get(key)
@@ -1063,7 +1070,7 @@ async def on_poller(
         except PollerEndedError:
             continue
         except CredentialsRejectedError as error:
-            connection.is_rejected = True
+            shared.reject(connection)
             # Not the credentials, where others' requests are answered and this one never was. A wait that had
             # been answered may be long enough to see credentials come and go many a time.
             never_answered = error.asked == about and about not in poller.had_answered_about

@@ -1073,6 +1073,14 @@ CALM = Plan(0, 0.02, 0.0, 0.0, 200.0, frozenset(), 0.0, 0.0)
     first=("batch", 1, 1, 40, 400, 5.0, False),
     steps=[(2.0, ("checkpoint", 0))],
 )
+# Cancels fail for half a minute.
+@example(plan=CALM, first=("trouble", "failing", "cancel", 30.0, 1.0), steps=[(0.0, ("cancels_of", 5, 1))])
+# The credentials are rejected just after another job has looked them up.
+@example(
+    plan=CALM,
+    first=("batch", 1, 1, 2, 1, 30.0, False),
+    steps=[(31.0, ("cancel", 0, 1)), (0.05, ("reject", 1, False))],
+)
 # A wait is over while its connection is looked up.
 @example(plan=replace(CALM, look_up_seconds=0.3), first=("wait", 0, 1, 5.0, 0.0), steps=[])
 # The credentials are rejected while Starts that were sent before are under way, and no run is waited for.
