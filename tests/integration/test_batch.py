@@ -904,16 +904,19 @@ def test_trigger_that_ended_without_a_word_is_named(assets: Assets, message: str
         task.resume_execution(*how, context)
 
 
-def test_failure_of_a_start_that_everybody_meets_is_told_for_each_asset(assets: Assets):
+def test_refusal_of_every_asset_fails_the_task_without_retries(assets: Assets):
     assets.catalog.server.fail(
         "StartMetadataGenerationRun", "AccessDeniedException", message="not yours", times=None
     )
     context = make_context()
-    with pytest.raises(BatchFailedError, match="not yours"):
+    with pytest.raises(RequestRefusedError, match="not yours"):
         assets.operator().execute(context)
-    assert [row["run"] for row in context["ti"].pushed["results"]] == [None] * 6
-    assert all("not yours" in row["error"] for row in context["ti"].pushed["results"])
-    assert context["ti"].pushed["return_value"]["failed"] == 6
+    rows = context["ti"].pushed["results"]
+    assert [row["run"] for row in rows] == [None] * 6
+    refused = [row for row in rows if "not yours" in row.get("error", "")]
+    summary = context["ti"].pushed["return_value"]
+    assert (summary["failed"], summary["not_started"]) == (len(refused), 6 - len(refused))
+    assert refused
 
 
 def test_project_of_the_connection_is_for_assets_that_name_none(
@@ -976,7 +979,7 @@ def test_retry_after_a_refusal_tries_the_asset_again(assets: Assets, store: Stor
         asset_identifier=assets.identifiers[2],
     )
     first, second = execute_tries(assets, store, 2)
-    assert isinstance(first, BatchFailedError)
+    assert isinstance(first, RequestRefusedError)
     assert isinstance(second, dict)
     assert [len(runs) for runs in list_runs(assets)] == [1] * 6
 

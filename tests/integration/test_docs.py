@@ -478,6 +478,7 @@ def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
     fails(DataZoneHook("no_json").get_metadata_generation_run, "run")
     fails(DataZoneHook("empty").get_metadata_generation_run, "run", domain_identifier="dzd_1")
     fails(hook.get_metadata_generation_run, "unknown")
+    fails(hook.get_metadata_generation_run, "")
     fails(DataZoneHook("datazone_default", verify="/no/such/file").get_metadata_generation_run, "run")
     for message in (
         "User: arn:aws:iam::123456789012:user/a is not authorized to perform: datazone:GetAsset",
