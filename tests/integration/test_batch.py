@@ -261,9 +261,11 @@ def test_retry_works_on_what_failed_alone(outcomes: Outcomes, mode: str):
     assert (outcome.state, outcome.try_number) == ("success", 2)
     assert [type(error) for error in outcome.errors] == [BatchFailedError]
     check_xcoms(outcome, outcomes.assets[name], ["SUCCEEDED"] * 3)
-    started = Counter(start["target"]["identifier"] for start in outcomes.starts(name))
+    # A token is a run. Before Airflow 3.3, where a retry remembers nothing, it sends those of the first try
+    # again.
+    runs = {(start["target"]["identifier"], start["clientToken"]) for start in outcomes.starts(name)}
+    started = Counter(asset for asset, _ in runs)
     assert [started[asset] for asset in outcomes.assets[name]] == [1, 2, 1]
-    assert len({start["clientToken"] for start in outcomes.starts(name)}) == 4
 
 
 @pytest.mark.parametrize("mode", MODES)
