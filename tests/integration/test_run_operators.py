@@ -349,7 +349,9 @@ def test_time_out_fails_the_task_and_leaves_the_run_alone(outcomes: Outcomes, mo
     assert [type(error) for error in outcome.errors] == [AirflowTaskTimeout] * outcome.try_number
     (run,) = outcomes.runs_of(name)
     assert outcomes.requests_for("CancelMetadataGenerationRun", run) == []
-    assert (outcome.run["id"], outcome.return_value, outcome.type_stats) == (run, None, None)
+    assert (outcome.run["id"], outcome.return_value) == (run, None)
+    # Airflow 2.11 times a deferred task out itself, before the task can push anything.
+    assert not outcome.type_stats
 
 
 def test_try_after_a_deferred_time_out_waits_for_the_run_that_is_there(outcomes: Outcomes) -> None:

@@ -25,7 +25,8 @@ from tests.integration.test_run_operators import mend_dag_test
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
 
-# What each cause makes of a task, without a policy, under `soft_fail` and under `never_fail`; see docs/waiting.md.
+# What each cause makes of a task, without a policy, under `soft_fail` and under `never_fail`; see
+# docs/waiting.md.
 SUCCESS = ("success", 1)
 SKIPPED = ("skipped", 1)
 FAILED = ("failed", 1)
@@ -140,8 +141,10 @@ def test_wait_ends_alike_in_every_mode(
         assert outcome.run["typeStats"] == type_stats
     else:
         assert outcome.run is None
-        # For tasks downstream with `trigger_rule="all_done"`.
-        assert outcome.type_stats == []
+        # For tasks downstream with `trigger_rule="all_done"`. Airflow 2.11 times a deferred task out itself,
+        # before the task can push anything.
+        is_out_of_reach = not AIRFLOW_V_3_0_PLUS and cause.startswith("EXECUTION_TIMEOUT")
+        assert outcome.type_stats == [] or (is_out_of_reach and not outcome.type_stats)
 
 
 @pytest.mark.parametrize(("cause", "mode"), QUIET_CASES)
