@@ -291,6 +291,11 @@ class Counts(NamedTuple):
         )
 
 
+def active_runs(rows: Iterable[AssetRow]) -> list[str]:
+    """Return the identifiers of the runs that rows wait for."""
+    return [str(row.run_identifier) for row in rows if row.is_active]
+
+
 class StartsStoppedError(Exception):
     """A Start was not sent, as the batch has been stopped."""
 
@@ -316,11 +321,11 @@ class StartGate:
         """
         Send a request unless the gate is closed.
 
-        :param key: Tells the request from others that are under way.
+        :param key: Identifies the request while it is under way.
         :raises StartsStoppedError: The gate is closed.
         """
-        # Noted before the gate is looked at: either this thread sees that it is closed, or whoever has closed
-        # it sees the request.
+        # Add the key before checking the gate: either this thread sees the closed gate, or the code that
+        # closed it sees the key.
         self._under_way.add(key)
         try:
             if self.is_closed:
@@ -387,14 +392,14 @@ class Batch:
         # Runs that an earlier try has started, as far as the answer to Start says so.
         self._replayed: set[str] = set()
         self._has_gap = False
-        # What Starts have to pass: `stop` closes it for good. And for whoever waits between two Starts: set
-        # while nothing is to be started.
+        # `stop` closes the gate for good. `_halt` wakes the tasks that pause between two attempts to start.
         self._gate = StartGate()
         self._halt = asyncio.Event()
         self._starting: dict[Any, asyncio.Task[None]] = {}
         self._line = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._source: RunSource | None = None
+        #: How the batch last reached DataZone, for a signal handler that cannot wait for the event loop.
+        self.source: RunSource | None = None
         self._progress = _Progress(rows, log, poll_interval)
 
     @property
@@ -471,7 +476,7 @@ class Batch:
         self._drop_unsent()
         cancels: dict[str, asyncio.Task[MetadataGenerationRun]] = {}
         while True:
-            for run_identifier in self.active_runs():
+            for run_identifier in active_runs(self.rows):
                 if run_identifier not in cancels:
                     cancels[run_identifier] = asyncio.ensure_future(
                         cancel_run(
@@ -491,24 +496,15 @@ class Batch:
         }
         return len(cancels) - len(failed), failed
 
-    def active_runs(self) -> list[str]:
-        """Return the runs that have not ended, as far as the rows tell."""
-        return [str(row.run_identifier) for row in self.rows if row.is_active]
-
     @property
     def is_starting(self) -> bool:
         """Whether a Start is on its way to DataZone, so that there may soon be one more run."""
         return bool(self._gate.under_way)
 
-    @property
-    def source(self) -> RunSource | None:
-        """How the batch last reached DataZone, for a signal handler that cannot wait for the event loop."""
-        return self._source
-
     # ----------------------------------------------------------------- work
 
     async def _work(self, poller: RunPoller) -> None:
-        self._source = poller.source
+        self.source = poller.source
         slots = asyncio.Semaphore(self._max_concurrent_runs)
         tasks: set[asyncio.Task[None]] = set()
         errors: list[BaseException] = []

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # What DataZone allows for the account, in a second.
 CANCELS_PER_SECOND = 20.0
 # Enough to keep that rate at a latency of a second.
-_THREADS = 24
+CANCEL_THREADS = 24
 # Seconds until a Cancel that failed for a reason that passes is sent again.
 _PAUSE = 1.0
 # Seconds that DataZone may take for an answer.
@@ -111,7 +111,7 @@ def cancel_runs(
                 refused[run] = error
         waiting.extend(run for due, run in again if due <= now)
         again = [(due, run) for due, run in again if due > now]
-        if waiting and len(under_way) < _THREADS and now >= next_turn:
+        if waiting and len(under_way) < CANCEL_THREADS and now >= next_turn:
             run = waiting.popleft()
             under_way.add(run)
             threading.Thread(target=send, args=(run,), daemon=True).start()

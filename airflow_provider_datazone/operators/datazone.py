@@ -19,6 +19,7 @@ from airflow_provider_datazone.batch import (
     Batch,
     BatchMemory,
     StartsStoppedError,
+    active_runs,
     check_bounds,
     describe_timeout,
     pack,
@@ -89,7 +90,7 @@ class _DataZoneOperator(PlainInputs, AwsBaseOperator[DataZoneHook]):
     _building_client = threading.Lock()
 
     def _cancel_runs(self, run_identifiers: list[str]) -> None:
-        """Cancel runs when the task is killed, as far as there is time."""
+        """Cancel runs when the task is killed, within the time that Airflow leaves it."""
         cancel_runs(self._cancel_run, lambda: run_identifiers, log=self.log)
 
     def _cancel_run(self, run_identifier: str) -> None:
@@ -824,10 +825,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
         """Cancel the active runs after a kill, unless `on_kill` has done so."""
         if self.cancel_on_kill and not self._has_canceled:
             self._has_canceled = True
-            cancel_runs(self._cancel_run, self._active_runs, log=self.log)
-
-    def _active_runs(self) -> list[str]:
-        return [str(row.run_identifier) for row in self._rows if row.is_active]
+            self._cancel_runs(active_runs(self._rows))
 
     def _work(
         self, context: Context, memory: BatchMemory, rows: list[AssetRow], duplicates: int, started_at: float
@@ -1003,7 +1001,7 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
             self._has_canceled = True
             cancel_runs(
                 batch.source.cancel_now,
-                self._active_runs,
+                lambda: active_runs(self._rows),
                 may_grow=lambda: batch.is_starting,
                 log=self.log,
             )

@@ -33,8 +33,13 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from airflow.providers.common.compat.sdk import conf
 from asgiref.sync import sync_to_async
 
-from airflow_provider_datazone.cancellation import CANCELS_PER_SECOND, cancel_run as cancel_run_now
+from airflow_provider_datazone.cancellation import (
+    CANCEL_THREADS,
+    CANCELS_PER_SECOND,
+    cancel_run as cancel_run_now,
+)
 from airflow_provider_datazone.hooks.datazone import (
+    NEW_RUN_GRACE,
     DataZoneHook,
     check_seconds as check_seconds,
     is_not_found,
@@ -63,8 +68,6 @@ T = TypeVar("T")
 THREADS = 8
 # Enough to keep the default rate of Starts at a latency of three seconds.
 START_THREADS = 32
-# Enough to keep the rate of Cancels at a latency of a second.
-CANCEL_THREADS = 24
 MOST_THREADS = THREADS + START_THREADS + CANCEL_THREADS
 PAGE_SIZE = 50
 # Seconds for which waits that begin share one look-up of their connection.
@@ -86,8 +89,6 @@ CANCEL_AGAIN_AFTER = 2.0
 # longest.
 VERIFY_AFTER = 600.0
 LONGEST_VERIFY_AFTER = 3600.0
-# Seconds for which Get and Cancel may not know a run that was just started.
-GRACE = 30.0
 # Seconds until a run that Get does not know yet is read again.
 GRACE_INTERVAL = 5.0
 
@@ -388,7 +389,7 @@ class RunPoller:
             due=now + poll_interval,
             done=self._loop.create_future(),
             deadline=math.inf if timeout is None else now + timeout,
-            known_by=now + GRACE,
+            known_by=now + NEW_RUN_GRACE,
         )
         wait.verified(now)
         self._waits.setdefault(run_identifier, []).append(wait)
@@ -471,7 +472,7 @@ class RunPoller:
         :raises CredentialsRejectedError: Another poller may do better.
         :raises Exception: What DataZone answered.
         """
-        known_by = self._loop.time() + GRACE
+        known_by = self._loop.time() + NEW_RUN_GRACE
         with self.held():
             while True:
                 try:
