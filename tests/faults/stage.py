@@ -222,11 +222,6 @@ class Case:
         return bool(TASKS[self.name].get("deferrable"))
 
     @property
-    def state(self) -> str | None:
-        """The state of a task that is not mapped."""
-        return self.stage.states.get(self.name)
-
-    @property
     def starts(self) -> int:
         """How many Starts for the asset were received."""
         return sum(
@@ -248,6 +243,14 @@ class Case:
 
     def is_killed(self) -> Play[None]:
         yield "a worker that has killed itself", self._mark("killed").exists
+
+    def has_ended(self, state: str) -> Play[None]:
+        """
+        Wait until the DAG run has ended, and not its task alone.
+
+        A task that is cleared while the scheduler ends its DAG run is left in a DAG run that has ended.
+        """
+        yield f"a DAG run in {state}", lambda: self.stage.dag_runs[self.name] == state
 
     def is_carried_out(self) -> Play[str]:
         """Wait until the service has a run that the task has started, whether the task knows or not."""
@@ -368,8 +371,7 @@ class Stage:
         self.client = server.client()
         self.marks = deployment.home / "marks"
         self.marks.mkdir()
-        #: The states of tasks that are not mapped and of DAG runs, by DAG.
-        self.states: dict[str, str | None] = {}
+        #: The states of the DAG runs, by DAG.
         self.dag_runs: dict[str, str] = {}
         #: What executors reported of tasks: the DAG, the task's state by then, and its try.
         self.reports: set[tuple[str, str, int]] = set()
@@ -414,9 +416,7 @@ class Stage:
         return {case.name: case.outcome() for case in cases}
 
     def _look(self) -> None:
-        query = self.deployment.query
-        self.states = dict(query("SELECT dag_id, state FROM task_instance WHERE map_index = -1"))
-        self.dag_runs = dict(query("SELECT dag_id, state FROM dag_run"))
+        self.dag_runs = dict(self.deployment.query("SELECT dag_id, state FROM dag_run"))
         for dag_id, state, try_number in FINISHED.findall(self._scheduler_log.read()):
             self.reports.add((dag_id, state, int(try_number)))
 

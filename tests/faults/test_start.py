@@ -155,7 +155,7 @@ def cleared_while_deferred(case: Case) -> Play[None]:
 def cleared_after_success(case: Case) -> Play[None]:
     case.begin()
     yield from goes_on(case, 1)
-    yield "success", lambda: case.state == "success"
+    yield from case.has_ended("success")
     case.clear()
     yield from goes_on(case, 2)
 
@@ -166,6 +166,7 @@ def marked_failed_while_waiting(case: Case) -> Play[None]:
     case.mark_failed()
     yield "the run's end", lambda: case.status(run) == "CANCELED"
     yield "the worker's end", lambda: case.was_reported("failed")
+    yield from case.has_ended("failed")
     case.clear()
     yield from goes_on(case, 2)
 
@@ -177,6 +178,7 @@ def marked_failed_while_deferred(case: Case) -> Play[None]:
     case.mark_failed()
     if TRIGGER_IS_TOLD:
         yield "the run's end", lambda: case.status(run) == "CANCELED"
+    yield from case.has_ended("failed")
     case.clear()
     yield from goes_on(case, 2, None if TRIGGER_IS_TOLD else run)
 

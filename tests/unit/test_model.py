@@ -28,7 +28,15 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 from hypothesis import example, given, strategies as st
 
-from airflow_provider_datazone.batch import SECONDS_TO_DRAIN, AssetRow, Batch, BatchMemory, pack, unpack
+from airflow_provider_datazone.batch import (
+    SECONDS_TO_DRAIN,
+    AssetRow,
+    Batch,
+    BatchMemory,
+    active_runs,
+    pack,
+    unpack,
+)
 from airflow_provider_datazone.cancellation import CANCELS_PER_SECOND
 from airflow_provider_datazone.hooks.datazone import is_rejected_credentials
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
@@ -528,7 +536,7 @@ class BatchTask:
                     run_poller.cancel_run(
                         self.parameters, run, domain_identifier=self.domain_identifier, log=LOG
                     )
-                    for run in batch.active_runs()
+                    for run in active_runs(batch.rows)
                 ),
                 return_exceptions=True,
             )
