@@ -16,28 +16,51 @@ nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = "yes"
 
 
-def run_tests(session: nox.Session, airflow: str, *, whole_airflow: bool = True) -> None:
+# Each Airflow with a Python. constraints/update.sh says how their dependencies were chosen.
+VERSIONS = {
+    "2.11.0": "3.10",
+    "2.11.2": "3.12",
+    "3.0.6": "3.12",
+    "3.1.8": "3.11",
+    "3.2.1": "3.12",
+    "3.3.1": "3.12",
+    "3.x": "3.13",
+}
+# Where the fault matrix is played: a version of each family.
+WITH_FAULTS = {"2.11.0", "3.0.6", "3.1.8", "3.2.1", "3.3.1"}
+# Amazon MWAA and most images have aiobotocore, which holds boto3 back.
+WITHOUT_AIOBOTOCORE = {"2.11.0", "3.x"}
+
+
+@nox.session
+@nox.parametrize(
+    ("python", "airflow"), [(python, airflow) for airflow, python in VERSIONS.items()], ids=list(VERSIONS)
+)
+def airflow(session: nox.Session, airflow: str) -> None:
     """
     Install the project with the constraints of an Airflow version, and run the tests.
 
     Those of the folders that are named on the command line, else all but those of `make system-test`.
-
-    :param whole_airflow: Whether to run those that start a whole Airflow.
     """
+    groups = ["test"] if airflow in WITHOUT_AIOBOTOCORE else ["test", "aiobotocore"]
     session.install(
-        "--constraint", f"constraints/airflow-{airflow}.txt", "--editable", ".[testing]", "--group", "test"
+        "--constraint",
+        f"constraints/airflow-{airflow}.txt",
+        "--editable",
+        ".[testing]",
+        *(argument for group in groups for argument in ("--group", group)),
     )
-    some = session.posargs or [
+    folders = session.posargs or [
         "tests/unit",
         "tests/integration",
-        *(["tests/faults"] if whole_airflow else []),
+        *(["tests/faults"] if airflow in WITH_FAULTS else []),
     ]
-    session.run("python", "-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", *some)
+    session.run("python", "-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", *folders)
 
 
 @nox.session(default=False)
 @nox.parametrize(
-    ("python", "airflow"), [("3.10", "2.11"), ("3.12", "3.x")], ids=["airflow-2.11", "airflow-3.x"]
+    ("python", "airflow"), [("3.10", "2.11.0"), ("3.12", "3.x")], ids=["airflow-2.11.0", "airflow-3.x"]
 )
 def ui(session: nox.Session, airflow: str) -> None:
     """Look at Airflow's UI with the system's Chromium."""
@@ -45,21 +68,3 @@ def ui(session: nox.Session, airflow: str) -> None:
         "--constraint", f"constraints/airflow-{airflow}.txt", "--editable", ".[testing]", "--group", "ui"
     )
     session.run("python", "-m", "pytest", "tests/ui", *session.posargs)
-
-
-@nox.session(python="3.10")
-def airflow_2_11(session: nox.Session) -> None:
-    """Airflow 2.11 with the lowest direct dependencies."""
-    run_tests(session, "2.11")
-
-
-@nox.session(python="3.11")
-def airflow_3_0(session: nox.Session) -> None:
-    """Airflow 3.0 with the newest Amazon provider."""
-    run_tests(session, "3.0")
-
-
-@nox.session(python=["3.12", "3.13"])
-def airflow_newest(session: nox.Session) -> None:
-    """The newest Airflow."""
-    run_tests(session, "3.x", whole_airflow=session.python == "3.12")

@@ -9,11 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import conf
 from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.hooks.datazone import is_conflict, is_not_found, is_transient, may_have_ended
-from airflow_provider_datazone.version_compat import SECONDS_UNTIL_SIGKILL
+from airflow_provider_datazone.version_compat import SECONDS_UNTIL_SIGKILL, conf
 
 if TYPE_CHECKING:
     import logging

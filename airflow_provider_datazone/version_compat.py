@@ -26,6 +26,12 @@ RESUMES_RETRIES = (3, 0) <= get_base_airflow_version_tuple() < (3, 2)
 SECONDS_UNTIL_SIGKILL = 5.0 if get_base_airflow_version_tuple() >= (3, 0) else None
 
 try:
+    from airflow.sdk.configuration import conf as conf
+except ImportError:
+    # Airflow 2.11 to 3.1 have it elsewhere, and `common.compat.sdk` only from 1.12 on; can go with either.
+    from airflow.configuration import conf as conf
+
+try:
     from airflow.sdk.log import mask_secret as mask_secret
 except ImportError:
     # Airflow 2.11 has it elsewhere; can go with 2.11.

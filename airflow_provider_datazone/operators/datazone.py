@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred, conf
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_datazone.batch import (
     XCOM_RESULTS,
@@ -64,7 +64,7 @@ from airflow_provider_datazone.task_outcome import (
 )
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 from airflow_provider_datazone.triggers.run_poller import HookParameters
-from airflow_provider_datazone.version_compat import TaskKilled, mask_secret
+from airflow_provider_datazone.version_compat import TaskKilled, conf, mask_secret
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -18,7 +18,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
-    conf,
 )
 
 from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run_of_event
@@ -31,7 +30,7 @@ from airflow_provider_datazone.task_outcome import (
     push_type_stats_on_failure,
     require_success,
 )
-from airflow_provider_datazone.version_compat import call_execute, execution_timeout_before_resuming
+from airflow_provider_datazone.version_compat import call_execute, conf, execution_timeout_before_resuming
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -30,7 +30,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from airflow.providers.common.compat.sdk import conf
 from asgiref.sync import sync_to_async
 
 from airflow_provider_datazone.cancellation import (
@@ -49,6 +48,7 @@ from airflow_provider_datazone.hooks.datazone import (
     is_transient,
     log_status,
 )
+from airflow_provider_datazone.version_compat import conf
 
 if TYPE_CHECKING:
     import logging

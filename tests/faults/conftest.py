@@ -52,12 +52,13 @@ PRELOAD = "import airflow_provider_datazone.operators.datazone\n"
 
 @pytest.fixture(scope="module")
 def deployment(
-    tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
 ) -> Iterator[Deployment]:
+    """An Airflow with the module's ``DAG_FILE``, and with its ``MORE_SETTINGS`` if it has any."""
     deployment = Deployment(
         tmp_path_factory.mktemp("airflow"),
-        REPOSITORY / "tests" / "dags" / "start_faults.py",
-        settings=SETTINGS,
+        REPOSITORY / "tests" / "dags" / request.module.DAG_FILE,
+        settings=SETTINGS | getattr(request.module, "MORE_SETTINGS", {}),
         with_rest_api=True,
     )
     plugins = deployment.home / "plugins"

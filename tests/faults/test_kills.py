@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-from tests.conftest import REPOSITORY, make_catalog
+from tests.conftest import make_catalog
 from tests.dags.kills import TASK_ID
-from tests.faults.conftest import LOST_AFTER, PRELOAD, SETTINGS
+from tests.faults.conftest import LOST_AFTER
 from tests.faults.test_start import TRIGGER_IS_TOLD
-from tests.system.conftest import pytest_runtest_makereport as pytest_runtest_makereport, running
+from tests.system.conftest import pytest_runtest_makereport as pytest_runtest_makereport
 from tests.system.deployment import AIRFLOW_2, Deployment
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
 
+DAG_FILE = "kills.py"
 START, CANCEL, GET = "StartMetadataGenerationRun", "CancelMetadataGenerationRun", "GetMetadataGenerationRun"
 # What AWS publishes, by account and Region.
 STARTS_PER_SECOND, CANCELS_PER_SECOND = 10, 20
@@ -31,30 +32,13 @@ BUNCHED = 5
 # Seconds that a slow Start takes.
 SLOW = 3.0
 # A worker hears of a kill at a heartbeat; a second later at most.
-OFTEN = (
+MORE_SETTINGS = (
     {"SCHEDULER__JOB_HEARTBEAT_SEC": 1}
     if AIRFLOW_2
     else {"WORKERS__MIN_HEARTBEAT_INTERVAL": 1, "WORKERS__MAX_FAILED_HEARTBEATS": LOST_AFTER}
 )
 # Seconds in which a request that is being sent arrives, on a busy machine.
 REACTION = 1.0
-
-
-@pytest.fixture(scope="module")
-def deployment(
-    tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
-) -> Iterator[Deployment]:
-    deployment = Deployment(
-        tmp_path_factory.mktemp("airflow"),
-        REPOSITORY / "tests" / "dags" / "kills.py",
-        settings=SETTINGS | OFTEN,
-        with_rest_api=True,
-    )
-    plugins = deployment.home / "plugins"
-    plugins.mkdir()
-    (plugins / "preload.py").write_text(PRELOAD, encoding="utf-8")
-    with running(deployment, datazone_server):
-        yield deployment
 
 
 class Row:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
     from tests.system.deployment import Deployment
 
+DAG_FILE = "start_faults.py"
 # The first of each family of versions that behave alike.
 FAMILIES = ((2, 11), (3, 0), (3, 3))
 AIRFLOW = tuple(int(number) for number in version("apache-airflow").split(".")[:2])

@@ -82,7 +82,7 @@ def test_metadata_generation_imports_the_standard_library_alone() -> None:
 
 
 def test_lower_bounds_are_the_versions_that_are_tested() -> None:
-    lines = (REPOSITORY / "constraints" / "airflow-2.11.txt").read_text().splitlines()
+    lines = (REPOSITORY / "constraints" / "airflow-2.11.0.txt").read_text().splitlines()
     tested = dict(line.split(" ")[0].split("==") for line in lines if "==" in line)
     requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["testing"]]
     bounds = {r.name: str(r.specifier) for r in map(Requirement, requirements)}
