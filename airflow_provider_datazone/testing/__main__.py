@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import signal
 import sys
 import threading
 
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.moto_api._internal import mock_random
+
+from .control import CONTROL_PATH
 from .server import DataZoneServer
+
+#: The assets that a server starts with, and their columns.
+ASSETS = {
+    "orders": ("order_id", "customer_id", "amount"),
+    "customers": ("customer_id", "name", "country"),
+    "products": ("product_id", "title", "price"),
+    "shipments": ("shipment_id", "order_id", "shipped_at"),
+    "returns": ("return_id", "order_id", "reason"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,6 +38,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--port", type=int, default=5005, help="the port to listen on, 0 for any (%(default)s)"
     )
+    parser.add_argument(
+        "--seed",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="start with a domain, a project and assets, which have the same identifiers every time",
+    )
     arguments = parser.parse_args(argv)
 
     # SIGTERM ends it as Ctrl-C does; a shell that puts it in the background has Ctrl-C ignored.
@@ -36,19 +56,64 @@ def main(argv: list[str] | None = None) -> int:
         print(f"Cannot listen on {arguments.host}:{arguments.port}: {error}", file=sys.stderr)
         return 1
     try:
-        print(f"Amazon DataZone (local) at {server.endpoint_url}; Ctrl-C ends it.")
-        print(f"export AIRFLOW_CONN_AWS_DEFAULT={shlex.quote(server.connection)}")
-        print(
-            "AWS_ACCESS_KEY_ID=testing AWS_SECRET_ACCESS_KEY=testing "
-            f"aws datazone list-domains --region us-east-1 --endpoint-url {server.endpoint_url}",
-            flush=True,
-        )
+        _print_instructions(server, arguments.seed)
         threading.Event().wait()
     except KeyboardInterrupt:
         pass
     finally:
         server.stop()
     return 0
+
+
+def _print_instructions(server: DataZoneServer, seed: bool) -> None:
+    connection = json.loads(server.connection)
+    print(f"Amazon DataZone (local) at {server.endpoint_url}. Press Ctrl-C to stop it.")
+    list_command = "list-domains"
+    outcome: dict[str, object] = {"statuses": {"BUSINESS_NAMES": "FAILED"}}
+    if seed:
+        domain, project, assets = _create_assets(server)
+        connection["extra"] |= {"domain_identifier": domain, "owning_project_identifier": project}
+        list_command = f"search --domain-identifier {domain} --search-scope ASSET"
+        outcome = {"asset_identifier": assets["orders"], **outcome}
+        print(f"\nDomain:  {domain}\nProject: {project}\nAssets:")
+        for name, identifier in assets.items():
+            print(f"  {identifier}  {name}")
+    print(f"\nConnect Airflow:\nexport AIRFLOW_CONN_DATAZONE_DEFAULT={shlex.quote(json.dumps(connection))}")
+    print("\nConnect the AWS CLI:")
+    print(
+        "AWS_ACCESS_KEY_ID=testing AWS_SECRET_ACCESS_KEY=testing "
+        f"aws datazone {list_command} --region us-east-1 --endpoint-url {server.endpoint_url}"
+    )
+    fault = {"operation": "StartMetadataGenerationRun", "error": "AccessDeniedException"}
+    for heading, control, body in (
+        ("Set the outcome of the next run", "set_run_outcome", outcome),
+        ("Make an operation fail once", "fail", fault),
+        ("End all failures", "recover", {}),
+    ):
+        data = shlex.quote(json.dumps(body))
+        print(f"\n{heading}:\ncurl {server.endpoint_url}{CONTROL_PATH}{control} -d {data}")
+    sys.stdout.flush()
+
+
+def _create_assets(server: DataZoneServer) -> tuple[str, str, dict[str, str]]:
+    """Create a domain, a project and assets with identifiers that are the same in every server."""
+    client = server.client()
+    try:
+        mock_random.seed("domain")
+        role = f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/DataZoneDomainExecution"
+        domain = client.create_domain(name="local", domainExecutionRole=role)["id"]
+        mock_random.seed("project")
+        project = client.create_project(domainIdentifier=domain, name="local")["id"]
+        assets = {}
+        for name, columns in ASSETS.items():
+            mock_random.seed(name)
+            assets[name] = server.create_asset(
+                name, domain_identifier=domain, project_identifier=project, columns=columns
+            ).asset_identifier
+    finally:
+        # Run identifiers must differ from those of earlier servers, which Airflow may have stored.
+        mock_random.seed()
+    return domain, project, assets
 
 
 if __name__ == "__main__":

@@ -483,8 +483,8 @@ class DataZoneControls:
 
 
 def _client(region_name: str, endpoint_url: str | None, config: Config | None = None) -> Any:
-    # The process may be set up for an endpoint of its own.
-    local = Config(ignore_configured_endpoint_urls=True)
+    # The process may be set up for another endpoint, and for a proxy, which does not reach this one.
+    local = Config(ignore_configured_endpoint_urls=True, proxies={})
     return boto3.client(
         "datazone",
         region_name=region_name,

@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 from moto.core.base_backend import BackendDict
 from moto.moto_server import werkzeug_app
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler, select_address_family
+from werkzeug.wrappers import Request
 
+from .control import CONTROL_PATH, respond
 from .local import ACCESS_KEY, SECRET_KEY, STOPPING, DataZoneControls
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,9 @@ class DataZoneServer(DataZoneControls):
     """Amazon DataZone and the rest of moto over HTTP on loopback, for other processes.
 
     A context manager. It needs no AWS credentials, takes any until some are required, and reaches no network.
+
+    Other processes can call ``fail``, ``limit``, ``recover``, ``set_run_outcome`` and ``set_run_status`` over
+    HTTP: ``POST /moto-api/datazone/fail``, for example, with the method's arguments as a JSON object.
 
     :param host: the address to listen on. Default: ``127.0.0.1``
     :param port: the port to listen on; 0 (the default) for one that is free
@@ -123,11 +128,13 @@ class DataZoneServer(DataZoneControls):
         application = werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app)
         stopping = self._stopping
 
-        def with_stopping(environ: dict[str, Any], start_response: Any) -> Any:
+        def dispatch(environ: dict[str, Any], start_response: Any) -> Any:
+            if environ["PATH_INFO"].startswith(CONTROL_PATH):
+                return respond(self, Request(environ))(environ, start_response)
             environ[STOPPING] = stopping
             return application(environ, start_response)
 
-        return with_stopping
+        return dispatch
 
     @property
     def endpoint_url(self) -> str:

@@ -10,8 +10,11 @@ import os
 import re
 import runpy
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +25,9 @@ import pytest
 from airflow_provider_datazone.get_provider_info import CONNECTION_FIELDS, get_provider_info
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.metadata_generation import judge
-from tests.conftest import AIRFLOW_HOME, DAGS_FOLDER, REPOSITORY
+from airflow_provider_datazone.testing import DataZoneServer
+from airflow_provider_datazone.testing.control import CONTROLS
+from tests.conftest import DAGS_FOLDER, REPOSITORY
 from tests.integration.test_example_dags import (
     EXAMPLES as EXAMPLE_DAGS,
     test_example_imports_without_a_warning as example_test,
@@ -176,12 +181,16 @@ def test_migrated_dag_does_what_the_function_did(
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (EXAMPLES / "tests").glob("*.py")))
-def test_tests_that_are_shown_pass(airflow_database: None, name: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "-q"]
+def test_tests_that_are_shown_pass(airflow_database: None, tmp_path: Path, name: str) -> None:
+    (configuration,) = re.findall(r"^ *```ini\n(.*?)^ *```", PAGES["testing.md"], re.MULTILINE | re.DOTALL)
+    (tmp_path / "pytest.ini").write_text(textwrap.dedent(configuration))
+    (tmp_path / "dags").symlink_to(EXAMPLES / "dags")
+    (tmp_path / "tests").mkdir()
+    shutil.copy(EXAMPLES / "tests" / name, tmp_path / "tests")
     done = subprocess.run(
-        [*command, "--rootdir", EXAMPLES, "-o", f"pythonpath={EXAMPLES / 'dags'}", EXAMPLES / "tests" / name],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests"],
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=AIRFLOW_HOME,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
@@ -190,6 +199,64 @@ def test_tests_that_are_shown_pass(airflow_database: None, name: str) -> None:
     assert done.returncode == 0, done.stdout[-4000:]
     tests = len(re.findall(r"^def test_", (EXAMPLES / "tests" / name).read_text(), re.MULTILINE))
     assert f"{tests} passed" in done.stdout
+
+
+(BY_HAND,) = re.findall(r"^## By hand\n(.*?)^## ", PAGES["testing.md"], re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="There is no curl")
+def test_local_datazone_is_used_by_hand_as_it_is_written(airflow_database: None) -> None:
+    blocks = re.findall(r"^```(console|text)\n(.*?)^```", BY_HAND, re.MULTILINE | re.DOTALL)
+    (_, start), (_, told), *blocks = blocks
+    assert start.startswith("$ python -m airflow_provider_datazone.testing\n")
+    # The port of the page may be in use.
+    server = subprocess.Popen(
+        [sys.executable, *shlex.split(start)[2:], "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    try:
+        lines = []
+        while not lines or "/recover" not in lines[-1]:
+            lines.append(server.stdout.readline())
+            assert lines[-1], lines
+        output = "".join(lines)
+        endpoint_url = re.match(r".* at (\S+)\. ", output)[1]
+        assert output.replace(endpoint_url, "http://127.0.0.1:5005").startswith(told.rstrip("\n"))
+        (export,) = re.findall(r"^export .*$", output, re.MULTILINE)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        for kind, block in blocks:
+            if kind == "text":
+                for line in block.splitlines():
+                    assert line in output, line
+                continue
+            output = ""
+            for command in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
+                command = command.replace("http://127.0.0.1:5005", endpoint_url)
+                done = subprocess.run(
+                    ["bash", "-c", f"{export}\n{command}"],
+                    env=os.environ | {"PATH": path},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=300,
+                )
+                output += done.stdout + done.stderr
+                assert done.returncode == 0, output[-4000:]
+                if command.startswith("curl"):
+                    (control,) = re.findall(r"/moto-api/datazone/(\w+) ", command)
+                    assert list(json.loads(done.stdout)) == [control]
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=30)
+    assert server.returncode == 0
+
+
+def test_controls_over_http_are_those_that_the_page_lists() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", BY_HAND, re.MULTILINE))
+    assert sorted(rows) == sorted(CONTROLS)
+    for control, text in rows.items():
+        arguments = re.findall(r"`(\w+)`", text.partition(":")[2])
+        assert set(arguments) <= set(inspect.signature(getattr(DataZoneServer, control)).parameters)
 
 
 def test_markers_of_what_is_shown_are_in_their_files() -> None:
@@ -209,7 +276,7 @@ LANGUAGES = {"console", "ini", "text", "{literalinclude}", "{include}", "{toctre
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page_has_no_code_of_its_own(page: str) -> None:
-    fences = re.findall(r"^```(\S*)", PAGES[page], re.MULTILINE)
+    fences = re.findall(r"^ *```(\S*)", PAGES[page], re.MULTILINE)
     assert set(fences[::2]) <= LANGUAGES
     assert set(fences[1::2]) <= {""}
 
@@ -218,10 +285,12 @@ COMMANDS = sorted(
     {
         line.removeprefix("$ ")
         for text in [*PAGES.values(), (REPOSITORY / "README.md").read_text()]
-        for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        for line in block.splitlines()
+        for block in re.findall(r"^ *```console\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+        for line in textwrap.dedent(block).splitlines()
     }
 )
+# The first is run for every test that needs a database, the others as the page shows them.
+RUN_AS_SHOWN = {"airflow db migrate", *re.findall(r"^\$ (.*)$", BY_HAND, re.MULTILINE)}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -244,6 +313,8 @@ def test_command_is_there_to_be_run(command: str) -> None:
         options = [argument for argument in arguments[1:] if argument.startswith("--")]
         assert all(option in done.stdout for option in options)
         assert all((REPOSITORY / file).exists() for file in arguments if file.endswith(".py"))
+    elif program in ("airflow", "curl"):
+        assert command in RUN_AS_SHOWN
     else:
         assert program == "pip", command
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -18,6 +22,7 @@ from typing import Any
 import boto3
 import moto.backend_index
 import pytest
+from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import (
     ClientError,
@@ -1038,33 +1043,205 @@ class TestMockDatazone:
             assert datazone.client().list_domains()["items"] == []
 
 
-def serve(*arguments: str) -> subprocess.Popen[str]:
+def serve(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "airflow_provider_datazone.testing", *arguments],
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
+def read_instructions(process: subprocess.Popen[str]) -> str:
+    """Read what a server prints; the instruction to end all failures is the last."""
+    assert process.stdout is not None
+    lines = []
+    while not lines or "/recover" not in lines[-1]:
+        lines.append(process.stdout.readline())
+        assert lines[-1], (process.poll(), lines)
+    return "".join(lines)
+
+
+def end(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> None:
+    process.send_signal(number)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 0
+
+
+def printed_connection(instructions: str) -> dict[str, Any]:
+    (line,) = re.findall(r"^export (.*)$", instructions, re.MULTILINE)
+    (word,) = shlex.split(line)
+    variable, _, connection = word.partition("=")
+    assert variable == "AIRFLOW_CONN_DATAZONE_DEFAULT"
+    return dict(json.loads(connection))
+
+
+def client_of(connection: dict[str, Any]) -> Any:
+    extra = connection["extra"]
+    return boto3.client(
+        "datazone",
+        aws_access_key_id=connection["login"],
+        aws_secret_access_key=connection["password"],
+        region_name=extra["region_name"],
+        endpoint_url=extra["endpoint_url"],
+    )
+
+
+def post(url: str, body: bytes | None, method: str = "POST") -> tuple[int, dict[str, Any]]:
+    request = urllib.request.Request(url, body, method=method)
+    try:
+        response = urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as error:
+        response = error
+    with response:
+        assert response.headers["Content-Type"] == "application/json"
+        return response.status, json.loads(response.read())
+
+
+def curl(command: str) -> tuple[int, dict[str, Any]]:
+    program, url, option, body = shlex.split(command)
+    assert (program, option) == ("curl", "-d")
+    return post(url, body.encode())
+
+
 class TestCommand:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_it_serves_until_it_is_interrupted(self, number: signal.Signals) -> None:
-        process = serve("--port", "0")
-        assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3)]
-        export, _, connection = lines[1].strip().partition("=")
-        assert export == "export AIRFLOW_CONN_AWS_DEFAULT"
-        extra = json.loads(connection.strip("'"))["extra"]
-        assert extra["endpoint_url"] in lines[0]
-        assert extra["endpoint_url"] in lines[2]
-        client = boto3.client(
-            "datazone", aws_access_key_id="testing", aws_secret_access_key="testing", **extra
+    @pytest.mark.parametrize(("number", "seed"), [(signal.SIGINT, []), (signal.SIGTERM, ["--no-seed"])])
+    def test_it_serves_until_it_is_interrupted(self, number: signal.Signals, seed: list[str]) -> None:
+        process = serve("--port", "0", *seed)
+        instructions = read_instructions(process)
+        connection = printed_connection(instructions)
+        assert instructions.startswith(
+            f"Amazon DataZone (local) at {connection['extra']['endpoint_url']}. Press Ctrl-C to stop it.\n"
         )
-        assert client.list_domains()["items"] == []
-        process.send_signal(number)
-        assert process.communicate(timeout=30) == ("", "")
-        assert process.returncode == 0
+        domains = client_of(connection).list_domains()["items"]
+        assert len(domains) == (0 if seed else 1)
+        end(process, number)
+
+    def test_the_connection_is_complete_and_the_assets_are_in_its_project(self) -> None:
+        process = serve("--port", "0")
+        instructions = read_instructions(process)
+        connection = printed_connection(instructions)
+        domain = connection["extra"]["domain_identifier"]
+        project = connection["extra"]["owning_project_identifier"]
+        assert f"\nDomain:  {domain}\nProject: {project}\nAssets:\n" in instructions
+        found = client_of(connection).search(
+            domainIdentifier=domain, owningProjectIdentifier=project, searchScope="ASSET"
+        )
+        assets = [item["assetItem"] for item in found["items"]]
+        printed = re.findall(r"^  (\w+)  (\w+)$", instructions, re.MULTILINE)
+        assert sorted(printed) == sorted((asset["identifier"], asset["name"]) for asset in assets)
+        assert len(printed) == 5
+        end(process)
+
+    def test_identifiers_are_the_same_every_time_and_those_of_runs_are_not(self) -> None:
+        servers = []
+        for _ in range(2):
+            process = serve("--port", "0")
+            instructions = read_instructions(process)
+            extra = printed_connection(instructions)["extra"]
+            asset = re.findall(r"^  (\w+)  orders$", instructions, re.MULTILINE)[0]
+            run = client_of(printed_connection(instructions)).start_metadata_generation_run(
+                domainIdentifier=extra["domain_identifier"],
+                owningProjectIdentifier=extra["owning_project_identifier"],
+                target={"type": "ASSET", "identifier": asset},
+                types=["BUSINESS_NAMES"],
+            )
+            servers.append((instructions.replace(extra["endpoint_url"], ""), run["id"]))
+            end(process)
+        (first, first_run), (second, second_run) = servers
+        assert first == second
+        assert first_run != second_run
+
+    def test_the_host_and_the_port_are_those_that_are_asked_for(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        process = serve("--host", "0.0.0.0", "--port", str(port))
+        connection = printed_connection(read_instructions(process))
+        assert connection["extra"]["endpoint_url"] == f"http://127.0.0.1:{port}"
+        assert len(client_of(connection).list_domains()["items"]) == 1
+        end(process)
+
+    def test_a_proxy_and_another_endpoint_do_not_keep_it_from_starting(self) -> None:
+        proxy = "http://127.0.0.1:9"
+        process = serve(
+            "--port",
+            "0",
+            HTTP_PROXY=proxy,
+            http_proxy=proxy,
+            NO_PROXY="",
+            no_proxy="",
+            AWS_ENDPOINT_URL=proxy,
+        )
+        assert "orders" in read_instructions(process)
+        end(process)
+
+    @pytest.mark.parametrize("seed", ["--seed", "--no-seed"])
+    def test_printed_commands_set_outcomes_and_failures(self, seed: str) -> None:
+        process = serve("--port", "0", seed)
+        instructions = read_instructions(process)
+        set_outcome, fail, recover = re.findall(r"^curl .*$", instructions, re.MULTILINE)
+        connection = printed_connection(instructions)
+        extra = connection["extra"]
+        client = client_of(connection)
+        if seed == "--seed":
+            domain, project = extra["domain_identifier"], extra["owning_project_identifier"]
+            asset = re.findall(r"^  (\w+)  orders$", instructions, re.MULTILINE)[0]
+        else:
+            domain = client.create_domain(
+                name="mine", domainExecutionRole="arn:aws:iam::123456789012:role/r"
+            )["id"]
+            project = client.create_project(domainIdentifier=domain, name="mine")["id"]
+            asset = client.create_asset(
+                domainIdentifier=domain,
+                owningProjectIdentifier=project,
+                name="mine",
+                typeIdentifier="amazon.datazone.GlueTableAssetType",
+            )["id"]
+
+        def start_run() -> str:
+            run = client.start_metadata_generation_run(
+                domainIdentifier=domain,
+                owningProjectIdentifier=project,
+                target={"type": "ASSET", "identifier": asset},
+                types=["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
+            )
+            return str(run["id"])
+
+        assert curl(set_outcome)[0] == 200
+        run = start_run()
+        statuses = [
+            client.get_metadata_generation_run(domainIdentifier=domain, identifier=run)["status"]
+            for _ in range(2)
+        ]
+        assert statuses[-1] == "PARTIALLY_SUCCEEDED"
+        assert curl(fail)[0] == 200
+        with pytest.raises(ClientError, match="AccessDeniedException"):
+            start_run()
+        assert curl(fail)[0] == 200
+        assert curl(recover)[0] == 200
+        start_run()
+        end(process)
+
+    @pytest.mark.parametrize("seed", ["--seed", "--no-seed"])
+    def test_printed_command_line_of_aws_is_one_that_aws_takes(self, seed: str) -> None:
+        process = serve("--port", "0", seed)
+        instructions = read_instructions(process)
+        (command,) = re.findall(r"^AWS_ACCESS_KEY_ID=.* (aws datazone .*)$", instructions, re.MULTILINE)
+        end(process)
+        _, service, operation, *arguments = shlex.split(command)
+        options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        endpoint_url = printed_connection(instructions)["extra"]["endpoint_url"]
+        assert (options.pop("--region"), options.pop("--endpoint-url")) == ("us-east-1", endpoint_url)
+        model = get_service_model(service)
+        (shape,) = [
+            model.operation_model(name).input_shape
+            for name in model.operation_names
+            if xform_name(name, "-") == operation
+        ]
+        given = {option.removeprefix("--") for option in options}
+        assert given <= {xform_name(member, "-") for member in shape.members}
+        assert given >= {xform_name(member, "-") for member in shape.required_members}
 
     def test_a_port_in_use_is_one_clear_line(self, server: DataZoneServer) -> None:
         port = server.endpoint_url.rsplit(":", 1)[1]
@@ -1095,6 +1272,100 @@ class TestCommand:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "[]"
+
+
+class TestControlPath:
+    """What another process sets over HTTP; the printed commands set outcomes and failures, above."""
+
+    @pytest.fixture
+    def url(self, server: DataZoneServer) -> str:
+        return f"{server.endpoint_url}/moto-api/datazone"
+
+    def test_answer_is_the_control_with_all_its_arguments(self, url: str) -> None:
+        body = {"operation": "GetMetadataGenerationRun", "error": "hang", "seconds": 1, "times": None}
+        assert post(f"{url}/fail", json.dumps(body).encode()) == (
+            200,
+            {
+                "fail": body
+                | {"message": None, "after": False, "asset_identifier": None, "access_key_id": None}
+            },
+        )
+        assert post(f"{url}/recover", b"") == (200, {"recover": {}})
+
+    def test_rate_is_limited(self, server: DataZoneServer, url: str) -> None:
+        body = b'{"operation": "ListDomains", "per_second": 0.01, "burst": 1}'
+        assert post(f"{url}/limit", body)[0] == 200
+        client = server.client(config=Config(retries={"total_max_attempts": 1}))
+        client.list_domains()
+        with pytest.raises(ClientError, match="ThrottlingException"):
+            client.list_domains()
+
+    def test_run_is_put_into_a_status(self, server: DataZoneServer, url: str) -> None:
+        domain, project, asset = server.create_asset()
+        client = server.client()
+        run = client.start_metadata_generation_run(
+            domainIdentifier=domain,
+            owningProjectIdentifier=project,
+            target={"type": "ASSET", "identifier": asset},
+            types=["BUSINESS_NAMES"],
+        )["id"]
+        body = json.dumps({"run_identifier": run, "status": "FAILED"}).encode()
+        assert post(f"{url}/set_run_status", body)[0] == 200
+        found = client.get_metadata_generation_run(domainIdentifier=domain, identifier=run)
+        assert found["status"] == "FAILED"
+
+    @pytest.mark.parametrize(
+        ("control", "body", "message"),
+        [
+            ("fail", b"{", "The body must be a JSON object: "),
+            ("fail", b"\xff", "The body must be a JSON object: "),
+            ("fail", b"[" * 100_000, "The body must be a JSON object: "),
+            ("fail", b"[]", "The body must be a JSON object, got []"),
+            ("fail", b'{"error": "drop"}', "operation is required"),
+            ("fail", b'{"operation": "*", "error": "lost"}', "Unknown error 'lost': it is one of "),
+            (
+                "fail",
+                b'{"operation": "*", "error": "drop", "time": 2}',
+                "Unknown argument 'time': fail takes operation, error, times, ",
+            ),
+            ("recover", b'{"all": true}', "Unknown argument 'all': recover takes no arguments"),
+            ("fail", b'{"operation": 1}', "operation must be a string, got 1"),
+            ("fail", b'{"times": "2"}', 'times must be an integer or null, got "2"'),
+            ("fail", b'{"times": true}', "times must be an integer or null, got true"),
+            ("fail", b'{"seconds": NaN}', "seconds must be a number or null, got NaN"),
+            ("fail", b'{"seconds": 1e999}', "seconds must be a number or null, got Infinity"),
+            ("fail", b'{"after": 1}', "after must be true or false, got 1"),
+            (
+                "set_run_outcome",
+                b'{"statuses": {"BUSINESS_NAMES": 1}}',
+                'statuses must be a string or an object with strings or null, got {"BUSINESS_NAMES": 1}',
+            ),
+            ("set_run_outcome", b'{"statuses": "LOST"}', "Unknown status 'LOST': it is one of "),
+            ("set_run_status", b'{"run_identifier": "x", "status": null}', "There is no run 'x'"),
+        ],
+    )
+    def test_wrong_arguments_are_a_clear_error(
+        self, url: str, control: str, body: bytes, message: str
+    ) -> None:
+        status, answer = post(f"{url}/{control}", body)
+        assert (status, list(answer)) == (400, ["message"])
+        assert answer["message"].startswith(message)
+
+    def test_wrong_control_or_method_is_a_clear_error(self, url: str) -> None:
+        controls = "fail, limit, recover, set_run_outcome, set_run_status"
+        for name in ("stop", "endpoint_url", "__init__", ""):
+            message = f"Unknown control {name!r}: use one of {controls}"
+            assert post(f"{url}/{name}", b"{}") == (404, {"message": message})
+        message = "Use POST for recover, got GET"
+        assert post(f"{url}/recover", None, "GET") == (405, {"message": message})
+
+    def test_it_is_open_while_everything_fails_and_is_no_request_to_datazone(
+        self, server: DataZoneServer, url: str
+    ) -> None:
+        server.require_credentials("other", "secret")
+        server.fail("*", "drop", times=None)
+        assert post(f"{url}/recover", b"{}")[0] == 200
+        assert server.requests == []
 
 
 FILTER_MEMBERS = get_service_model("datazone").shape_for("Filter").members

@@ -473,3 +473,5 @@ class AssetIdentifiers(NamedTuple):
 
 # Options of `python -m airflow_provider_datazone.testing`, with their defaults.
 TESTING_OPTIONS = {"host": "127.0.0.1", "port": "5005"}
+# Those that are on by default, and switched off with `--no-`.
+TESTING_SWITCHES = ["seed"]

@@ -17,7 +17,7 @@ from airflow_provider_datazone import metadata_generation, testing
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.testing.__main__ import main
 from tests.unit import public_api
-from tests.unit.public_api import PROMISES, TESTING_OPTIONS, VALUES, Promise
+from tests.unit.public_api import PROMISES, TESTING_OPTIONS, TESTING_SWITCHES, VALUES, Promise
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -162,8 +162,10 @@ def test_testing_takes_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    told = re.findall(r"--(\w+) [A-Z]+ .*?\((\S+)\)", capsys.readouterr().out, re.DOTALL)
+    help_text = capsys.readouterr().out
+    told = re.findall(r"--(\w+) [A-Z]+ .*?\((\S+)\)", help_text, re.DOTALL)
     assert dict(told) == TESTING_OPTIONS
+    assert re.findall(r"^  --(\w+), --no-\1\b", help_text, re.MULTILINE) == TESTING_SWITCHES
 
 
 # --------------------------------------------------------------- the comparison
