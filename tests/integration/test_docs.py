@@ -15,12 +15,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import airflow
 import botocore.session
 import pytest
+from packaging.requirements import Requirement
 
 from airflow_provider_datazone.get_provider_info import CONNECTION_FIELDS, get_provider_info
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
@@ -271,7 +273,7 @@ def test_markers_of_what_is_shown_are_in_their_files() -> None:
 
 
 # Python is never written into a page, where no test would see it.
-LANGUAGES = {"console", "ini", "text", "{literalinclude}", "{include}", "{toctree}"}
+LANGUAGES = {"console", "dockerfile", "ini", "text", "yaml", "{literalinclude}", "{include}", "{toctree}"}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -284,9 +286,11 @@ def test_page_has_no_code_of_its_own(page: str) -> None:
 COMMANDS = sorted(
     {
         line.removeprefix("$ ")
-        for text in [*PAGES.values(), (REPOSITORY / "README.md").read_text()]
+        for page, text in [*PAGES.items(), ("README.md", (REPOSITORY / "README.md").read_text())]
+        # It is about other machines than this one.
+        if page != "installing.md"
         for block in re.findall(r"^ *```console\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
-        for line in textwrap.dedent(block).splitlines()
+        for line in re.sub(r"\\\n *", "", textwrap.dedent(block)).splitlines()
     }
 )
 # The first is run for every test that needs a database, the others as the page shows them.
@@ -507,6 +511,38 @@ def test_public_address_stands_in_one_place() -> None:
 
 
 # ----------------------------------------------------- what is claimed
+
+
+def test_recipe_for_older_sets_raises_what_this_package_needs_raised() -> None:
+    page = PAGES["installing.md"]
+    (expression,) = re.findall(r"^\$ sed -i -E '(.*)' constraints.txt$", page, re.MULTILINE)
+    pins = ["aiobotocore", "apache-airflow", "apache-airflow-providers-amazon", "boto3", "botocore"]
+    pins += ["apache-airflow-providers-common-compat", "s3transfer", "types-boto3"]
+    done = subprocess.run(
+        ["sed", "-E", expression],
+        input="".join(f"{pin}==1.0\n" for pin in pins),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [
+        "apache-airflow==1.0",
+        "apache-airflow-providers-amazon==1.0",
+        "types-boto3==1.0",
+    ]
+
+
+def test_installing_page_names_the_wheel_and_the_lower_bounds() -> None:
+    distribution = metadata.distribution("airflow-provider-amazon-datazone")
+    pages = [PAGES["installing.md"], (REPOSITORY / "README.md").read_text()]
+    wheels = {wheel for page in pages for wheel in re.findall(r"airflow_provider_\w+-\S+?\.whl", page)}
+    assert wheels == {f"airflow_provider_amazon_datazone-{distribution.version}-py3-none-any.whl"}
+    bounds = {r.name: str(r.specifier)[2:] for r in map(Requirement, distribution.requires or [])}
+    assert (
+        f"needs boto3 {bounds['boto3']}, the first with\n`typeStats`, the Amazon provider"
+        f" {bounds['apache-airflow-providers-amazon']} and"
+        f" common-compat {bounds['apache-airflow-providers-common-compat']}."
+    ) in pages[0]
 
 
 def test_tested_versions_are_those_of_the_constraints() -> None:
