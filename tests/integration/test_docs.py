@@ -510,6 +510,19 @@ def test_public_address_stands_in_one_place() -> None:
 # ----------------------------------------------------- what is claimed
 
 
+@pytest.mark.skipif(not airflow.__version__.startswith("2.11"), reason="Airflow 3 passes what the task knows")
+def test_airflow_2_11_fails_mapped_taskflow_tasks_on_default_args_as_the_page_says() -> None:
+    @task
+    def mapped(number: int) -> int:
+        return number
+
+    with DAG("with_default_args", schedule=None, default_args={"aws_conn_id": "datazone_default"}):
+        added = mapped.expand(number=[1, 2])
+    (message,) = re.findall(r'mapped TaskFlow tasks fail with "(.*?)"', PAGES["troubleshooting.md"])
+    with pytest.raises(Exception, match=re.escape(message)):
+        added.operator.unmap({"op_kwargs": {"number": 1}})
+
+
 def test_types_are_those_of_the_service_model_which_allows_two_in_a_run() -> None:
     model = botocore.session.get_session().get_service_model("datazone")
     types = model.shape_for("MetadataGenerationRunTypes")
