@@ -510,6 +510,27 @@ def test_public_address_stands_in_one_place() -> None:
 # ----------------------------------------------------- what is claimed
 
 
+def test_memory_of_a_triggerer_is_what_the_performance_page_measured() -> None:
+    performance = PAGES["performance.md"]
+    header, row = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in re.findall(
+            r"^(?:\| \| ratio, 300|\| memory added, MB \| 1/).*$", performance, re.MULTILINE
+        )[:2]
+    )
+    measured = {column: value for column, value in zip(header, row, strict=True) if column.endswith("ours")}
+    expected = {
+        f"{column.removesuffix(' ours')} waits": round(float(value)) for column, value in measured.items()
+    }
+    _, batch = performance.split("benchmarks/batch.py\n")
+    expected["a batch of 10,000 assets"] = round(float(re.search(r"memory added, MB \| ([\d.]+)", batch)[1]))
+    section = PAGES["scaling.md"].split("## Memory of a triggerer\n")[1].split("\n## ")[0]
+    shown = re.findall(r"^\| (.*?) \| (\d+) \|$", section, re.MULTILINE)
+    assert {name: int(value) for name, value in shown} == expected
+    each = (float(measured["10,000 ours"]) - float(measured["1,000 ours"])) / 9
+    assert f"each wait adds about {round(each)} KB" in section
+
+
 @pytest.mark.skipif(not airflow.__version__.startswith("2.11"), reason="Airflow 3 passes what the task knows")
 def test_airflow_2_11_fails_mapped_taskflow_tasks_on_default_args_as_the_page_says() -> None:
     @task
