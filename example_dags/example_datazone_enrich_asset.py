@@ -26,6 +26,8 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneStartMetadataGenerationRunOperator,
 )
 
+# Pass it to each operator: Airflow 2.11 fails mapped TaskFlow tasks of a DAG that has it in `default_args`.
+AWS_CONN_ID = "datazone_default"
 # In the file, where a change of it is reviewed: who triggers the DAG has no say in it.
 CONFIDENCE = 0.7
 
@@ -47,7 +49,6 @@ with DAG(
             "", type="string", title="Asset", description="The asset to generate metadata for."
         ),
     },
-    default_args={"aws_conn_id": "datazone_default"},
     tags=["example", "datazone"],
 ):
     # Every run counts against the account's monthly quota, and retries are safe all the same: after a crash,
@@ -55,6 +56,7 @@ with DAG(
     # does it start another, and not even then if the quota is used up.
     start_run = DataZoneStartMetadataGenerationRunOperator(
         task_id="start_run",
+        aws_conn_id=AWS_CONN_ID,
         domain_identifier="{{ params.domain_identifier }}",
         owning_project_identifier="{{ params.owning_project_identifier }}",
         asset_identifier="{{ params.asset_identifier }}",
@@ -88,6 +90,7 @@ with DAG(
     # Nothing is accepted unless a rule or a choice says so. What stays below the threshold is left to people.
     accept_predictions = DataZoneAcceptPredictionsOperator(
         task_id="accept_predictions",
+        aws_conn_id=AWS_CONN_ID,
         domain_identifier="{{ params.domain_identifier }}",
         asset_identifier="{{ params.asset_identifier }}",
         rule="ALL",
@@ -112,7 +115,7 @@ with DAG(
     @task
     def publish(run: dict[str, Any], revision: str) -> dict[str, Any]:
         """Publish the revision that accepting has made."""
-        listing = DataZoneHook("datazone_default").conn.create_listing_change_set(
+        listing = DataZoneHook(AWS_CONN_ID).conn.create_listing_change_set(
             action="PUBLISH",
             domainIdentifier=run["domainId"],
             entityType="ASSET",
@@ -123,8 +126,8 @@ with DAG(
         )
         return {key: listing[key] for key in ("listingId", "listingRevision", "status")}
 
-    # `none_failed`: also where the branch has skipped `publish`. Not `all_done`: this is the last task, and
-    # its success would be the DAG run's, though nothing was published.
+    # `none_failed`: also runs if the branch skipped `publish`. With `all_done` the DAG run would succeed even
+    # after a failed run, because the last task decides its state.
     @task(trigger_rule="none_failed")
     def report(type_stats: list[dict[str, Any]], listing: dict[str, Any] | None) -> None:
         """Report how each type went, and what was published."""

@@ -27,6 +27,9 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneStartMetadataGenerationRunOperator,
 )
 
+# Pass it to each operator: Airflow 2.11 fails mapped TaskFlow tasks of a DAG that has it in `default_args`.
+AWS_CONN_ID = "datazone_default"
+
 with DAG(
     dag_id="example_datazone_enrich_many_assets",
     description="Generate metadata for a list of assets, and accept it above a confidence",
@@ -39,7 +42,6 @@ with DAG(
             [], type="array", title="Assets", description="The assets to generate metadata for."
         ),
     },
-    default_args={"aws_conn_id": "datazone_default"},
     tags=["example", "datazone"],
 ):
 
@@ -52,6 +54,7 @@ with DAG(
 
     start_run = DataZoneStartMetadataGenerationRunOperator.partial(
         task_id="start_run",
+        aws_conn_id=AWS_CONN_ID,
         types=["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
         # Safe: a retry starts another run only after one that failed.
         retries=2,
@@ -73,10 +76,11 @@ with DAG(
     # Begins when all runs have ended. For an asset to go on as soon as its own has, put the tasks of one
     # asset into a `@task_group`, and map that.
     accept_predictions = DataZoneAcceptPredictionsOperator.partial(
-        task_id="accept_predictions", rule="ALL", threshold=0.7
+        task_id="accept_predictions", aws_conn_id=AWS_CONN_ID, rule="ALL", threshold=0.7
     ).expand(asset_identifier=choose_assets(start_run.output["run"]))
 
-    # Past an `all_done` the DAG run would succeed whatever became of the assets: so this says whether it did.
+    # The last task decides the state of the DAG run. `all_done` hides failures upstream, so this task fails
+    # for them.
     @task(trigger_rule="all_done")
     def report(asset_identifiers: list[str], revisions: Iterable[str] | None) -> None:
         """Say for how many assets predictions were accepted, and fail if not for all."""

@@ -8,7 +8,7 @@ run's *typeStats*. This DAG
 1. waits for a run that somebody started, in the DataZone portal or by the API,
 2. reads its typeStats, which Airflow hands to the tasks downstream through XCom,
 3. goes one of two ways: everything was generated, or some types failed,
-4. reports in the end, also when the run failed and everything else was skipped.
+4. reports in the end, also after a failed run. The DAG run fails then.
 
 It needs an Airflow connection ``datazone_default`` of type *Amazon DataZone* (or *Amazon Web Services*).
 On Airflow 3 alone, ``from airflow.sdk import DAG, Param, task`` does the same as the import below.
@@ -23,6 +23,9 @@ from airflow.providers.common.compat.sdk import DAG, Param, task
 
 from airflow_provider_datazone.operators.datazone import DataZoneGetMetadataGenerationRunOperator
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+
+# Pass it to each operator: Airflow 2.11 fails mapped TaskFlow tasks of a DAG that has it in `default_args`.
+AWS_CONN_ID = "datazone_default"
 
 with DAG(
     dag_id="example_datazone_metadata_generation",
@@ -39,13 +42,13 @@ with DAG(
             "", type="string", title="Run", description="The metadata generation run to wait for."
         ),
     },
-    default_args={"aws_conn_id": "datazone_default"},
     tags=["example", "datazone"],
 ):
     # Succeeds on SUCCEEDED and PARTIALLY_SUCCEEDED, fails at once on FAILED and CANCELED. Deferred, it
     # waits in the triggerer and holds no worker slot; `mode="reschedule"` is for an Airflow without one.
     wait_for_run = DataZoneMetadataGenerationRunSensor(
         task_id="wait_for_run",
+        aws_conn_id=AWS_CONN_ID,
         domain_identifier="{{ params.domain_identifier }}",
         run_identifier="{{ params.run_identifier }}",
         poke_interval=5,
@@ -56,6 +59,7 @@ with DAG(
     # Reads once and judges nothing: for a run that is known to have ended, this is all you need.
     read_type_stats = DataZoneGetMetadataGenerationRunOperator(
         task_id="read_type_stats",
+        aws_conn_id=AWS_CONN_ID,
         domain_identifier="{{ params.domain_identifier }}",
         run_identifier="{{ params.run_identifier }}",
     )
@@ -83,15 +87,17 @@ with DAG(
             print(f"{run_type}: {reason}")
         return failures
 
-    # `all_done`: runs after a failed run too. The sensor pushed the key `type_stats` before it failed.
-    @task(trigger_rule="all_done")
-    def report(type_stats: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    @task
+    def report(type_stats: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
         """Report how each type went, whether the run succeeded or not."""
-        for stat in type_stats:
+        # None if the sensor was ended before it could push the key.
+        for stat in type_stats or []:
             print(f"{stat['type']}: {stat['status']} {stat.get('errorMessage', '')}")
-        return type_stats
+        return type_stats or []
 
     type_stats = read_type_stats.output
     wait_for_run >> read_type_stats
     choose_path(type_stats) >> [everything_generated(), some_types_failed(type_stats)]
-    report(wait_for_run.output["type_stats"])
+    # A teardown also runs after a failed run, and the DAG run fails all the same. The sensor pushed the key
+    # `type_stats` before it failed.
+    report(wait_for_run.output["type_stats"]).as_teardown()

@@ -181,7 +181,7 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
     XCom: the return value is the run's identifier. The key ``run`` is the whole run, as soon as it is
     started and again when it has ended; the key ``type_stats`` the typeStats of the run that was waited for,
     a list of ``{"type": str, "status": str, "errorMessage"?: str}``. The two keys are there after a failure
-    too, for tasks downstream with ``trigger_rule="all_done"``.
+    too, for a report that runs as a teardown, see ``docs/operators.md``.
 
     :param asset_identifier: The asset to generate metadata for. (templated)
     :param types: What to generate, e.g. ``["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]``; see

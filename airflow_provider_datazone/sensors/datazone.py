@@ -52,9 +52,9 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
 
     XCom: the return value and the key ``type_stats`` are the typeStats, a list of
     ``{"type": str, "status": str, "errorMessage"?: str}``, empty where DataZone sends none; the key
-    ``run`` is the whole run. The two keys are there after a failure and a skip too, for tasks downstream
-    with ``trigger_rule="all_done"``. ``do_xcom_push=False`` switches off all XComs, and the link to
-    the domain.
+    ``run`` is the whole run. The two keys are there after a failure and a skip too, for a report that
+    runs as a teardown, see ``docs/operators.md``. ``do_xcom_push=False`` switches off all XComs, and the link
+    to the domain.
 
     :param run_identifier: The run. (templated)
     :param domain_identifier: The DataZone domain; default from the connection. (templated)

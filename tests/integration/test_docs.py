@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 import airflow
 import botocore.session
 import pytest
+from airflow.providers.common.compat.sdk import DAG, task
 from packaging.requirements import Requirement
 
 from airflow_provider_datazone.get_provider_info import CONNECTION_FIELDS, get_provider_info
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
-from airflow_provider_datazone.metadata_generation import judge
+from airflow_provider_datazone.metadata_generation import RUN_TYPES, judge
 from airflow_provider_datazone.testing import DataZoneServer
 from airflow_provider_datazone.testing.control import CONTROLS
 from tests.conftest import DAGS_FOLDER, REPOSITORY
@@ -139,6 +140,65 @@ def test_each_operator_does_what_the_page_says(airflow_database: None, connected
     assert allowed - asked <= {"datazone:ListMetadataGenerationRuns", "datazone:GetDomain"}
 
 
+@pytest.mark.parametrize(("failing", "report"), [("start_run", "report"), ("enrich", "failed_assets")])
+def test_report_runs_after_a_failed_task_and_the_dag_run_fails(
+    airflow_database: None, connected: Catalog, failing: str, report: str
+) -> None:
+    server = connected.server
+    dag = load("every_operator")
+    for task_id in ("start_run", "enrich"):
+        dag.get_task(task_id).retries = 0
+    if failing == "enrich":
+        # Of the three runs that precede the batch.
+        server.set_run_outcome(polls=0, times=3)
+    server.set_run_outcome(statuses="FAILED", polls=0, times=None)
+    where = {
+        "domain_identifier": connected.domain_identifier,
+        "project_identifier": connected.project_identifier,
+    }
+    assets = [
+        connected.asset_identifier,
+        *(server.create_asset(f"{name} orders", **where).asset_identifier for name in ("edited", "unwanted")),
+    ]
+    dag_run = dag.test(run_conf=dict(zip(("asset", "edited_asset", "unwanted_asset"), assets, strict=True)))
+    found = {ti.task_id: ti for ti in dag_run.get_task_instances()}
+    assert found[failing].state == "failed"
+    assert found[report].state == "success"
+    if failing == "enrich":
+        assert sorted(found[report].xcom_pull(task_ids=report)) == sorted(assets)
+    assert dag_run.state == "failed"
+
+
+@pytest.mark.parametrize("task_id", ["report", "failed_assets"])
+def test_report_needs_no_setup_task(task_id: str) -> None:
+    """Airflow clears a setup with any task between it and its teardown; a cleared start pays for another run."""
+    dag = load("every_operator")
+    assert dag.get_task(task_id).is_teardown
+    assert not any(found.is_setup for found in dag.tasks)
+
+
+@pytest.mark.parametrize(
+    "path", [*EXAMPLE_DAGS, *sorted((EXAMPLES / "dags").glob("*.py"))], ids=lambda path: path.stem
+)
+def test_example_dag_takes_a_mapped_taskflow_task(path: Path) -> None:
+    """Airflow 2.11 passes `default_args` to a mapped TaskFlow task, which fails on what it does not know."""
+    names = runpy.run_path(str(path)).values()
+    (dag,) = {found for name in names if isinstance(found := getattr(name, "dag", name), DAG)}
+    assert "aws_conn_id" not in dag.default_args
+
+    @task
+    def mapped(number: int) -> int:
+        return number
+
+    with dag:
+        added = mapped.expand(number=[1, 2])
+    added.operator.unmap({"op_kwargs": {"number": 1}})
+    for found in dag.tasks:
+        if found.task_type.startswith("DataZone"):
+            arguments = found.partial_kwargs if hasattr(found, "partial_kwargs") else vars(found)
+            assert arguments["aws_conn_id"] == "datazone_default"
+
+
 def test_ways_to_wait_come_to_the_same(airflow_database: None, connected: Catalog) -> None:
     waiting = connected.start_run(polls=0)
     dag = load("ways_to_wait")
@@ -180,6 +240,18 @@ def test_migrated_dag_does_what_the_function_did(
     # Each made a revision: both accepted.
     assert str(found["accept"].xcom_pull(task_ids="accept")) == "3"
     assert connected.server.request_counts["StartMetadataGenerationRun"] == 2
+
+
+def test_three_types_are_sent_and_a_refusal_is_not_retried(
+    airflow_database: None, connected: Catalog
+) -> None:
+    dag = load("describe_asset")
+    dag.get_task("start_run").types = list(RUN_TYPES)
+    connected.server.fail("StartMetadataGenerationRun", "ValidationException", times=None)
+    dag_run = dag.test(run_conf={"asset": connected.asset_identifier})
+    assert dag_run.state == "failed"
+    (sent,) = [sent for operation, sent in connected.server.requests if operation.startswith("Start")]
+    assert sent["types"] == list(RUN_TYPES)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (EXAMPLES / "tests").glob("*.py")))
@@ -543,6 +615,59 @@ def test_installing_page_names_the_wheel_and_the_lower_bounds() -> None:
         f" {bounds['apache-airflow-providers-amazon']} and"
         f" common-compat {bounds['apache-airflow-providers-common-compat']}."
     ) in pages[0]
+
+
+def test_memory_of_a_triggerer_is_what_the_performance_page_measured() -> None:
+    performance = PAGES["performance.md"]
+    header, row = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in re.findall(
+            r"^(?:\| \| ratio, 300|\| memory added, MB \| 1/).*$", performance, re.MULTILINE
+        )[:2]
+    )
+    measured = {column: value for column, value in zip(header, row, strict=True) if column.endswith("ours")}
+    expected = {
+        f"{column.removesuffix(' ours')} waits": round(float(value)) for column, value in measured.items()
+    }
+    _, batch = performance.split("benchmarks/batch.py\n")
+    expected["a batch of 10,000 assets"] = round(float(re.search(r"memory added, MB \| ([\d.]+)", batch)[1]))
+    section = PAGES["scaling.md"].split("## Memory of a triggerer\n")[1].split("\n## ")[0]
+    shown = re.findall(r"^\| (.*?) \| (\d+) \|$", section, re.MULTILINE)
+    assert {name: int(value) for name, value in shown} == expected
+    each = (float(measured["10,000 ours"]) - float(measured["1,000 ours"])) / 9
+    assert f"each wait adds about {round(each)} KB" in section
+
+
+@pytest.mark.skipif(not airflow.__version__.startswith("2.11"), reason="Airflow 3 passes what the task knows")
+def test_airflow_2_11_fails_mapped_taskflow_tasks_on_default_args_as_the_page_says() -> None:
+    @task
+    def mapped(number: int) -> int:
+        return number
+
+    with DAG("with_default_args", schedule=None, default_args={"aws_conn_id": "datazone_default"}):
+        added = mapped.expand(number=[1, 2])
+    (message,) = re.findall(r'mapped TaskFlow tasks fail with "(.*?)"', PAGES["troubleshooting.md"])
+    with pytest.raises(Exception, match=re.escape(message)):
+        added.operator.unmap({"op_kwargs": {"number": 1}})
+
+
+def test_types_are_those_of_the_service_model_which_allows_two_in_a_run() -> None:
+    model = botocore.session.get_session().get_service_model("datazone")
+    types = model.shape_for("MetadataGenerationRunTypes")
+    assert types.metadata == {"min": 1, "max": 2}
+    assert tuple(types.member.enum) == RUN_TYPES
+    section = PAGES["operators.md"].split("## Start a run\n")[1].split("\n### ")[0]
+    assert all(f"`{name}`" in section for name in RUN_TYPES)
+    assert "one or two types" in section
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/quick-start.md"])
+def test_first_pages_say_once_and_early_that_unified_studio_works_the_same(page: str) -> None:
+    text = (REPOSITORY / page).read_text()
+    assert text.count("SageMaker Unified Studio") == 1
+    assert "SageMaker Unified Studio" in re.split(r"^\#\# |^\|", text, flags=re.MULTILINE)[0].replace(
+        "\n", " "
+    )
 
 
 def test_tested_versions_are_those_of_the_constraints() -> None:

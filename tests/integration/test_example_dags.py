@@ -319,3 +319,25 @@ def test_enrich_catalog_example_describes_what_has_no_description(
     assert again["find_assets"].xcom_pull(task_ids="find_assets") == [
         {"asset_identifier": assets[5], "owning_project_identifier": project}
     ]
+
+
+def test_enrich_catalog_example_fails_where_too_many_assets_failed(
+    airflow_database: None, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+):
+    connection = json.loads(catalog.server.connection)
+    connection["extra"] |= {
+        "domain_identifier": catalog.domain_identifier,
+        "owning_project_identifier": catalog.project_identifier,
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
+    catalog.server.set_run_outcome(statuses="FAILED", polls=0, times=None)
+    dag = load("example_datazone_enrich_catalog")["enrich"].dag
+    dag.get_task("enrich").retries = 0
+    dag_run = dag.test()
+    assert dag_run.state == "failed"
+    assert {name: ti.state for name, ti in instances(dag_run).items()} == {
+        "find_assets": "success",
+        "enrich": "failed",
+        "accept_and_publish": "success",
+        "report": "upstream_failed",
+    }

@@ -13,7 +13,7 @@ with DAG("describe_asset", schedule=None) as dag:
         retries=2,
     )
 
-    @task(trigger_rule="all_done")
+    @task
     def show(type_stats):
         for stat in type_stats:
             print(stat["type"], stat["status"], stat.get("errorMessage", ""))

@@ -22,11 +22,11 @@ with DAG(
     "every_operator",
     schedule=None,
     params={"asset": "", "edited_asset": "", "unwanted_asset": ""},
-    default_args={"aws_conn_id": "datazone_default"},
 ) as dag:
     # [START howto_operator_start]
     start_run = DataZoneStartMetadataGenerationRunOperator(
         task_id="start_run",
+        aws_conn_id="datazone_default",
         asset_identifier="{{ params.asset }}",
         types=["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
         deferrable=True,
@@ -36,9 +36,19 @@ with DAG(
     )
     # [END howto_operator_start]
 
+    # [START howto_report]
+    @task
+    def report(type_stats: list[dict[str, Any]] | None) -> None:
+        for stat in type_stats or []:
+            print(stat["type"], stat["status"], stat.get("errorMessage", ""))
+
+    report(start_run.output["type_stats"]).as_teardown()
+    # [END howto_report]
+
     # [START howto_operator_start_without_waiting]
     start_only = DataZoneStartMetadataGenerationRunOperator(
         task_id="start_only",
+        aws_conn_id="datazone_default",
         asset_identifier="{{ params.edited_asset }}",
         types=["BUSINESS_DESCRIPTIONS"],
         wait_for_completion=False,
@@ -48,6 +58,7 @@ with DAG(
     # [START howto_sensor_run]
     wait_for_run = DataZoneMetadataGenerationRunSensor(
         task_id="wait_for_run",
+        aws_conn_id="datazone_default",
         run_identifier=start_only.output,
         poke_interval=5,
         timeout=timedelta(hours=1).total_seconds(),
@@ -58,6 +69,7 @@ with DAG(
     # [START howto_operator_get]
     read_run = DataZoneGetMetadataGenerationRunOperator(
         task_id="read_run",
+        aws_conn_id="datazone_default",
         run_identifier=start_only.output,
         run_type="BUSINESS_DESCRIPTIONS",
     )
@@ -65,6 +77,7 @@ with DAG(
 
     start_unwanted = DataZoneStartMetadataGenerationRunOperator(
         task_id="start_unwanted",
+        aws_conn_id="datazone_default",
         asset_identifier="{{ params.unwanted_asset }}",
         types=["BUSINESS_NAMES"],
         wait_for_completion=False,
@@ -73,6 +86,7 @@ with DAG(
     # [START howto_operator_cancel]
     cancel_run = DataZoneCancelMetadataGenerationRunOperator(
         task_id="cancel_run",
+        aws_conn_id="datazone_default",
         run_identifier=start_unwanted.output,
     )
     # [END howto_operator_cancel]
@@ -80,6 +94,7 @@ with DAG(
     # [START howto_operator_accept]
     accept_sure_ones = DataZoneAcceptPredictionsOperator(
         task_id="accept_sure_ones",
+        aws_conn_id="datazone_default",
         asset_identifier="{{ params.asset }}",
         rule="ALL",
         threshold=0.8,
@@ -89,6 +104,7 @@ with DAG(
     # [START howto_operator_accept_choices]
     accept_one_edited = DataZoneAcceptPredictionsOperator(
         task_id="accept_one_edited",
+        aws_conn_id="datazone_default",
         asset_identifier="{{ params.edited_asset }}",
         choices=[{"predictionTarget": "summary", "editedValue": "All orders since 2019, a row each."}],
     )
@@ -97,6 +113,7 @@ with DAG(
     # [START howto_operator_reject]
     reject_the_rest = DataZoneRejectPredictionsOperator(
         task_id="reject_the_rest",
+        aws_conn_id="datazone_default",
         asset_identifier="{{ params.asset }}",
         rule="ALL",
     )
@@ -110,6 +127,7 @@ with DAG(
 
     enrich = DataZoneBatchMetadataGenerationOperator(
         task_id="enrich",
+        aws_conn_id="datazone_default",
         asset_identifiers=find_assets(),
         types=["BUSINESS_DESCRIPTIONS"],
         max_concurrent_runs=50,
@@ -121,11 +139,11 @@ with DAG(
     # [END howto_operator_batch]
 
     # [START howto_batch_results]
-    @task(trigger_rule="all_done")
-    def failed_assets(results: list[dict[str, Any]]) -> list[str]:
-        return [row["asset"] for row in results if row["status"] != "SUCCEEDED"]
+    @task
+    def failed_assets(results: list[dict[str, Any]] | None) -> list[str]:
+        return [row["asset"] for row in results or [] if row["status"] != "SUCCEEDED"]
 
-    failed_assets(enrich.output["results"])
+    failed_assets(enrich.output["results"]).as_teardown()
     # [END howto_batch_results]
 
     start_run >> accept_sure_ones >> reject_the_rest >> enrich

@@ -10,10 +10,10 @@ with DAG(
     "migrating_after",
     schedule=None,
     params={"asset": ""},
-    default_args={"aws_conn_id": "datazone_default"},
 ) as dag:
     start_run = DataZoneStartMetadataGenerationRunOperator(
         task_id="start_run",
+        aws_conn_id="datazone_default",
         asset_identifier="{{ params.asset }}",
         types=["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
         allow_partial_success=False,
@@ -22,7 +22,11 @@ with DAG(
         retries=2,
     )
     accept = DataZoneAcceptPredictionsOperator(
-        task_id="accept", asset_identifier="{{ params.asset }}", rule="ALL", threshold=0.8
+        task_id="accept",
+        aws_conn_id="datazone_default",
+        asset_identifier="{{ params.asset }}",
+        rule="ALL",
+        threshold=0.8,
     )
     start_run >> accept
 # [END after]

@@ -4,12 +4,11 @@ from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
 
-with DAG(
-    "ways_to_wait", schedule=None, params={"run": ""}, default_args={"aws_conn_id": "datazone_default"}
-) as dag:
+with DAG("ways_to_wait", schedule=None, params={"run": ""}) as dag:
     # [START deferrable]
     in_the_triggerer = DataZoneMetadataGenerationRunSensor(
         task_id="in_the_triggerer",
+        aws_conn_id="datazone_default",
         run_identifier="{{ params.run }}",
         deferrable=True,
     )
@@ -18,6 +17,7 @@ with DAG(
     # [START reschedule]
     without_a_triggerer = DataZoneMetadataGenerationRunSensor(
         task_id="without_a_triggerer",
+        aws_conn_id="datazone_default",
         run_identifier="{{ params.run }}",
         mode="reschedule",
         poke_interval=60,
@@ -28,6 +28,7 @@ with DAG(
     # [START poke]
     on_the_worker = DataZoneMetadataGenerationRunSensor(
         task_id="on_the_worker",
+        aws_conn_id="datazone_default",
         run_identifier="{{ params.run }}",
         poke_interval=5,
         timeout=120,
@@ -38,6 +39,7 @@ with DAG(
     # [START patience]
     not_patient = DataZoneMetadataGenerationRunSensor(
         task_id="not_patient",
+        aws_conn_id="datazone_default",
         run_identifier="{{ params.run }}",
         botocore_config={"read_timeout": 10, "retries": {"total_max_attempts": 2}},
     )

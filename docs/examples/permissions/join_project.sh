@@ -5,3 +5,5 @@ aws datazone update-user-profile --domain-identifier dzd_1234abcd5678ef \
 aws datazone create-project-membership --domain-identifier dzd_1234abcd5678ef \
     --project-identifier 3xmpl5g1abcdef --designation PROJECT_CONTRIBUTOR \
     --member userIdentifier=arn:aws:iam::123456789012:role/airflow
+aws datazone list-project-memberships --domain-identifier dzd_1234abcd5678ef \
+    --project-identifier 3xmpl5g1abcdef

@@ -44,7 +44,8 @@ def test_quota_that_is_used_up_is_not_tried_again(datazone, asset):
         times=None,
     )
     dag_run = dag.test(run_conf={"asset": asset})
-    assert states(dag_run) == {"start_run": "failed", "show": "success"}
+    assert dag_run.state == "failed"
+    assert states(dag_run) == {"start_run": "failed", "show": "upstream_failed"}
     assert datazone.request_counts["StartMetadataGenerationRun"] == 1
 
 
