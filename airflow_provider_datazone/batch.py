@@ -41,7 +41,7 @@ from airflow_provider_datazone.hooks.datazone import (
     refuses_every_asset,
     refuses_every_asset_of_project,
 )
-from airflow_provider_datazone.inputs import to_text
+from airflow_provider_datazone.inputs import is_rendered_list, native_advice, to_text
 from airflow_provider_datazone.metadata_generation import (
     FAILURE_STATUSES,
     TERMINAL_STATUSES,
@@ -219,7 +219,7 @@ def parse_assets(
     if isinstance(asset_identifiers, not_a_list) or not isinstance(asset_identifiers, Iterable):
         raise NotConfiguredError(
             f"asset_identifiers must be a list, and is a {type(asset_identifiers).__name__}: "
-            "a template that did not render to a list?"
+            f"a template that did not render to a list?{native_advice(asset_identifiers)}"
         )
     rows: dict[tuple[str, str | None, str], AssetRow] = {}
     number = 0
@@ -236,6 +236,11 @@ def parse_assets(
             raise NotConfiguredError(
                 f"Item {number} of asset_identifiers must be an identifier, or a dict with "
                 f"'asset_identifier', and is {one_line(repr(item))}."
+            )
+        if is_rendered_list(members["asset_identifier"]):
+            raise NotConfiguredError(
+                f"Item {number} of asset_identifiers must be an identifier, and is {one_line(repr(item))}."
+                f"{native_advice(members['asset_identifier'])}"
             )
         if unknown := sorted(map(repr, members.keys() - ASSET_MEMBERS)):
             raise NotConfiguredError(

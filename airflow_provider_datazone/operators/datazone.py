@@ -449,10 +449,14 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         :param run_identifier: The run; an earlier version leaves it out.
         """
         with self._guarded() as guard:
+            message: str | None = None
             try:
                 run = run_of_event(event, f"the run for asset {self.asset_identifier!r}")
             except TimeoutError as error:
-                return self._look_once_more(context, str(error), run_identifier)
+                message = str(error)
+            if message is not None:
+                # Outside of the handler: a traceback would show the same text twice.
+                return self._look_once_more(context, message, run_identifier)
             adoption = None
             if adopted is not False:
                 # The trigger has read it many times.
