@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
 from decimal import Decimal
 from numbers import Integral, Real
@@ -71,7 +72,8 @@ def _check_ends(name: str, identifier: str) -> None:
     """
     ends = (("begin", identifier[0]), ("end", identifier[-1]))
     for how, character in ends:
-        if character.isspace() or not character.isprintable():
+        # Whitespace, control characters, and such as have no width.
+        if character.isspace() or unicodedata.category(character) in ("Cc", "Cf"):
             what = "a space" if character == " " else f"the character {one_line(repr(character))}"
             raise NotConfiguredError(f"{name} must not {how} with {what}, got {_shown(identifier)}.")
 

@@ -239,7 +239,7 @@ def _missing_item(error: BaseException, about: str, request: dict[str, Any]) -> 
     elif "project" in subject and project:
         named = one_line(repr(project), length=200)
         yield f"There is no project {named} in this domain: check the project identifier, {where}."
-    elif "asset '" in about and "domain" not in subject:
+    elif about.startswith(("asset ", "listing metadata generation runs of ")) and "domain" not in subject:
         yield f"There is no such asset in this domain: check the asset identifier, {where}."
     else:
         yield "There is no such domain in this Region: check the domain identifier and the AWS Region."
