@@ -14,8 +14,10 @@ import asyncio
 import base64
 import json
 import math
+import re
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field, fields
@@ -39,7 +41,7 @@ from airflow_provider_datazone.hooks.datazone import (
     refuses_every_asset,
     refuses_every_asset_of_project,
 )
-from airflow_provider_datazone.inputs import to_text
+from airflow_provider_datazone.inputs import is_rendered_list, native_advice, to_text
 from airflow_provider_datazone.metadata_generation import (
     FAILURE_STATUSES,
     TERMINAL_STATUSES,
@@ -81,8 +83,12 @@ FAILURES_SHOWN = 100
 # The keys in the task state store, and what one of them holds at most: Airflow warns beyond 64 KB.
 _STATE_KEY = "metadata_generation_batch"
 _STATE_SIZE = 60_000
-# Seconds between two lines of progress at least, and between two calls of `on_progress`.
+# Seconds between two lines of progress at most, and between two calls of `on_progress`.
 REPORT_INTERVAL = 30.0
+# Seconds between two lines of progress at least, apart from the last one.
+SHORTEST_REPORT_INTERVAL = 10.0
+# How many kinds of failures get a line of their own in the log.
+LOGGED_FAILURE_KINDS = 20
 # Seconds for which List may not show the run that DataZone refused another one for.
 CONFLICT_GRACE = 30.0
 # Seconds for which the Start of one asset may fail for reasons that pass, throttling aside, until the asset
@@ -149,6 +155,11 @@ class AssetRow:
         return self.status in TERMINAL_STATUSES or self.error is not None
 
     @property
+    def failures(self) -> list[TypeStat]:
+        """The type stats that failed or were canceled."""
+        return [stat for stat in self.type_stats if stat.get("status") in FAILURE_STATUSES]
+
+    @property
     def is_active(self) -> bool:
         """Whether a run is to be waited for."""
         return self.run_identifier is not None and not self.is_done
@@ -208,7 +219,7 @@ def parse_assets(
     if isinstance(asset_identifiers, not_a_list) or not isinstance(asset_identifiers, Iterable):
         raise NotConfiguredError(
             f"asset_identifiers must be a list, and is a {type(asset_identifiers).__name__}: "
-            "a template that did not render to a list?"
+            f"a template that did not render to a list?{native_advice(asset_identifiers)}"
         )
     rows: dict[tuple[str, str | None, str], AssetRow] = {}
     number = 0
@@ -225,6 +236,11 @@ def parse_assets(
             raise NotConfiguredError(
                 f"Item {number} of asset_identifiers must be an identifier, or a dict with "
                 f"'asset_identifier', and is {one_line(repr(item))}."
+            )
+        if is_rendered_list(members["asset_identifier"]):
+            raise NotConfiguredError(
+                f"Item {number} of asset_identifiers must be an identifier, and is {one_line(repr(item))}."
+                f"{native_advice(members['asset_identifier'])}"
             )
         if unknown := sorted(map(repr, members.keys() - ASSET_MEMBERS)):
             raise NotConfiguredError(
@@ -401,6 +417,7 @@ class Batch:
         #: How the batch last reached DataZone, for a signal handler that cannot wait for the event loop.
         self.source: RunSource | None = None
         self._progress = _Progress(rows, log, poll_interval)
+        self._first_failures = _FirstFailures(log)
 
     @property
     def is_finished(self) -> bool:
@@ -434,6 +451,7 @@ class Batch:
         ticker = asyncio.ensure_future(self._tick())
         try:
             await on_poller(parameters, self._domain_identifier, self._work, about="", log=self._log)
+            self._progress.finish()
         finally:
             ticker.cancel()
 
@@ -576,9 +594,15 @@ class Batch:
                 row.submit_anew()
                 if self._has_gap:
                     self._uncertain.add(row.key)
-        if names_used_up_quota(row.type_stats) and not self.quota_used_up:
-            self.quota_used_up = True
-            self._log.warning("The account's monthly quota is used up: no further runs are started.")
+        if names_used_up_quota(row.type_stats):
+            if not self.quota_used_up:
+                self.quota_used_up = True
+                self._log.warning(
+                    "The account's monthly quota is used up: no further runs are started%s",
+                    _describe_failure(row),
+                )
+        else:
+            self._first_failures.note_end(row)
         if row.is_done:
             self._progress.note_end()
 
@@ -622,7 +646,7 @@ class Batch:
             except CredentialsRejectedError as error:
                 if not self._is_about_this_one(error, row.asset_identifier, poller):
                     raise
-                row.error = str(error.__cause__ or error)
+                self._fail(row, error.__cause__ or error)
                 return
             except Exception as error:
                 now = loop.time()
@@ -638,14 +662,13 @@ class Batch:
                 is_conflict_over = in_conflict_since is not None and now - in_conflict_since >= CONFLICT_GRACE
                 passes = is_transient(error) or (is_conflict(error) and not is_conflict_over)
                 if is_hopeless:
-                    row.error = (
-                        f"DataZone has not accepted the Start for {START_PATIENCE / 60:.0f} minutes: {error}"
-                    )
-                    self._log.warning("Asset %s: %s", one_line(row.asset_identifier), row.error)
+                    waited = f"DataZone has not accepted the Start for {START_PATIENCE / 60:.0f} minutes"
+                    self._fail(row, error, f"{waited}: {error}")
                     return
                 if not passes:
                     _note_refusal(row, error)
-                    self._note_refusal_of_others(row, error)
+                    if not self._note_refusal_of_others(row, error):
+                        self._first_failures.note_error(row, error)
                     return
                 self._progress.warning("Could not start a run just now, will try again: %s", error)
             with suppress(asyncio.TimeoutError):
@@ -653,17 +676,23 @@ class Batch:
                 return
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _note_refusal_of_others(self, row: AssetRow, error: Exception) -> None:
-        """Start nothing more where a refusal holds for other assets, too."""
+    def _fail(self, row: AssetRow, error: BaseException, message: str | None = None) -> None:
+        """Give an asset up for an error."""
+        row.error = str(error) if message is None else message
+        self._first_failures.note_error(row, error)
+
+    def _note_refusal_of_others(self, row: AssetRow, error: Exception) -> bool:
+        """Start nothing more where a refusal holds for other assets, too; return whether it does."""
         if refuses_every_asset(error):
             scope, whose = "", "any asset"
         elif refuses_every_asset_of_project(error):
             scope, whose = row.owning_project_identifier, f"project {row.owning_project_identifier!r}"
         else:
-            return
+            return False
         if scope not in self.refusals:
             self.refusals[scope] = str(error)
             self._log.error("No further runs are started for %s: %s", whose, error)
+        return True
 
     async def _send_start(self, poller: RunPoller, row: AssetRow) -> None:
         request = RunRequest(
@@ -761,19 +790,21 @@ class Batch:
         except CredentialsRejectedError as error:
             if not self._is_about_this_one(error, row.run_identifier, poller):
                 raise
-            row.error = str(error.__cause__ or error)
+            self._fail(row, error.__cause__ or error)
         except Exception as error:
             if is_not_found(error):
                 # It is gone, and a retry is not to wait for it.
                 row.submit_anew()
             _note_refusal(row, error)
+            self._first_failures.note_error(row, error)
         else:
             row.status, row.type_stats = run.status, run.type_stats
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
-            self._progress.report()
+            if self._progress.may_report:
+                self._progress.report()
             try:
                 if self._on_progress is not None:
                     self._on_progress()
@@ -795,6 +826,67 @@ def is_refused(refusals: Mapping[str, str], row: AssetRow) -> bool:
     return "" in refusals or row.owning_project_identifier in refusals
 
 
+class _FirstFailures:
+    """
+    Log the first failure of each kind as it happens; those that follow are only counted in the progress.
+
+    :param log: The task's log.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._counts: Counter[tuple[str, ...]] = Counter()
+
+    def note_error(self, row: AssetRow, error: BaseException) -> None:
+        """Note that an asset has failed for an error: its kind is the error's code, or its class."""
+        code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
+        self._note(row, [(str(code or type(error).__name__),)])
+
+    def note_end(self, row: AssetRow) -> None:
+        """Note how a run has ended: kinds are types that failed, with the pattern of their message."""
+        if row.error is not None:
+            return
+        kinds: list[tuple[str, ...]] = [
+            (str(stat.get("type")), str(stat.get("status")), _pattern(stat.get("errorMessage") or "", row))
+            for stat in row.failures
+        ]
+        if kinds or row.status in FAILURE_STATUSES:
+            self._note(row, kinds or [(str(row.status),)])
+
+    def _note(self, row: AssetRow, kinds: list[tuple[str, ...]]) -> None:
+        is_new = any(kind not in self._counts for kind in kinds)
+        may_log = len(self._counts) < LOGGED_FAILURE_KINDS
+        self._counts.update(kinds)
+        if is_new and may_log:
+            self._log.warning("First failure of its kind%s", _describe_failure(row))
+
+
+def _pattern(message: str, row: AssetRow) -> str:
+    """Return a message without what differs from asset to asset: identifiers and numbers."""
+    for identifier in (row.asset_identifier, row.run_identifier):
+        if identifier:
+            message = message.replace(identifier, "#")
+    return re.sub(r"\S*\d\S*", "#", message)
+
+
+def _describe_failure(row: AssetRow) -> str:
+    """Return `` (asset, run): reason``, without what the reason itself names."""
+    reason = row.error or describe_failures(row.failures)
+    if not reason:
+        reason = f"ended {row.status}; DataZone gave no reason" if row.status else "not started"
+    asset, run = (
+        one_line(f"{kind} {identifier!r}", length=200)
+        for kind, identifier in (("asset", row.asset_identifier), ("run", row.run_identifier))
+    )
+    names = [] if asset in reason else [asset]
+    if row.run_identifier is not None:
+        names += [] if run in reason else [run]
+    elif "(run " not in reason:
+        # Otherwise it names a run that DataZone does not know any more.
+        names.append("no run was started")
+    return f" ({', '.join(names)}): {reason}" if names else f": {reason}"
+
+
 class _Progress:
     """Tell how far a batch is; and stand for the log of each of its waits, which nobody would read."""
 
@@ -804,38 +896,52 @@ class _Progress:
         self._log = log
         self._poll_interval = poll_interval
         self._began_at = self._first_end_at = self._reported_at = time.monotonic()
-        self._done = self._done_before = self._tenth = self._started_before = 0
+        self._done = self._done_before = self._done_reported = self._tenth = self._started_before = 0
+        self._has_reported = False
         self._warned_at: dict[str, float] = {}
 
     def begin(self) -> None:
         """Take note of what was done before this process came to it."""
         self._began_at = self._first_end_at = self._reported_at = time.monotonic()
-        self._done = self._done_before = sum(row.is_done for row in self._rows)
+        self._done = self._done_before = self._done_reported = sum(row.is_done for row in self._rows)
         self._tenth = self._tenths()
 
     def note_end(self) -> None:
-        """Take note that an asset is done; each tenth is worth a line."""
+        """Note that an asset is done; a tenth is worth a line, unless there was one a moment ago."""
+        now = time.monotonic()
         if self._done == self._done_before:
-            self._first_end_at = time.monotonic()
+            self._first_end_at = now
         self._done += 1
-        if self._tenths() > self._tenth or self._done == len(self._rows):
+        if self._tenths() > self._tenth and self.may_report and self._done < len(self._rows):
+            self.report()
+
+    @property
+    def may_report(self) -> bool:
+        """Whether the last line, if any, is long enough ago."""
+        return not self._has_reported or time.monotonic() - self._reported_at >= SHORTEST_REPORT_INTERVAL
+
+    def finish(self) -> None:
+        """Write the last line, where assets have ended since the line before."""
+        if self._done > self._done_reported:
             self.report()
 
     def report(self) -> None:
         """Write a line."""
         counts = Counts.of(self._rows)
-        self._tenth = self._tenths()
+        self._tenth, self._done_reported, self._has_reported = self._tenths(), self._done, True
         now = time.monotonic()
         since = now - self._reported_at
-        starts = (self.started - self._started_before) / since if since else 0.0
+        # A rate over a moment says nothing, nor does one that rounds to nothing.
+        starts = (self.started - self._started_before) / since if since >= 1 else 0.0
         self._reported_at, self._started_before = now, self.started
         parts = [
             f"{counts.done:,}/{counts.total:,} done",
             f"{counts.succeeded + counts.partially_succeeded:,} succeeded",
             f"{counts.failed + counts.canceled:,} failed",
             f"{counts.active:,} active",
-            f"{starts:.1f} starts/s",
         ]
+        if starts >= 0.05:
+            parts.append(f"{starts:.1f} starts/s")
         if (left := self._seconds_left(counts, now)) is not None:
             parts.append(f"about {_duration(left)} left")
         self._log.info(" · ".join(parts))
@@ -1050,12 +1156,9 @@ def require_few_failures(
     share = len(failed) / max(len(rows), 1)
     if (share if isinstance(max_failures, float) else len(failed)) <= max_failures:
         return
-    first = failed[0]
-    failures = [stat for stat in first.type_stats if stat.get("status") in FAILURE_STATUSES]
-    reason = first.error or describe_failures(failures) or first.status or "not started"
     message = (
         f"{len(failed):,} of {len(rows):,} assets have not succeeded, with max_failures={max_failures}; "
-        f"the first is {first.asset_identifier!r}, run {first.run_identifier!r}: {reason}"
+        f"the first failure{_describe_failure(failed[0])}"
     )
     if all(row.is_refused or (not row.is_done and is_refused(refusals, row)) for row in failed):
         raise RequestRefusedError(f"{message}. A retry would meet the same.")

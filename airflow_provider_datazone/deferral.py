@@ -111,11 +111,12 @@ def resume(
     try:
         return resume_execution()
     except Exception as error:
-        if is_deferral_timeout(error):
-            return look_once_more(f"No triggerer has said in time how {about} goes.")
         if is_trigger_failure(error):
-            raise WaitFailedError(f"The trigger that waited for {about} failed: {error}") from error
-        raise
+            raise WaitFailedError(f"The trigger that waited for {about} failed: {error}") from None
+        if not is_deferral_timeout(error):
+            raise
+    # Outside of the handler: a traceback would show Airflow's error, too.
+    return look_once_more(f"No triggerer has said in time how {about} goes.")
 
 
 def _deferred_in_try(context: Context) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
 from decimal import Decimal
 from numbers import Integral, Real
@@ -46,16 +47,47 @@ def to_text(name: str, value: Any) -> str | None:
 
     :param name: The parameter, for the error.
     :param value: A string, or an integer: native rendering makes one of ``"7"``.
-    :raises ValueError: It is neither.
+    :raises ValueError: It is neither, or an identifier that begins or ends with whitespace.
     """
     value = _defined(name, value)
     if isinstance(value, str):
-        return _as_str(value) if value.strip() else None
+        text = _as_str(value)
+        if not text.strip():
+            return None
+        if name.endswith("identifier") or name == "aws_conn_id":
+            _check_ends(name, text)
+        return text
     if isinstance(value, Integral) and not isinstance(value, bool):
         return _digits(name, int(value))
     if value is not None:
         raise NotConfiguredError(f"{name} must be a text, got {_shown(value)}.")
     return None
+
+
+def _check_ends(name: str, identifier: str) -> None:
+    """
+    Refuse an identifier that begins or ends with what cannot be seen: no identifier of DataZone has it there.
+
+    DataZone would answer that it does not know the identifier, and only the quotes would show why.
+    """
+    ends = (("begin", identifier[0]), ("end", identifier[-1]))
+    for how, character in ends:
+        # Whitespace, control characters, and such as have no width.
+        if character.isspace() or unicodedata.category(character) in ("Cc", "Cf"):
+            what = "a space" if character == " " else f"the character {one_line(repr(character))}"
+            raise NotConfiguredError(f"{name} must not {how} with {what}, got {_shown(identifier)}.")
+
+
+def is_rendered_list(value: Any) -> bool:
+    """Whether an item is a list or a dict as text, which is what a template in a list renders to."""
+    return isinstance(value, str) and value.lstrip()[:1] in ("[", "{")
+
+
+def native_advice(value: Any) -> str:
+    """Return a sentence, with a space before it, on how a template renders to something else than a text."""
+    if not isinstance(value, str):
+        return ""
+    return " For a template, set render_template_as_native_obj=True on the DAG."
 
 
 def require_text(name: str, value: Any) -> str:

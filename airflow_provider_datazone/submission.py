@@ -326,9 +326,9 @@ class Submission:
     def _adopt(self, run: MetadataGenerationRun, number: int) -> Submitted:
         self._on_run(run.id)
         self._log.info(
-            "Going on with metadata generation run %s, started at %s and now %s; no other is started.",
+            "Going on with metadata generation run %s%s, which is %s; no other is started.",
             run.id,
-            run.created_at,
+            "" if run.created_at is None else f", started at {run.created_at}",
             run.status,
         )
         self._remember(number=number, run=run.id)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.exceptions import (
     InvalidInputError,
@@ -18,7 +19,7 @@ from airflow_provider_datazone.exceptions import (
     WaitFailedError,
 )
 from airflow_provider_datazone.hooks.datazone import is_permanent
-from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, judge
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, judge, one_line
 from airflow_provider_datazone.version_compat import AirflowRescheduleException
 
 if TYPE_CHECKING:
@@ -101,14 +102,30 @@ def no_pointless_retry() -> Iterator[None]:
     To be entered outside of whatever turns failures into skips: ``soft_fail`` is for runs, and must
     not hide a typing error or a missing permission.
 
+    An answer of DataZone stays reachable as ``__cause__``, with its ``response``. A traceback shows both
+    errors, so the cause says in its text only what the message of the task's error does not.
+
     :raises RequestRefusedError: DataZone, or botocore on its behalf, refused for good.
     :raises InvalidInputError: The task was given what cannot work.
     """
     try:
         yield
     except NotConfiguredError as error:
-        raise InvalidInputError(str(error)) from error
+        raise InvalidInputError(str(error)) from None
     except Exception as error:
-        if is_permanent(error) or (isinstance(error, WaitFailedError) and error.permanent):
-            raise RequestRefusedError(str(error)) from error
-        raise
+        if not is_permanent(error) and not (isinstance(error, WaitFailedError) and error.permanent):
+            raise
+        message = str(error)
+        if isinstance(error, ClientError):
+            error.args = (_describe_answer(error),)
+            raise RequestRefusedError(message) from error
+        raise RequestRefusedError(message) from None
+
+
+def _describe_answer(error: ClientError) -> str:
+    """Describe the answer behind an error by what AWS's support asks for."""
+    metadata = error.response.get("ResponseMetadata", {})
+    described = f"HTTP status {metadata.get('HTTPStatusCode', 'unknown')}"
+    if request_id := metadata.get("RequestId"):
+        described += f", request ID {request_id}"
+    return one_line(described, length=200)

@@ -45,6 +45,8 @@ from airflow_provider_datazone.get_provider_info import (
     UI_FIELD_BEHAVIOUR,
 )
 from airflow_provider_datazone.inputs import (
+    is_rendered_list,
+    native_advice,
     require_text,
     to_botocore_options,
     to_config_arguments,
@@ -161,7 +163,7 @@ def _is_denied_by_iam(error: BaseException) -> bool:
 
 def _subject_of(error: BaseException) -> str:
     """Return what DataZone does not know, as far as its message says; empty where that is the asset."""
-    message = str(getattr(error, "response", {}).get("Error", {}).get("Message", "")).lower()
+    message = _message(error).lower()
     return "" if "asset" in message else message
 
 
@@ -170,6 +172,10 @@ def is_rejected_credentials(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         return _code(error) in _REJECTED_CODES
     return isinstance(error, (CredentialRetrievalError, NoCredentialsError))
+
+
+def _message(error: BaseException) -> str:
+    return str(getattr(error, "response", {}).get("Error", {}).get("Message", ""))
 
 
 def _code(error: ClientError) -> str:
@@ -196,8 +202,11 @@ def _missing_permission(error: BaseException) -> Iterator[str]:
     """Yield one sentence that says which permission a denied request lacks: IAM's, or DataZone's own."""
     if not is_access_denied(error):
         return
-    message = str(getattr(error, "response", {}).get("Error", {}).get("Message", ""))
-    operation = getattr(error, "operation_name", "the action")
+    message = _message(error)
+    operation = str(getattr(error, "operation_name", "the action"))
+    if operation.startswith("AssumeRole"):
+        yield "IAM denies this: the role's trust policy must allow the connection's principal to assume it."
+        return
     policy = (
         f"the IAM policy of the connection's principal must allow datazone:{operation}, with "
         '"Resource": "*" unless the action is datazone:GetDomain'
@@ -212,6 +221,40 @@ def _missing_permission(error: BaseException) -> Iterator[str]:
         yield f"DataZone denies this, whatever IAM allows: {membership}."
     else:
         yield f"Check two permissions: {policy}; and {membership}."
+
+
+def _missing_item(error: BaseException, about: str, request: dict[str, Any]) -> Iterator[str]:
+    """Yield one sentence that says what DataZone does not know, unless its message does."""
+    if not is_not_found(error):
+        return
+    message = _message(error)
+    identifiers = [value for name, value in request.items() if name.lower().endswith("identifier")]
+    identifiers.append(request.get("target", {}).get("identifier"))
+    if any(re.search(rf"(?<![\w-]){re.escape(each)}(?![\w-])", message) for each in identifiers if each):
+        return
+    subject, project = _subject_of(error), request.get("owningProjectIdentifier")
+    where = "the domain and the AWS Region"
+    if about.startswith("run "):
+        yield f"There is no such run in this domain: check the run identifier, {where}."
+    elif "project" in subject and project:
+        named = one_line(repr(project), length=200)
+        yield f"There is no project {named} in this domain: check the project identifier, {where}."
+    elif about.startswith(("asset ", "listing metadata generation runs of ")) and "domain" not in subject:
+        yield f"There is no such asset in this domain: check the asset identifier, {where}."
+    else:
+        yield "There is no such domain in this Region: check the domain identifier and the AWS Region."
+
+
+def _connection_advice(error: BaseException) -> Iterator[str]:
+    """Yield one sentence that says what may be wrong with a connection, with the labels of its form."""
+    if isinstance(error, NoRegionError):
+        yield "Set the AWS Region, 'region_name' in the extra."
+    elif is_rejected_credentials(error):
+        yield "Check the AWS Access Key ID and the AWS Secret Access Key."
+    elif isinstance(error, SSLError) and _NOT_TRUSTED in str(error):
+        yield "Check verify, the CA bundle and the endpoint URL."
+    elif isinstance(error, BotoConnectionError):
+        yield "Check the AWS Region and the endpoint URL."
 
 
 def log_status(log: logging.Logger, run: MetadataGenerationRun, last_status: str | None) -> None:
@@ -243,11 +286,13 @@ def list_of_types(types: Sequence[str]) -> list[str]:
     listed = to_plain("types", types)
     if not isinstance(listed, list):
         # A text would be taken for one type a letter.
-        advice = ""
-        if isinstance(listed, str):
-            advice = " For a template, set render_template_as_native_obj=True on the DAG."
         raise NotConfiguredError(
-            f"types must be a list of run types, and is {one_line(repr(listed))}.{advice}"
+            f"types must be a list of run types, and is {one_line(repr(listed))}.{native_advice(listed)}"
+        )
+    if rendered := [item for item in listed if is_rendered_list(item)]:
+        raise NotConfiguredError(
+            f"types must be a list of run types, and has {one_line(repr(rendered[0]))} as one of them."
+            f"{native_advice(rendered[0])}"
         )
     if not all(isinstance(run_type, str) for run_type in listed):
         raise NotConfiguredError(f"types must be a list of texts, and is {one_line(repr(listed))}.")
@@ -1040,9 +1085,10 @@ class DataZoneHook(AwsBaseHook):
                 raise
             if self.aws_conn_id != self.default_conn_name:
                 raise AirflowNotFoundException(
-                    f"The connection {self.aws_conn_id!r} is not defined. Define it, or pass "
-                    "aws_conn_id=None to use the credentials that boto3 finds by itself."
-                ) from error
+                    f"The connection {self.aws_conn_id!r} is not defined. Check the spelling of aws_conn_id, "
+                    "define the connection, or pass aws_conn_id=None to use the credentials that boto3 finds "
+                    "by itself."
+                ) from None
             self.log.warning("No connection %r is defined: using boto3's own credentials.", self.aws_conn_id)
             return None
         return connection
@@ -1089,24 +1135,22 @@ class DataZoneHook(AwsBaseHook):
                 passed, message = super().test_connection()
                 return passed, one_line(_without_signature(message))
             domain = self.conn.get_domain(identifier=domain_identifier)
+        except NotConfiguredError as error:
+            return False, one_line(_without_signature(str(error)))
         except Exception as error:
             # Without the connection's name: Airflow tests it under one that it makes up.
             message = one_line(_without_signature(str(error))).rstrip(".")
             return False, " ".join([f"{message}.", *self._what_to_check(error)])
+        name = f"{domain['name']!r} " if domain.get("name") else ""
         return True, one_line(
-            f"Domain {domain.get('name')!r} ({domain_identifier}) is {domain.get('status')}. "
+            f"Domain {name}({domain_identifier}) is {domain.get('status', 'there')}. "
             "This proves datazone:GetDomain alone: tasks need other permissions, too."
         )
 
     def _what_to_check(self, error: Exception) -> Iterator[str]:
-        """Say what may be wrong with a connection whose test has failed, in the words of its form."""
-        if isinstance(error, NoRegionError):
-            yield "Set the AWS Region, 'region_name' in the extra."
-        elif is_rejected_credentials(error):
-            yield "Check the AWS Access Key ID and the AWS Secret Access Key."
-        elif isinstance(error, BotoConnectionError):
-            yield "Check the AWS Region and the endpoint URL."
-        elif is_permanent(error):
+        """Yield what may be wrong with a connection whose test has failed, with the labels of its form."""
+        yield from _connection_advice(error)
+        if is_permanent(error):
             domain, region = self._connection_default("domain_identifier"), self.conn_region_name
             yield f"Check the domain {domain!r} and the AWS Region {region!r}."
             yield from _missing_permission(error)
@@ -1121,7 +1165,7 @@ class DataZoneHook(AwsBaseHook):
 
         :param untold: What no error may tell, longest first.
         """
-        with self._explain_errors(about, request.get("domainIdentifier") or request["identifier"], untold):
+        with self._explain_errors(about, request, untold):
             response: dict[str, Any] = getattr(self.conn, operation)(
                 **{name: value for name, value in request.items() if value is not None}
             )
@@ -1148,22 +1192,30 @@ class DataZoneHook(AwsBaseHook):
         return items, following
 
     @contextmanager
-    def _explain_errors(self, about: str, domain: str, untold: Sequence[str] = ()) -> Iterator[None]:
-        """Complete an error with what it was about, and take out what nobody is to read."""
+    def _explain_errors(
+        self, about: str, request: dict[str, Any], untold: Sequence[str] = ()
+    ) -> Iterator[None]:
+        """Complete an error with what it was about and what to check, and redact sensitive values."""
+        domain = request.get("domainIdentifier") or request["identifier"]
 
         def tell(error: Exception) -> str:
             config = self.conn_config
             secrets = _secrets(config.password, config.extra_config)
             message = _without([*untold, *secrets], _without_signature(str(error)))
             told = f"{one_line(message)} ({self._place(about, domain)})"
-            return " ".join([told, *_missing_permission(error)])
+            advice = (
+                *_missing_permission(error),
+                *_missing_item(error, about, request),
+                *_connection_advice(error),
+            )
+            return " ".join([told, *advice])
 
         try:
             yield
         except NoRegionError:
             raise NotConfiguredError(
-                f"No AWS Region: pass region_name, or set 'region_name' in the extra of connection "
-                f"{self.aws_conn_id!r}."
+                "No AWS Region: pass region_name, or set 'region_name' in the extra of the connection "
+                f"(aws_conn_id={self.aws_conn_id!r})."
             ) from None
         except _CONFIGURATION_ERRORS as error:
             raise NotConfiguredError(
@@ -1204,7 +1256,11 @@ class DataZoneHook(AwsBaseHook):
         region = self.conn_region_name if "conn" in self.__dict__ else self.region_name
         # A Param may have been rendered to a whole page where there should be an identifier.
         about, domain = one_line(about, length=200), one_line(repr(domain), length=200)
-        return f"{about}, domain {domain}, Region {region!r}, connection {self.aws_conn_id!r}"
+        parts = [about, f"domain {domain}"]
+        if region is not None:
+            parts.append(f"Region {region!r}")
+        parts.append(f"connection {self.aws_conn_id!r}" if self.aws_conn_id else "boto3's own credentials")
+        return ", ".join(parts)
 
     def _malformed(self, problem: str, about: str, domain: str) -> MalformedResponseError:
         return MalformedResponseError(f"DataZone {problem} ({self._place(about, domain)})")
@@ -1214,7 +1270,7 @@ class DataZoneHook(AwsBaseHook):
             return MetadataGenerationRun.from_response(response)
         except ValueError as error:
             # botocore takes a body that is no JSON for an empty answer.
-            raise self._malformed(f"answered with {error}", about, domain) from error
+            raise self._malformed(f"answered with {error}", about, domain) from None
 
 
 def _iterate(page: Callable[..., tuple[list[T], str | None]]) -> Iterator[T]:
@@ -1268,12 +1324,15 @@ def _edited_values(choices: Any) -> list[str]:
     :raises ValueError: One is no text, or a choice is none: botocore would say so with the value.
     """
     if not isinstance(choices, (list, tuple)):
-        raise NotConfiguredError(f"choices must be a list of dicts, and is a {type(choices).__name__}.")
+        raise NotConfiguredError(
+            f"choices must be a list of dicts, and is a {type(choices).__name__}.{native_advice(choices)}"
+        )
     values: list[str] = []
     for number, choice in enumerate(choices):
         if not isinstance(choice, dict):
             raise NotConfiguredError(
                 f"choices must be a list of dicts; item {number} is a {type(choice).__name__}."
+                f"{native_advice(choice)}"
             )
         value = choice.get("editedValue")
         if value is not None and not isinstance(value, str):

@@ -449,10 +449,14 @@ class DataZoneStartMetadataGenerationRunOperator(_DataZoneOperator):
         :param run_identifier: The run; an earlier version leaves it out.
         """
         with self._guarded() as guard:
+            message: str | None = None
             try:
                 run = run_of_event(event, f"the run for asset {self.asset_identifier!r}")
             except TimeoutError as error:
-                return self._look_once_more(context, str(error), run_identifier)
+                message = str(error)
+            if message is not None:
+                # Outside of the handler: a traceback would show the same text twice.
+                return self._look_once_more(context, message, run_identifier)
             adoption = None
             if adopted is not False:
                 # The trigger has read it many times.
@@ -789,12 +793,17 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
                 lambda: self.hook.resolve_owning_project_identifier(self.owning_project_identifier),
             )
             if not rows:
+                self.log.info("asset_identifiers is empty: there is nothing to do.")
                 return self._conclude(context, rows, duplicates, started_at)
             domain_identifier = self.hook.resolve_domain_identifier(self.domain_identifier)
             self._run_domain = domain_identifier
             memory = BatchMemory(context, domain_identifier, list_of_types(self.types))
             rows = memory.recall(rows, allow_partial_success=self.allow_partial_success)
             self._rows = rows
+            if all(row.is_done for row in rows):
+                self.log.info(
+                    "An earlier try has done all %s assets: there is nothing to do.", f"{len(rows):,}"
+                )
             if self.deferrable:
                 self._defer(context, memory, rows, duplicates, started_at)
             return self._work(context, memory, rows, duplicates, started_at)
@@ -930,7 +939,8 @@ class DataZoneBatchMetadataGenerationOperator(_DataZoneOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Note how far the trigger has come; go on, or judge the batch."""
-        about = f"the batch in domain {self.domain_identifier or 'of the connection'!r}"
+        domain = self.domain_identifier
+        about = f"the batch in domain {domain!r}" if domain else "the batch in the connection's domain"
         if event is None:
             raise unreadable(event, about)
         try:

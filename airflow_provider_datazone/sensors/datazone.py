@@ -156,8 +156,11 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
         try:
             run = run_of_event(event, f"run {self.run_identifier!r}")
         except TimeoutError as error:
-            return self._look_once_more(context, str(error))
-        return self._conclude(context, run)
+            message = str(error)
+        else:
+            return self._conclude(context, run)
+        # Outside of the handler: a traceback would show the same text twice.
+        return self._look_once_more(context, message)
 
     def _look_once_more(self, context: Context, message: str) -> list[TypeStat]:
         """Look before timing out, as the other modes do: the triggerer may have been away for a while."""
@@ -210,7 +213,7 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
     @staticmethod
     def _skip_if(skips: bool, error: BaseException) -> None:
         if skips:
-            raise AirflowSkipException(str(error)) from error
+            raise AirflowSkipException(str(error)) from None
 
     def on_kill(self) -> None:
         super().on_kill()

@@ -39,6 +39,22 @@ async def _import_poller() -> Any:
     return _poller
 
 
+def _tell(error: BaseException, subject: str, domain: str) -> str:
+    """
+    Describe an error for the task, with its class, and with what it is about unless it names that.
+
+    :param subject: What was waited for.
+    :param domain: Its domain.
+    """
+    message = one_line(str(error))
+    parts = [part for part in (subject, domain) if part not in message]
+    told = f"{type(error).__name__}: {message}"
+    if domain not in parts:
+        # An error of the hook names the request that has failed, and where it went.
+        parts = [part for part in parts if not part.startswith("the ")]
+    return f"{told} ({', '.join(parts)})" if parts else told
+
+
 class _DataZoneTrigger(BaseTrigger):
     """What triggers share: how they reach DataZone."""
 
@@ -184,11 +200,12 @@ class DataZoneMetadataGenerationRunTrigger(_DataZoneTrigger):
                 log=self.log,
             )
         except poller.DeadlinePassedError as error:
-            return {"status": "timeout", "message": f"Metadata generation run {error} ({self._about})"}
+            message = f"Metadata generation run {error} (domain {self.domain_identifier!r})"
+            return {"status": "timeout", "message": one_line(message)}
         except Exception as error:
             # Whatever it is, the task is told: an exception here would reach it without a word of the reason.
             self.log.debug("The wait failed (%s).", self._about, exc_info=True)
-            message = f"{type(error).__name__}: {one_line(str(error))} ({self._about})"
+            message = _tell(error, f"run {self.run_identifier!r}", f"domain {self.domain_identifier!r}")
             return {"status": "error", "message": message, "permanent": poller.is_permanent(error)}
         return {"status": "terminal", "run": run.to_dict()}
 
@@ -364,8 +381,7 @@ class DataZoneBatchMetadataGenerationTrigger(_DataZoneTrigger):
         return self._batch
 
     def _tell(self, error: BaseException) -> str:
-        told = f"{type(error).__name__}: {one_line(str(error))}"
-        return f"{told} (the batch in domain {self.domain_identifier!r})"
+        return _tell(error, "the batch", f"domain {self.domain_identifier!r}")
 
     def _event(self, status: str, rows: str, message: str | None, noted_at: float) -> dict[str, Any]:
         event: dict[str, Any] = {

@@ -1078,7 +1078,9 @@ async def on_poller(
             hopeless = not poller.has_answered or never_answered
             if rejections and hopeless:
                 raise error.__cause__ or error from None
-            log.info("The credentials were rejected; looking connection %s up anew.", parameters.aws_conn_id)
+            name = parameters.aws_conn_id
+            source = f"connection {name}" if name else "boto3's own credentials"
+            log.info("The credentials were rejected; looking %s up again.", source)
             if rejections:
                 # Something is answered and something is not, again and again: no storm of look-ups for that.
                 pause = asyncio.sleep(min(2.0 ** min(rejections - 1, 6), LONGEST_PAUSE))

@@ -1251,25 +1251,57 @@ def test_worker_notes_how_far_it_is_while_it_works(assets: Assets, monkeypatch: 
     assert {3, 6} <= set(noted)
 
 
-def test_progress_is_told_in_the_task_s_log(
-    assets: Assets, deferrable: bool, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def task_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[logging.Logger, list[str]]]:
+    """Stand for the log of a task, and of its trigger: the logger, and what was logged from INFO on."""
     logged: list[str] = []
     handler = logging.Handler(logging.INFO)
     handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("tests.batch.progress")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    monkeypatch.setattr(DataZoneBatchMetadataGenerationOperator, "log", logger)
+    yield logger, logged
+    logger.removeHandler(handler)
+
+
+def test_batch_without_assets_says_that_there_is_nothing_to_do(
+    assets: Assets, deferrable: bool, task_log: tuple[logging.Logger, list[str]]
+):
+    summary = assets.operator(asset_identifiers=[], deferrable=deferrable).execute(make_context())
+    assert summary["total"] == 0
+    assert [line for line in task_log[1] if "nothing to do" in line] == [
+        "asset_identifiers is empty: there is nothing to do."
+    ]
+
+
+def test_batch_that_an_earlier_try_has_done_says_that_there_is_nothing_to_do(
+    assets: Assets, task_log: tuple[logging.Logger, list[str]]
+):
+    store = Store()
+    assets.operator().execute(make_context(store))
+    # As after a kill between the last asset and the end of the task.
+    record = store.get("metadata_generation_batch")
+    store.set("metadata_generation_batch", {k: v for k, v in record.items() if "succeeded" not in k})
+    task_log[1].clear()
+    assert assets.operator().execute(make_context(store, try_number=2))["succeeded"] == 6
+    assert [line for line in task_log[1] if "nothing to do" in line] == [
+        "An earlier try has done all 6 assets: there is nothing to do."
+    ]
+
+
+def test_progress_is_told_in_the_task_s_log(
+    assets: Assets, deferrable: bool, task_log: tuple[logging.Logger, list[str]]
+):
+    logger, logged = task_log
     if deferrable:
         trigger = assets.trigger()
         trigger._log = logger
         event_of(trigger)
     else:
-        task = assets.operator()
-        monkeypatch.setattr(type(task), "log", logger)
-        task.execute(make_context())
+        assets.operator().execute(make_context())
     lines = [line for line in logged if " done · " in line]
-    assert lines[-1].startswith("6/6 done · 6 succeeded · 0 failed · 0 active · ")
+    assert lines[-1].startswith("6/6 done · 6 succeeded · 0 failed · 0 active")
     assert not [line for line in logged if "is IN_PROGRESS" in line], "thousands of runs would drown it"
 
 

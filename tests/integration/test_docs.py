@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import traceback
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,14 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, task
 from packaging.requirements import Requirement
 
+from airflow_provider_datazone.exceptions import BatchFailedError, RequestRefusedError
 from airflow_provider_datazone.get_provider_info import CONNECTION_FIELDS, get_provider_info
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.metadata_generation import RUN_TYPES, judge
+from airflow_provider_datazone.operators.datazone import (
+    DataZoneBatchMetadataGenerationOperator,
+    DataZoneGetMetadataGenerationRunOperator,
+)
 from airflow_provider_datazone.testing import DataZoneServer
 from airflow_provider_datazone.testing.control import CONTROLS
 from tests.conftest import DAGS_FOLDER, REPOSITORY
@@ -35,6 +41,7 @@ from tests.integration.test_example_dags import (
     EXAMPLES as EXAMPLE_DAGS,
     test_example_imports_without_a_warning as example_test,
 )
+from tests.wrong import make_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -743,7 +750,47 @@ def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
     hook.poll_metadata_generation_run(run_identifier)
     server.fail("GetMetadataGenerationRun", "ThrottlingException")
     hook.poll_metadata_generation_run(run_identifier)
+    fails(hook.start_metadata_generation_run, "asset ", types=["BUSINESS_NAMES"])
+    fails(hook.start_metadata_generation_run, "unknown", types=["BUSINESS_NAMES"])
+    fails(hook.list_metadata_generation_runs_page, domain_identifier="dzd-unknown")
+    away = {"region_name": "us-east-1", "endpoint_url": "http://127.0.0.1:1"}
+    monkeypatch.setenv("AIRFLOW_CONN_AWAY", json.dumps(json.loads(server.connection) | {"extra": away}))
+    fails(
+        DataZoneHook("away", config=NO_RETRIES).get_metadata_generation_run, "run", domain_identifier="dzd-1"
+    )
+    lines += told_by_tasks(connected, monkeypatch, caplog)
     return "\n".join([*lines, *caplog.messages])
+
+
+def told_by_tasks(
+    connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> list[str]:
+    """What tasks fail with, as their logs show it."""
+    shown = []
+    common = {"task_id": "task", "aws_conn_id": "datazone_default"}
+    connected.server.fail("GetMetadataGenerationRun", "AccessDeniedException")
+    with pytest.raises(RequestRefusedError) as refused:
+        DataZoneGetMetadataGenerationRunOperator(run_identifier="run", **common).execute(make_context())
+    shown.append("".join(traceback.format_exception(refused.value)))
+    caplog.set_level(logging.INFO, "tests.docs")
+    monkeypatch.setattr(
+        DataZoneBatchMetadataGenerationOperator, "log", logging.getLogger("tests.docs"), raising=False
+    )
+
+    def batch(assets: list[str]) -> Any:
+        return DataZoneBatchMetadataGenerationOperator(
+            asset_identifiers=assets, types=["BUSINESS_NAMES"], poll_interval=0.01, **common
+        )
+
+    batch([]).execute(make_context())
+    connected.server.set_run_outcome(connected.asset_identifier, polls=0, statuses="FAILED")
+    with pytest.raises(BatchFailedError) as failed:
+        batch([connected.asset_identifier]).execute(make_context())
+    shown.append(str(failed.value))
+    connected.server.fail("StartMetadataGenerationRun", "AccessDeniedException")
+    with pytest.raises(RequestRefusedError):
+        batch([connected.asset_identifier]).execute(make_context())
+    return shown
 
 
 def test_troubleshooting_quotes_what_is_said(told: str) -> None:

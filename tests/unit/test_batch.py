@@ -771,7 +771,7 @@ def test_run_that_is_canceled_in_the_midst_of_the_batch_is_not_started_anew():
 
 LINE = re.compile(
     r"(?P<done>[\d,]+)/(?P<total>[\d,]+) done · (?P<succeeded>[\d,]+) succeeded · (?P<failed>[\d,]+) failed"
-    r" · (?P<active>[\d,]+) active · (?P<rate>\d+\.\d) starts/s( · about (?P<left>\d+ (s|min)) left)?"
+    r" · (?P<active>[\d,]+) active( · (?P<rate>\d+\.\d) starts/s)?( · about (?P<left>\d+ (s|min)) left)?"
 )
 
 
@@ -804,7 +804,7 @@ class Lines(logging.Handler):
         found = LINE.fullmatch(text)
         assert found is not None, text
         done, total = (int(found[name].replace(",", "")) for name in ("done", "total"))
-        self.lines.append(Line(now(), text, done, total, found["left"], float(found["rate"])))
+        self.lines.append(Line(now(), text, done, total, found["left"], float(found["rate"] or 0)))
 
 
 @pytest.fixture
@@ -819,22 +819,25 @@ def progress() -> Iterator[Lines]:
 
 
 def check(lines: list[Line]) -> None:
-    """Each line is one of its half minute, or the first of its tenth; and the last says that all is done."""
+    """Each line is one of its half minute, or of a new tenth; and the last says that all is done."""
     assert lines[-1].done == lines[-1].total
     told: set[int] = set()
+    for before, line in itertools.pairwise(lines[:-1]):
+        assert line.at - before.at >= 10, line
     for before, line in itertools.pairwise([Line(0.0, "", 0, 1, None, 0.0), *lines]):
         tenth = line.done * 10 // line.total
         is_first_of_tenth = tenth > 0 and tenth not in told
         assert is_first_of_tenth or line.at % 30 == pytest.approx(0, abs=0.1), line
         assert line.at > before.at
         told.add(tenth)
-    assert told >= set(range(1, 11))
+    assert 10 in told
 
 
 def test_progress_is_told_at_each_tenth_and_each_half_minute(progress: Lines):
     datazone = BatchDataZone(lasts=30, endings={"asset7": ["FAILED"]})
     bring_to_an_end(datazone, assets(1500), max_concurrent_runs=300, poll_interval=10)
     check(progress.lines)
+    assert {line.done * 10 // line.total for line in progress.lines} >= set(range(1, 11))
     duration = progress.lines[-1].at
     assert len(progress.lines) <= 10 + duration / 30
     for line in progress.lines:
@@ -845,7 +848,7 @@ def test_progress_is_told_at_each_tenth_and_each_half_minute(progress: Lines):
     started = [(line.at - before.at) * line.rate for before, line in itertools.pairwise(lines)]
     assert started[0] == pytest.approx(30 * RATE, rel=0.05)
     assert sum(started) == pytest.approx(1500, rel=0.02)
-    assert progress.lines[-1].text.startswith("1,500/1,500 done · 1,499 succeeded · 1 failed · 0 active · ")
+    assert progress.lines[-1].text.startswith("1,500/1,500 done · 1,499 succeeded · 1 failed · 0 active")
     assert progress.lines[-1].left is None
 
 
@@ -876,6 +879,88 @@ def test_few_assets_are_as_few_lines(progress: Lines, number: int):
     assert progress.lines[-1].done == number
     assert 1 <= len(progress.lines) <= number
     assert len({line.text for line in progress.lines}) == len(progress.lines)
+
+
+def test_batch_of_a_moment_has_a_first_and_a_last_line_without_a_rate(progress: Lines):
+    bring_to_an_end(BatchDataZone(lasts=0.1, latency=0.01), assets(10), poll_interval=0.1)
+    assert progress.lines[-1].at < 10
+    assert [line.done for line in progress.lines] == [1, 10]
+    assert "0.0 starts/s" not in " ".join(line.text for line in progress.lines)
+
+
+def test_rate_is_left_out_where_nothing_was_started(progress: Lines):
+    bring_to_an_end(BatchDataZone(lasts=100), assets(20), poll_interval=30)
+    assert "starts/s" in progress.lines[0].text
+    assert [line.text for line in progress.lines[1:] if "starts/s" in line.text] == []
+
+
+def test_failures_after_the_last_tenth_are_in_the_last_line_of_a_batch_that_stops(progress: Lines):
+    datazone = BatchDataZone(lasts=5, reasons={"asset2": QUOTA}, endings={"asset2": ["FAILED"]})
+    rows = bring_to_an_end(datazone, assets(10), max_concurrent_runs=3)
+    assert progress.lines[-1].done == Counts.of(rows).done < 10
+
+
+# ------------------------------------------------------------------ first failures
+
+
+def warnings_of(datazone: BatchDataZone, rows: list[AssetRow], caplog: pytest.LogCaptureFixture) -> list[str]:
+    with caplog.at_level(logging.WARNING, logger=LOG.name):
+        bring_to_an_end(datazone, rows)
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_first_failure_of_each_kind_is_logged_with_asset_and_run(caplog: pytest.LogCaptureFixture):
+    failing = [f"asset{n}" for n in range(20)]
+    # What differs from asset to asset is no kind of its own.
+    reasons = {asset: f"Table {asset} has {n + 7} columns" for n, asset in enumerate(failing)}
+    reasons["asset13"] = "Names cannot be generated"
+    datazone = BatchDataZone(reasons=reasons, endings={asset: ["FAILED"] for asset in failing})
+    first, second = warnings_of(datazone, assets(30), caplog)
+    run = datazone.runs_of("asset0")[0].id
+    assert first.startswith(
+        f"First failure of its kind (asset 'asset0', run '{run}'): BUSINESS_DESCRIPTIONS FAILED: Table asset0 has"
+    )
+    run = datazone.runs_of("asset13")[0].id
+    assert f"(asset 'asset13', run '{run}')" in second
+    assert "Names cannot be generated" in second
+
+
+def test_first_refusal_of_each_code_is_logged_as_it_happens(caplog: pytest.LogCaptureFixture):
+    datazone = BatchDataZone(lasts=600)
+    datazone.refusals = {f"asset{n}": [client_error("ValidationException", 400)] for n in range(5)}
+    datazone.refusals["asset3"] = [client_error("ServiceQuotaExceededException", 402)]
+    logged_at: list[float] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: logged_at.append(now())  # type: ignore[method-assign]
+    LOG.addHandler(handler)
+    try:
+        messages = warnings_of(datazone, assets(10), caplog)
+    finally:
+        LOG.removeHandler(handler)
+    assert len(messages) == 2
+    assert messages[0].startswith("First failure of its kind (asset 'asset0', no run was started): ")
+    assert "ValidationException" in messages[0]
+    assert "ServiceQuotaExceededException" in messages[1]
+    assert max(logged_at) < 60 < min(datazone.said_ended.values())
+
+
+def test_failures_of_many_kinds_do_not_fill_the_log(caplog: pytest.LogCaptureFixture):
+    names = [f"asset{n}" for n in range(60)]
+    letters = [chr(ord("a") + n % 26) * (1 + n // 26) for n in range(60)]
+    reasons = dict(zip(names, letters, strict=True))
+    datazone = BatchDataZone(reasons=reasons, endings={name: ["FAILED"] for name in names})
+    assert 5 <= len(warnings_of(datazone, assets(60), caplog)) <= 20
+
+
+def test_partial_success_is_logged_as_a_failure_of_its_types(caplog: pytest.LogCaptureFixture):
+    rows = [AssetRow("asset0", None, "project", 1, "run", None)]
+    rows[0].status = "PARTIALLY_SUCCEEDED"
+    rows[0].type_stats = [{"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no"}]
+    with caplog.at_level(logging.WARNING, logger=LOG.name):
+        make(rows)._first_failures.note_end(rows[0])
+    assert caplog.messages == [
+        "First failure of its kind (asset 'asset0', run 'run'): BUSINESS_NAMES FAILED: no"
+    ]
 
 
 def test_rate_of_starts_is_never_more_than_there_were(progress: Lines):
@@ -1101,3 +1186,31 @@ def test_error_names_what_failed_and_not_what_went_well():
     with pytest.raises(BatchFailedError, match="BUSINESS_NAMES FAILED: no names today") as failure:
         judge(rows, 0, allow_partial_success=False)
     assert "BUSINESS_DESCRIPTIONS" not in str(failure.value)
+
+
+# ------------------------------------------------------------------- what a failure says
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (AssetRow("a", None, "p"), "the first failure (asset 'a', no run was started): not started"),
+        (
+            AssetRow("a", None, "p", error="refused (asset 'a', domain 'd')"),
+            "the first failure (no run was started): refused (asset 'a', domain 'd')",
+        ),
+        (
+            AssetRow("a", None, "p", error="not found (run 'r', domain 'd')"),
+            "the first failure (asset 'a'): not found (run 'r', domain 'd')",
+        ),
+        (
+            AssetRow("a", None, "p", run_identifier="r", status="CANCELED"),
+            "the first failure (asset 'a', run 'r'): ended CANCELED; DataZone gave no reason",
+        ),
+    ],
+)
+def test_failed_batch_names_asset_and_run_of_the_first_failure_once(row: AssetRow, told: str):
+    with pytest.raises(BatchFailedError) as failed:
+        judge([row], 0)
+    assert str(failed.value).endswith(told)
+    assert "None" not in str(failed.value)
