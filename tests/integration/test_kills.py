@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_datazone import cancellation
 from airflow_provider_datazone.batch import AssetRow, pack
 from airflow_provider_datazone.triggers.datazone import (
     DataZoneBatchMetadataGenerationTrigger,
@@ -258,8 +257,8 @@ def test_batch_that_has_more_runs_than_can_be_canceled_cancels_most_and_says_how
 ):
     number = 200
     scene.start_soon(monkeypatch)
-    # That of Airflow 3, whatever version plays it.
-    monkeypatch.setattr(cancellation, "SECONDS_UNTIL_SIGKILL", AIRFLOW_3.seconds)
+    # Those of Airflow 3, for Airflow 2, which has an option for them.
+    monkeypatch.setenv("AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME", str(int(AIRFLOW_3.seconds)))
     task = scene.batch(AIRFLOW_3, number, max_concurrent_runs=number, poll_interval=60)
     scene.wait_for_starts(number, task)
     task.kill()

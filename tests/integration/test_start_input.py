@@ -489,8 +489,10 @@ def test_kill_that_cannot_cancel_says_so_and_goes_on(
     with caplog.at_level(logging.WARNING, "tests.start"), pytest.raises(Killed):
         operator.execute(context)
     run = context["ti"].xcoms["run"]["id"]
-    (warning,) = (message for message in caplog.messages if run in message)
-    assert "may go on" in warning
+    warnings = [message for message in caplog.messages if run in message]
+    # Airflow 2 has been given a second, which is announced as too short for any Cancel.
+    assert 1 <= len(warnings) <= 2
+    assert all("may go on" in warning for warning in warnings)
     # Airflow ends the process soon.
     assert took[0] < 15
 
