@@ -99,6 +99,8 @@ _CONFIGURATION_ERRORS = (
 )
 # Seconds for which Get and Cancel may not know a run that was started a moment ago.
 NEW_RUN_GRACE = 30
+# How often botocore sent the request: in the log of a task it would read as the number of its retries.
+_BOTOCORE_RETRIES = re.compile(r" \(reached max retries: \d+\)")
 # How urllib3 begins to tell of credentials with a line break in them, and whole.
 _INVALID_HEADER = "Invalid header value"
 
@@ -1201,7 +1203,8 @@ class DataZoneHook(AwsBaseHook):
         def tell(error: Exception) -> str:
             config = self.conn_config
             secrets = _secrets(config.password, config.extra_config)
-            message = _without([*untold, *secrets], _without_signature(str(error)))
+            own = _BOTOCORE_RETRIES.sub("", _without_signature(str(error)))
+            message = _without([*untold, *secrets], own)
             told = f"{one_line(message)} ({self._place(about, domain)})"
             advice = (
                 *_missing_permission(error),

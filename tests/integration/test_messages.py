@@ -78,6 +78,16 @@ def test_traceback_shows_what_the_service_says_once_and_keeps_its_answer(catalog
     assert str(cause).startswith("HTTP status 4")
 
 
+def test_message_leaves_out_the_retries_of_botocore_which_are_not_the_task_s(catalog: Catalog) -> None:
+    catalog.server.fail("GetMetadataGenerationRun", "InternalServerException", times=None)
+    with pytest.raises(ClientError) as failed:
+        DataZoneHook(CONNECTION, config={"retries": {"total_max_attempts": 2}}).get_metadata_generation_run(
+            "unknownrun", domain_identifier=catalog.domain_identifier
+        )
+    assert catalog.server.request_counts["GetMetadataGenerationRun"] == 2
+    assert "retries" not in str(failed.value)
+
+
 def test_traceback_shows_wrong_input_once(catalog: Catalog) -> None:
     with pytest.raises(InvalidInputError) as wrong:
         get_task(catalog, run="").execute(make_context())

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from airflow_provider_datazone import batch as engine
 from airflow_provider_datazone.batch import (
@@ -49,6 +49,7 @@ from tests.unit.simulated_batch import (
     stats,
 )
 from tests.unit.simulation import client_error, now
+from tests.wrong import fuzz
 
 QUOTA = "business name generation has reached monthly quota"
 
@@ -576,7 +577,7 @@ segments_drawn = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@fuzz(100)
 @given(
     number=st.integers(1, 30),
     max_concurrent_runs=st.sampled_from([1, 3, 20, 50]),
@@ -1035,7 +1036,7 @@ rows_drawn = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@fuzz(100)
 @given(st.lists(rows_drawn, max_size=30))
 def test_rows_that_were_packed_are_the_same(rows: list[AssetRow]):
     packed = pack(rows)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.triggers.run_poller import (
@@ -23,6 +23,7 @@ from airflow_provider_datazone.triggers.run_poller import (
     RunPoller,
 )
 from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, client_error, now, simulate
+from tests.wrong import fuzz
 
 LOG = logging.getLogger("tests.poller")
 RATE = 10.0
@@ -124,7 +125,7 @@ waiters_drawn = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@fuzz(150)
 @given(
     runs=st.lists(runs_drawn, min_size=1, max_size=40),
     waiters=st.lists(waiters_drawn, min_size=1, max_size=60),
@@ -167,7 +168,7 @@ def test_whatever_the_service_does_every_wait_ends_once_and_by_what_get_said(
             assert not run.exists
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@fuzz(50)
 @given(
     ends=st.lists(st.floats(0, 600), min_size=1, max_size=300),
     interval=st.sampled_from([5.0, 30.0]),
