@@ -331,7 +331,7 @@ ROWS = [
         "cleared_while_waiting",
         "Task cleared while it waits on its worker",
         "The worker cancels the run, and the next try starts another. On 2.11 this applies to a clear in the UI "
-        "or on the command line; a running task that the REST API clears does not run again. On 3.0 a running "
+        "or on the command line; a clear through the REST API does not change a running task. On 3.0 a running "
         "task that is cleared does not run again until it is cleared a second time (apache/airflow#55045).",
         cleared_while_waiting,
         runs=(2, 2, 2),
