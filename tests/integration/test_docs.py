@@ -390,6 +390,11 @@ def test_page_has_no_syntax_that_only_the_site_renders(page: str) -> None:
     assert re.findall(r"^ *(?::::.*|\(\S+\)=|\{[^}\n]*\}|: .*)$", text, re.MULTILINE) == []
 
 
+@pytest.mark.parametrize("page", sorted(PAGES.keys() - {"changelog.md"}))
+def test_page_opens_with_what_its_reader_can_do(page: str) -> None:
+    assert re.match(r"# .+\n\nAfter reading this page you (can|know) [^.]+\. ?", PAGES[page])
+
+
 def test_example_differs_from_its_block_once_either_is_edited() -> None:
     page = PAGES["quick-start.md"]
     (block,) = (match[0] for match in BLOCK.finditer(page) if "describe_asset.py" in match[0])
