@@ -48,9 +48,10 @@ lint: .venv/.installed ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/.installed ## Write the style
+format: .venv/.installed ## Write the style, and copy the examples into the pages of the documentation
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python scripts/update_docs.py
 
 matrix: .venv/.installed .venvs/awscli/.installed ## Run the tests on every supported Airflow and Python
 	@$(NOX)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 from importlib.metadata import metadata
+from pathlib import Path
+from typing import Any
 
 # The API reference imports Airflow, which makes itself a home at its first import.
 _home = tempfile.TemporaryDirectory(prefix="airflow-home-")
@@ -32,7 +34,6 @@ nitpick_ignore_regex = [
 ]
 
 myst_heading_anchors = 3
-myst_enable_extensions = ["attrs_inline", "deflist"]
 
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
@@ -49,3 +50,39 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
+
+# Written here and not in the pages, so that these read well as plain Markdown on a git host.
+NAVIGATION = {
+    "index": {
+        "Begin": ["quick-start", "installing", "connection"],
+        "Use": ["operators", "waiting", "examples", "testing", "migrating"],
+        "Operate": ["scaling", "reliability", "performance", "troubleshooting", "versions"],
+        "Reference": ["api/index", "changelog"],
+    },
+    "api/index": {
+        "": [
+            "operators",
+            "sensors",
+            "hooks",
+            "triggers",
+            "links",
+            "metadata_generation",
+            "exceptions",
+            "testing",
+            "internals",
+        ]
+    },
+}
+
+
+def complete(app: Any, page: str, source: list[str]) -> None:
+    """Add to a page what the site alone needs: the navigation, and the text of the changelog."""
+    if page == "changelog":
+        source[0] = (Path(app.srcdir).parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    for caption, pages in NAVIGATION.get(page, {}).items():
+        options = [":hidden:", f":caption: {caption}"] if caption else [":hidden:"]
+        source[0] += "\n".join(["", "```{toctree}", *options, "", *pages, "```", ""])
+
+
+def setup(app: Any) -> None:
+    app.connect("source-read", complete)

@@ -243,7 +243,7 @@ ROWS = [
     ),
     Row(
         "triggerer_stalled",
-        "Triggerer stalled while the task is deferred, and back when another one has taken over",
+        "Triggerer stalled while the task is deferred, and resumed after another triggerer has taken over",
         "The other triggerer waits for the run; the task is not retried.",
         triggerer_stalled,
         tries=(1, 1, 1),
@@ -256,32 +256,32 @@ ROWS = [
     ),
     Row(
         "killed_before_answer",
-        "Worker killed when Start has been carried out and not answered",
-        "The retry finds the run at work on the asset.",
+        "Worker killed after DataZone has processed Start and before it has answered",
+        "The retry finds the active run of the asset, and resumes it.",
         killed_before_answer,
     ),
     Row(
         "killed_after_answer",
-        "Worker killed when Start has been answered and nothing stored",
-        "The retry finds the run at work on the asset.",
+        "Worker killed after the answer to Start and before the run is stored",
+        "The retry finds the active run of the asset, and resumes it.",
         killed_after_answer,
     ),
     Row(
         "killed_and_run_ended",
         "The same, and the run succeeds before the retry",
-        "The retry sends the same client token, is given the same run, and returns it.",
+        "The retry sends the same client token, receives the same run, and returns it.",
         killed_and_run_ended,
     ),
     Row(
         "killed_while_waiting",
         "Worker killed while it waits",
-        "The retry goes on with the run.",
+        "The retry resumes the run.",
         killed_while_waiting,
     ),
     Row(
         "mapped_killed_while_waiting",
         "Workers of a mapped task killed while they wait",
-        "Each retry goes on with the run of its own map index.",
+        "Each retry resumes the run of its map index.",
         killed_while_waiting,
     ),
     Row(
@@ -292,14 +292,14 @@ ROWS = [
     ),
     Row(
         "killed_before_answer_deferrable",
-        "Deferrable: worker killed when Start has been carried out and not answered",
-        "The retry finds the run at work on the asset.",
+        "Deferrable: worker killed after DataZone has processed Start and before it has answered",
+        "The retry finds the active run of the asset, and resumes it.",
         killed_before_answer,
     ),
     Row(
         "killed_after_answer_deferrable",
-        "Deferrable: worker killed when Start has been answered and nothing stored",
-        "The retry finds the run at work on the asset.",
+        "Deferrable: worker killed after the answer to Start and before the run is stored",
+        "The retry finds the active run of the asset, and resumes it.",
         killed_after_answer,
     ),
     Row(
@@ -311,7 +311,7 @@ ROWS = [
     Row(
         "answer_lost",
         "Answer to Start lost, in each of botocore's attempts",
-        "The attempts send one client token, so they start one run; the retry goes on with it.",
+        "The attempts send one client token, so they start one run; the retry resumes it.",
         answer_lost,
     ),
     Row(
@@ -322,30 +322,30 @@ ROWS = [
     ),
     Row(
         "conflict",
-        "Start refused, as somebody else's run of the same types is at work (ConflictException)",
+        "Start refused because another run of the same types is active (ConflictException)",
         "The same try waits for that run.",
         conflict,
         tries=(1, 1, 1),
     ),
     Row(
         "cleared_while_waiting",
-        "Task cleared while it waits in its worker",
-        "The worker cancels the run, and the next try starts another. On 2.11 that holds for a clear in the UI "
-        "or on the command line; the REST API forgets what it has cleared while it runs. On 3.0 a task that is "
-        "cleared while it runs is not run again until it is cleared once more (apache/airflow#55045).",
+        "Task cleared while it waits on its worker",
+        "The worker cancels the run, and the next try starts another. On 2.11 this applies to a clear in the UI "
+        "or on the command line; a clear through the REST API does not change a running task. On 3.0 a running "
+        "task that is cleared does not run again until it is cleared a second time (apache/airflow#55045).",
         cleared_while_waiting,
         runs=(2, 2, 2),
     ),
     Row(
         "cleared_after_success",
         "Task cleared after it has succeeded",
-        "That asks for another run.",
+        "The next try starts another run.",
         cleared_after_success,
         runs=(2, 2, 2),
     ),
     Row(
         "marked_failed_while_waiting",
-        "Task marked as failed while it waits in its worker, then cleared",
+        "Task marked as failed while it waits on its worker, then cleared",
         "The worker cancels the run, and the next try starts another.",
         marked_failed_while_waiting,
         runs=(2, 2, 2),
@@ -353,14 +353,14 @@ ROWS = [
     Row(
         "run_failed",
         "Run failed",
-        "The retry starts another.",
+        "The retry starts another run.",
         run_failed,
         runs=(2, 2, 2),
     ),
     Row(
         "quota_used_up",
-        "Run failed, as the monthly quota is used up",
-        "The task fails at once, although retries are left.",
+        "Run failed because the monthly quota is used up",
+        "The task fails at once, even if it has retries left.",
         quota_used_up,
         tries=(1, 1, 1),
         state="failed",
@@ -368,21 +368,22 @@ ROWS = [
     ),
     Row(
         "timed_out",
-        "`execution_timeout` passes in the worker",
-        "The run goes on, and the retry goes on with it.",
+        "`execution_timeout` passes on the worker",
+        "The run continues, and the retry resumes it.",
         timed_out,
     ),
     Row(
         "timed_out_deferrable",
         "`execution_timeout` passes while the task is deferred",
-        "The run goes on, and the retry goes on with it.",
+        "The run continues, and the retry resumes it.",
         timed_out,
     ),
     Row(
         "cleared_while_deferred",
         "Task cleared while it is deferred",
-        "On 3.3 the triggerer cancels the run, and the next try starts another; a try that is deferred sooner than "
-        "that goes on with the run. Before, a trigger is not told of it: the run goes on, and the next try with it.",
+        "On 3.3 the triggerer cancels the run, and the next try starts another; if the next try is deferred before "
+        "that, it resumes the run. Earlier versions do not notify the trigger: the run continues, and the next try "
+        "resumes it.",
         cleared_while_deferred,
         runs=(1, 1, "1 or 2"),
         # Where the next try had gone on with the run before it was canceled, it is deferred again for another:
@@ -392,8 +393,8 @@ ROWS = [
     Row(
         "marked_failed_while_deferred",
         "Task marked as failed while it is deferred, then cleared",
-        "On 3.3 the triggerer cancels the run, and the next try starts another. Before, a trigger is not told "
-        "of it: the run goes on, and the next try with it.",
+        "On 3.3 the triggerer cancels the run, and the next try starts another. Earlier versions do not notify the "
+        "trigger: the run continues, and the next try resumes it.",
         marked_failed_while_deferred,
         runs=(1, 1, 2),
     ),
@@ -434,7 +435,7 @@ def test_every_task_has_a_row() -> None:
 
 def test_documented_table_is_the_matrix() -> None:
     text = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
-    section = text.partition("\n## Starting a run: what was seen\n")[2].partition("\n## ")[0]
+    section = text.partition("\n## Tested faults: starting a run\n")[2].partition("\n## ")[0]
     table = [line for line in section.splitlines() if line.startswith("|")]
     rows = [f"| {row.fault} | {' | '.join(map(str, row.runs))} | {row.what} |" for row in ROWS]
     assert table[2:] == rows

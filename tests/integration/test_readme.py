@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 
+import pytest
+
 import airflow_provider_datazone
 from airflow_provider_datazone.operators import datazone as operators
 from tests.conftest import REPOSITORY
@@ -21,12 +23,13 @@ def test_wheel_has_the_version_of_the_package() -> None:
     assert set(re.findall(r"datazone-([\d.]+)-py3", README)) == {airflow_provider_datazone.__version__}
 
 
-def test_what_each_task_returns_is_told_of_every_operator_and_the_sensor() -> None:
-    there = {
+@pytest.mark.parametrize("page", ["README.md", "docs/operators.md"])
+def test_table_of_returns_has_every_operator_and_the_sensor(page: str) -> None:
+    public = {
         name
         for name, found in inspect.getmembers(operators, inspect.isclass)
         if found.__module__ == operators.__name__ and not name.startswith("_")
     }
-    told = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
-    assert len(told) == len(set(told))
-    assert set(told) == there | {"DataZoneMetadataGenerationRunSensor"}
+    rows = re.findall(r"^\| `(\w+)` \|", (REPOSITORY / page).read_text(), re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert set(rows) == public | {"DataZoneMetadataGenerationRunSensor"}

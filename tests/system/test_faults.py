@@ -284,63 +284,63 @@ class Row(NamedTuple):
     conn_id: str = "datazone_default"
 
 
-ASKS_AGAIN = "The waits say so in their logs, ask again, and go on."
+ASKS_AGAIN = "The waits log it, poll again, and continue."
 ROWS = [
     Row("throttling", "DataZone throttles every request", ASKS_AGAIN, throttling),
     Row("server_error", "DataZone answers 500", ASKS_AGAIN, server_error),
-    Row("malformed", "DataZone's answers are JSON that is cut off", ASKS_AGAIN, malformed),
+    Row("malformed", "DataZone's answers are truncated JSON", ASKS_AGAIN, malformed),
     Row("dropping", "DataZone drops connections", ASKS_AGAIN, dropping),
     Row("hanging", "DataZone's answers hang", ASKS_AGAIN, hanging),
     Row("down", "DataZone cannot be reached", ASKS_AGAIN, down),
     Row(
         "rotated",
         "Credentials rotated in the connection, the old ones rejected (`UnrecognizedClientException`)",
-        "The connection is looked up anew, and the waits go on with the new ones.",
+        "The triggerer reads the connection again, and the waits continue with the new credentials.",
         rotated,
     ),
     Row(
         "rotated_again",
-        "Credentials rotated once more, the old ones rejected (`ExpiredTokenException`)",
+        "Credentials rotated a second time, the old ones rejected (`ExpiredTokenException`)",
         "The same.",
         rotated_again,
     ),
     Row(
         "role_expired",
         "Role assumed through STS, its session renewed several times, then rejected (`ExpiredTokenException`)",
-        "The role is assumed anew, and the waits go on.",
+        "The triggerer assumes the role again, and the waits continue.",
         role_expired,
         ROLE,
     ),
     Row(
         "triggerer_stalled",
-        "One triggerer stalled, and back when the other one has taken over",
-        "The other one goes on with its waits.",
+        "One triggerer stalled, and resumed after the other one has taken over",
+        "The other triggerer continues its waits.",
         triggerer_stalled,
     ),
     Row(
         "triggerers_down",
-        "Both triggerers killed, and others started after a while",
-        "These go on with the waits.",
+        "Both triggerers killed, and others started later",
+        "The new triggerers continue the waits.",
         triggerers_down,
     ),
     Row(
         "scheduler_restarted",
         "Scheduler killed and started again",
-        "The waits go on without it; those that have ended resume with the next one.",
+        "The waits continue without it. Tasks whose waits have ended resume when the scheduler is back.",
         scheduler_restarted,
     ),
     Row(
         "api_server_restarted",
         "API server killed and started again (2.11: webserver)",
-        "The waits go on without it. A task that resumes on Airflow 3 asks for the API server again and again: "
-        "as often as `[workers] execution_api_retries` says, else Airflow fails its try.",
+        "The waits continue without it. On Airflow 3, a task that resumes retries its requests to the API server up to "
+        "`[workers] execution_api_retries` times; after that, Airflow fails the try.",
         api_server_restarted,
     ),
     Row(
         "postgres_restarted",
         "PostgreSQL crashed and started again",
-        "Components of Airflow that end without it have to be started again, as systemd or Kubernetes does; "
-        "their waits go on.",
+        "Airflow components that exit without it must be started again, as systemd or Kubernetes does; their waits "
+        "continue.",
         postgres_restarted,
     ),
 ]
@@ -425,6 +425,6 @@ def test_each_wait_resumes_once_and_without_an_error(
 
 def test_documented_table_is_the_matrix() -> None:
     text = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
-    section = text.partition("\n## Waiting: what was seen\n")[2].partition("\n## ")[0]
+    section = text.partition("\n## Tested faults: waiting\n")[2].partition("\n## ")[0]
     table = [line for line in section.splitlines() if line.startswith("|")]
     assert table[2:] == [f"| {row.fault} | {row.what} |" for row in ROWS]

@@ -14,12 +14,16 @@ with DAG("own_tasks", schedule=None) as dag:
         failed = DataZoneHook("datazone_default").list_metadata_generation_runs(status="FAILED")
         return sum(1 for _ in failed)
 
+    # [END list]
+
     # [START client]
     @task
     def domain_status() -> str:
         """Ask what the hook has no method for: `conn` is boto3's client."""
         hook = DataZoneHook("datazone_default")
         return hook.conn.get_domain(identifier=hook.resolve_domain_identifier())["status"]
+
+    # [END client]
 
     count_failed_runs()
     domain_status()

@@ -1,3 +1,4 @@
+# [START setup]
 import json
 
 import pytest
@@ -23,6 +24,9 @@ def asset(datazone, monkeypatch):
 
 def states(dag_run):
     return {ti.task_id: ti.state for ti in dag_run.get_task_instances()}
+
+
+# [END setup]
 
 
 def test_one_type_that_fails_is_no_failure(datazone, asset):
