@@ -63,10 +63,9 @@ T = TypeVar("T")
 # What DataZone declares, and what the layers in front of it answer in the same cases.
 _THROTTLING_CODES = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException"})
 _TRANSIENT_CODES = _THROTTLING_CODES | {"InternalServerException", "RequestTimeout"}
-_PERMANENT_CODES = frozenset(
-    {"ValidationException", "ResourceNotFoundException", "AccessDeniedException", "UnauthorizedException"}
-)
-_ACCESS_DENIED_CODES = frozenset({"AccessDeniedException", "UnauthorizedException"})
+# STS, which the role of a connection is assumed at, calls it AccessDenied.
+_ACCESS_DENIED_CODES = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedException"})
+_PERMANENT_CODES = _ACCESS_DENIED_CODES | {"ValidationException", "ResourceNotFoundException"}
 # What DataZone answers to the cancelling of a run that has ended; each is declared.
 _ENDED_CODES = frozenset({"ValidationException", "ConflictException"})
 # A signature that does not fit the secret, a key that is gone, a session that has ended.
@@ -207,7 +206,10 @@ def _missing_permission(error: BaseException) -> Iterator[str]:
     message = _message(error)
     operation = str(getattr(error, "operation_name", "the action"))
     if operation.startswith("AssumeRole"):
-        yield "IAM denies this: the role's trust policy must allow the connection's principal to assume it."
+        yield (
+            "Check that the principal's policy allows sts:AssumeRole on the role, and that the role's trust "
+            "policy allows the principal."
+        )
         return
     policy = (
         f"the IAM policy of the connection's principal must allow datazone:{operation}, with "

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -306,16 +308,40 @@ def test_misspelled_connection_asks_for_its_spelling(catalog: Catalog) -> None:
     assert shown(unknown.value).count("is not defined") == 1
 
 
-def test_role_that_may_not_be_assumed_is_no_lack_of_a_permission_for_datazone(catalog: Catalog) -> None:
-    from airflow_provider_datazone.hooks.datazone import _missing_permission
+# STS answers in XML, with a code of its own.
+DENIED_ROLE = """<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>
+<Code>AccessDenied</Code><Message>User: arn:aws:iam::1:user/airflow is not authorized to perform: sts:AssumeRole on
+resource: arn:aws:iam::1:role/mine</Message></Error><RequestId>1</RequestId></ErrorResponse>"""
 
-    error = ClientError(
-        {"Error": {"Code": "AccessDeniedException", "Message": "not authorized to perform: sts:AssumeRole"}},
-        "AssumeRole",
-    )
-    (advice,) = _missing_permission(error)
-    assert "trust policy" in advice
-    assert "datazone:" not in advice
+
+class DenyingSts(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(403)
+        self.send_header("Content-Type", "text/xml")
+        self.send_header("Content-Length", str(len(DENIED_ROLE)))
+        self.end_headers()
+        self.wfile.write(DENIED_ROLE.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_role_that_may_not_be_assumed_fails_without_a_retry_and_says_what_to_check(
+    catalog: Catalog, define: Callable[..., None]
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), DenyingSts) as sts:
+        threading.Thread(target=sts.serve_forever, daemon=True).start()
+        define(
+            role_arn="arn:aws:iam::123456789012:role/mine",
+            service_config={"sts": {"endpoint_url": f"http://127.0.0.1:{sts.server_port}"}},
+        )
+        with pytest.raises(RequestRefusedError) as denied:
+            get_task(catalog, aws_conn_id="mine").execute(make_context())
+        sts.shutdown()
+    message = str(denied.value)
+    assert "sts:AssumeRole on the role, and that the role's trust policy allows the principal" in message
+    assert "datazone:" not in message
 
 
 def test_domain_of_a_connection_that_is_no_text_fails_its_test(define: Callable[..., None]) -> None:
