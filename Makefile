@@ -24,7 +24,7 @@ help: ## List the targets
 demo: .venv/.installed ## Run the example DAGs on a local DataZone: no AWS account, about half a minute
 	@$(BIN)/python scripts/demo.py
 
-test: .venv/.installed .venvs/awscli/.installed ## Run the whole test suite
+test: .venv/.installed .venvs/awscli/.installed ## Run the unit, integration and fault tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: system-test

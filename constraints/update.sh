@@ -2,8 +2,8 @@
 # Writes the constraint files beside this script; needs uv, and Python 3.10, 3.11 and 3.12.
 #
 # Airflow pins none of its dependencies and publishes a set with each release that it was tested with. From 2.11.2 and
-# 3.1.8 on these sets allow this package: their files are resolved as of the day of each release, which gives the same
-# versions of the Amazon provider, common-compat, boto3 and aiobotocore within a patch version.
+# 3.1.8 on these sets allow this package: their files are resolved as of the day of each release, which gives
+# nearly the same versions of the Amazon provider, common-compat, boto3 and aiobotocore.
 #
 # The sets of 2.11.0 and 3.0.6 have too old a boto3, and Airflow 3.0.6 does not run with today's newest dependencies
 # (its API server answers 422 to its own workers). There, the core is resolved as of about a month after its release

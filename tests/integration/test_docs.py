@@ -16,7 +16,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import traceback
+from http.server import ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, task
 from packaging.requirements import Requirement
 
-from airflow_provider_datazone.exceptions import BatchFailedError, RequestRefusedError
+from airflow_provider_datazone.exceptions import BatchFailedError, InvalidInputError, RequestRefusedError
 from airflow_provider_datazone.get_provider_info import CONNECTION_FIELDS, get_provider_info
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.metadata_generation import RUN_TYPES, judge
@@ -43,6 +45,7 @@ from tests.integration.test_example_dags import (
     EXAMPLES as EXAMPLE_DAGS,
     test_example_imports_without_a_warning as example_test,
 )
+from tests.integration.test_messages import DenyingSts
 from tests.wrong import make_context
 
 if TYPE_CHECKING:
@@ -824,6 +827,7 @@ def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
         fails(hook.start_metadata_generation_run, connected.asset_identifier, types=["BUSINESS_NAMES"])
     fails(hook.start_metadata_generation_run, connected.asset_identifier, types="BUSINESS_NAMES")
     fails(hook.accept_predictions, connected.asset_identifier)
+    fails(hook.accept_predictions, connected.asset_identifier, choices="[]")
     quota = {"BUSINESS_NAMES": "business name generation has reached monthly quota"}
     run_identifier = connected.start_run("BUSINESS_NAMES", statuses="FAILED", error_messages=quota, polls=0)
     run = hook.get_metadata_generation_run(run_identifier)
@@ -840,6 +844,13 @@ def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
     fails(
         DataZoneHook("away", config=NO_RETRIES).get_metadata_generation_run, "run", domain_identifier="dzd-1"
     )
+    with ThreadingHTTPServer(("127.0.0.1", 0), DenyingSts) as sts:
+        threading.Thread(target=sts.serve_forever, daemon=True).start()
+        role = {"region_name": "us-east-1", "role_arn": "arn:aws:iam::123456789012:role/airflow-datazone"}
+        role["service_config"] = {"sts": {"endpoint_url": f"http://127.0.0.1:{sts.server_port}"}}
+        monkeypatch.setenv("AIRFLOW_CONN_ROLE", json.dumps(json.loads(server.connection) | {"extra": role}))
+        fails(DataZoneHook("role").get_metadata_generation_run, "run", domain_identifier="dzd-1")
+        sts.shutdown()
     lines += told_by_tasks(connected, monkeypatch, caplog)
     return "\n".join([*lines, *caplog.messages])
 
@@ -859,11 +870,14 @@ def told_by_tasks(
         DataZoneBatchMetadataGenerationOperator, "log", logging.getLogger("tests.docs"), raising=False
     )
 
-    def batch(assets: list[str]) -> Any:
+    def batch(assets: list[str] | str) -> Any:
         return DataZoneBatchMetadataGenerationOperator(
             asset_identifiers=assets, types=["BUSINESS_NAMES"], poll_interval=0.01, **common
         )
 
+    with pytest.raises(InvalidInputError) as invalid:
+        batch("[]").execute(make_context())
+    shown.append(str(invalid.value))
     batch([]).execute(make_context())
     connected.server.set_run_outcome(connected.asset_identifier, polls=0, statuses="FAILED")
     with pytest.raises(BatchFailedError) as failed:
