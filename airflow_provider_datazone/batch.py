@@ -14,10 +14,8 @@ import asyncio
 import base64
 import json
 import math
-import re
 import time
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field, fields
@@ -89,6 +87,8 @@ REPORT_INTERVAL = 30.0
 SHORTEST_REPORT_INTERVAL = 10.0
 # How many kinds of failures get a line of their own in the log.
 LOGGED_FAILURE_KINDS = 20
+# How much of a message tells its kind.
+_PATTERN_LENGTH = 500
 # Seconds for which List may not show the run that DataZone refused another one for.
 CONFLICT_GRACE = 30.0
 # Seconds for which the Start of one asset may fail for reasons that pass, throttling aside, until the asset
@@ -691,6 +691,8 @@ class Batch:
             return False
         if scope not in self.refusals:
             self.refusals[scope] = str(error)
+            if len(self.refusals) > LOGGED_FAILURE_KINDS:
+                return True
             self._log.error("No further runs are started for %s: %s", whose, error)
         return True
 
@@ -835,38 +837,51 @@ class _FirstFailures:
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._counts: Counter[tuple[str, ...]] = Counter()
+        self._codes: set[str] = set()
+        # By type, status and message: at most so many as are logged, and one batch has no more in memory.
+        self._patterns: set[tuple[str, str, str]] = set()
+        self._leaves_out = False
 
     def note_error(self, row: AssetRow, error: BaseException) -> None:
         """Note that an asset has failed for an error: its kind is the error's code, or its class."""
         code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
-        self._note(row, [(str(code or type(error).__name__),)])
+        self._note_code(row, str(code or type(error).__name__))
 
     def note_end(self, row: AssetRow) -> None:
         """Note how a run has ended: kinds are types that failed, with the pattern of their message."""
         if row.error is not None:
             return
-        kinds: list[tuple[str, ...]] = [
+        if not row.failures and row.status in FAILURE_STATUSES:
+            self._note_code(row, str(row.status))
+        if self._leaves_out:
+            return
+        patterns = {
             (str(stat.get("type")), str(stat.get("status")), _pattern(stat.get("errorMessage") or "", row))
             for stat in row.failures
-        ]
-        if kinds or row.status in FAILURE_STATUSES:
-            self._note(row, kinds or [(str(row.status),)])
+        }
+        if patterns <= self._patterns:
+            return
+        if len(self._patterns) >= LOGGED_FAILURE_KINDS:
+            self._leaves_out = True
+            self._log.warning("Runs fail for other reasons, too: see the XCom %r.", XCOM_RESULTS)
+            return
+        self._patterns |= patterns
+        self._log.warning("First failure of its kind%s", _describe_failure(row))
 
-    def _note(self, row: AssetRow, kinds: list[tuple[str, ...]]) -> None:
-        is_new = any(kind not in self._counts for kind in kinds)
-        may_log = len(self._counts) < LOGGED_FAILURE_KINDS
-        self._counts.update(kinds)
-        if is_new and may_log:
+    def _note_code(self, row: AssetRow, code: str) -> None:
+        if code not in self._codes:
+            self._codes.add(code)
             self._log.warning("First failure of its kind%s", _describe_failure(row))
 
 
 def _pattern(message: str, row: AssetRow) -> str:
-    """Return a message without what differs from asset to asset: identifiers and numbers."""
+    """Return a message without what differs from asset to asset: identifiers, and words with digits."""
+    message = message[:_PATTERN_LENGTH]
     for identifier in (row.asset_identifier, row.run_identifier):
         if identifier:
             message = message.replace(identifier, "#")
-    return re.sub(r"\S*\d\S*", "#", message)
+    words = message.split()
+    return " ".join("#" if any(character.isdigit() for character in word) else word for word in words)
 
 
 def _describe_failure(row: AssetRow) -> str:
@@ -1156,10 +1171,16 @@ def require_few_failures(
     share = len(failed) / max(len(rows), 1)
     if (share if isinstance(max_failures, float) else len(failed)) <= max_failures:
         return
+    # Not one that was left out because of others, if there is another.
+    first = next((row for row in failed if row.is_done), None)
+    if first is None and refusals:
+        reason = f": {next(iter(refusals.values()))}"
+    else:
+        reason = _describe_failure(first or failed[0])
     message = (
         f"{len(failed):,} of {len(rows):,} assets have not succeeded, with max_failures={max_failures}; "
-        f"the first failure{_describe_failure(failed[0])}"
-    )
+        f"the first failure{reason}"
+    ).rstrip(".")
     if all(row.is_refused or (not row.is_done and is_refused(refusals, row)) for row in failed):
         raise RequestRefusedError(f"{message}. A retry would meet the same.")
     if quota_used_up:

@@ -34,6 +34,7 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    ProxyConnectionError,
     SSLError,
 )
 from botocore.parsers import ResponseParserError
@@ -199,13 +200,18 @@ def _is_unreadable_certificate(error: SSLError) -> bool:
     )
 
 
+def _is_denied_role(error: BaseException) -> bool:
+    """Whether STS denies the role of the connection: no request has reached DataZone."""
+    return is_access_denied(error) and str(getattr(error, "operation_name", "")).startswith("AssumeRole")
+
+
 def _missing_permission(error: BaseException) -> Iterator[str]:
     """Yield one sentence that says which permission a denied request lacks: IAM's, or DataZone's own."""
     if not is_access_denied(error):
         return
     message = _message(error)
     operation = str(getattr(error, "operation_name", "the action"))
-    if operation.startswith("AssumeRole"):
+    if _is_denied_role(error):
         yield (
             "Check that the principal's policy allows sts:AssumeRole on the role, and that the role's trust "
             "policy allows the principal."
@@ -238,15 +244,21 @@ def _missing_item(error: BaseException, about: str, request: dict[str, Any]) -> 
         return
     subject, project = _subject_of(error), request.get("owningProjectIdentifier")
     where = "the domain and the AWS Region"
-    if about.startswith("run "):
+    revision = request.get("revision") or request.get("target", {}).get("revision")
+    if about.startswith("run ") and not subject.startswith("domain"):
         yield f"There is no such run in this domain: check the run identifier, {where}."
     elif "project" in subject and project:
         named = one_line(repr(project), length=200)
         yield f"There is no project {named} in this domain: check the project identifier, {where}."
     elif about.startswith(("asset ", "listing metadata generation runs of ")) and "domain" not in subject:
-        yield f"There is no such asset in this domain: check the asset identifier, {where}."
-    else:
+        if revision:
+            yield f"There is no such asset or revision in this domain: check both, {where}."
+        else:
+            yield f"There is no such asset in this domain: check the asset identifier, {where}."
+    elif "domain" in subject:
         yield "There is no such domain in this Region: check the domain identifier and the AWS Region."
+    else:
+        yield f"Check {where}."
 
 
 def _connection_advice(error: BaseException) -> Iterator[str]:
@@ -255,6 +267,12 @@ def _connection_advice(error: BaseException) -> Iterator[str]:
         yield "Set the AWS Region, 'region_name' in the extra."
     elif is_rejected_credentials(error):
         yield "Check the AWS Access Key ID and the AWS Secret Access Key."
+        if isinstance(error, ClientError) and _code(error).startswith("Expired"):
+            yield "Renew the session token, if there is one: it has expired."
+    elif isinstance(error, ProxyConnectionError):
+        yield "Check the proxy."
+    elif isinstance(error, SSLError) and _is_unreadable_certificate(error):
+        yield "Check verify and the CA bundle."
     elif isinstance(error, SSLError) and _NOT_TRUSTED in str(error):
         yield "Check verify, the CA bundle and the endpoint URL."
     elif isinstance(error, BotoConnectionError):
@@ -298,6 +316,8 @@ def list_of_types(types: Sequence[str]) -> list[str]:
             f"types must be a list of run types, and has {one_line(repr(rendered[0]))} as one of them."
             f"{native_advice(rendered[0])}"
         )
+    if not listed:
+        raise NotConfiguredError("types must name at least one run type, got an empty list.")
     if not all(isinstance(run_type, str) for run_type in listed):
         raise NotConfiguredError(f"types must be a list of texts, and is {one_line(repr(listed))}.")
     return listed
@@ -1151,13 +1171,19 @@ class DataZoneHook(AwsBaseHook):
             "This proves datazone:GetDomain alone: tasks need other permissions, too."
         )
 
+    @property
+    def _known_region(self) -> str | None:
+        """The client's Region, or the task's own: building the client may be what failed, and would again."""
+        region: str | None = self.conn_region_name if "conn" in self.__dict__ else self.region_name
+        return region
+
     def _what_to_check(self, error: Exception) -> Iterator[str]:
         """Yield what may be wrong with a connection whose test has failed, with the labels of its form."""
         yield from _connection_advice(error)
-        if is_permanent(error):
-            domain, region = self._connection_default("domain_identifier"), self.conn_region_name
-            yield f"Check the domain {domain!r} and the AWS Region {region!r}."
-            yield from _missing_permission(error)
+        if is_permanent(error) and not _is_denied_role(error):
+            domain = self._connection_default("domain_identifier")
+            yield f"Check the domain {domain!r} and the AWS Region {self._known_region!r}."
+        yield from _missing_permission(error)
 
     # ------------------------------------------------------------- requests
 
@@ -1257,8 +1283,7 @@ class DataZoneHook(AwsBaseHook):
 
     def _place(self, about: str, domain: str) -> str:
         """Tell what a request was about, and where it went."""
-        # Not by way of the client: building it may be what failed, and would again.
-        region = self.conn_region_name if "conn" in self.__dict__ else self.region_name
+        region = self._known_region
         # A Param may have been rendered to a whole page where there should be an identifier.
         about, domain = one_line(about, length=200), one_line(repr(domain), length=200)
         parts = [about, f"domain {domain}"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -17,10 +16,13 @@ from .local import DataZoneControls
 CONTROL_PATH = "/moto-api/datazone/"
 CONTROLS = ("fail", "limit", "recover", "set_run_outcome", "set_run_status")
 
+#: Far beyond any use, and what a server can bear.
+LARGEST = 1_000_000
+
 JSON_TYPES = {
     str: "a string",
-    int: "an integer",
-    float: "a number",
+    int: f"an integer up to {LARGEST:,}",
+    float: f"a number up to {LARGEST:,}",
     bool: "true or false",
     Mapping: "an object with strings",
     NoneType: "null",
@@ -89,5 +91,5 @@ def _is_of(kind: Any, value: Any) -> bool:
     if kind is Mapping:
         return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     if kind is float:
-        return type(value) in (int, float) and abs(value) < math.inf
-    return type(value) is kind
+        return type(value) in (int, float) and abs(value) <= LARGEST
+    return type(value) is kind and (kind is not int or abs(value) <= LARGEST)

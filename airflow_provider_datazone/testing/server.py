@@ -129,7 +129,7 @@ class DataZoneServer(DataZoneControls):
         stopping = self._stopping
 
         def dispatch(environ: dict[str, Any], start_response: Any) -> Any:
-            if environ["PATH_INFO"].startswith(CONTROL_PATH):
+            if f"{environ['PATH_INFO']}/".startswith(CONTROL_PATH):
                 return respond(self, Request(environ))(environ, start_response)
             environ[STOPPING] = stopping
             return application(environ, start_response)

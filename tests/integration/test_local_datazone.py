@@ -1314,6 +1314,11 @@ class TestControlPath:
         found = client.get_metadata_generation_run(domainIdentifier=domain, identifier=run)
         assert found["status"] == "FAILED"
 
+    def test_path_without_a_control_is_answered_in_json(self, url: str) -> None:
+        status, answer = post(url, b"{}")
+        assert status == 404
+        assert answer["message"].startswith("Unknown control ")
+
     @pytest.mark.parametrize(
         ("control", "body", "message"),
         [
@@ -1330,10 +1335,20 @@ class TestControlPath:
             ),
             ("recover", b'{"all": true}', "Unknown argument 'all': recover takes no arguments"),
             ("fail", b'{"operation": 1}', "operation must be a string, got 1"),
-            ("fail", b'{"times": "2"}', 'times must be an integer or null, got "2"'),
-            ("fail", b'{"times": true}', "times must be an integer or null, got true"),
-            ("fail", b'{"seconds": NaN}', "seconds must be a number or null, got NaN"),
-            ("fail", b'{"seconds": 1e999}', "seconds must be a number or null, got Infinity"),
+            ("fail", b'{"times": "2"}', 'times must be an integer up to 1,000,000 or null, got "2"'),
+            ("fail", b'{"times": true}', "times must be an integer up to 1,000,000 or null, got true"),
+            ("fail", b'{"seconds": NaN}', "seconds must be a number up to 1,000,000 or null, got NaN"),
+            ("fail", b'{"seconds": 1e999}', "seconds must be a number up to 1,000,000 or null, got Infinity"),
+            (
+                "set_run_outcome",
+                b'{"times": 1000001}',
+                "times must be an integer up to 1,000,000 or null, got",
+            ),
+            (
+                "limit",
+                b'{"operation": "GetDomain", "per_second": 1e300}',
+                "per_second must be a number up to",
+            ),
             ("fail", b'{"after": 1}', "after must be true or false, got 1"),
             (
                 "set_run_outcome",

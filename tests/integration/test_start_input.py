@@ -147,8 +147,7 @@ def test_what_datazone_refuses_is_told_in_its_own_words_after_one_request(catalo
         ({"types": "['BUSINESS_NAMES',\n]"}, r"types must be a list of run types, and is "),
         ({"types": None}, "types must be a list of run types, and is None."),
         ({"types": 1}, "types must be a list of run types, and is 1."),
-        # This botocore tells.
-        ({"types": []}, "Invalid length for parameter types, value: 0, valid min length: 1"),
+        ({"types": []}, "types must name at least one run type, got an empty list."),
         ({"domain_identifier": ""}, "No domain identifier is known: pass domain_identifier"),
         (
             {"owning_project_identifier": None},

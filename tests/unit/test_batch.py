@@ -29,7 +29,12 @@ from airflow_provider_datazone.batch import (
     summarise,
     unpack,
 )
-from airflow_provider_datazone.exceptions import BatchFailedError, NotConfiguredError, QuotaUsedUpError
+from airflow_provider_datazone.exceptions import (
+    BatchFailedError,
+    NotConfiguredError,
+    QuotaUsedUpError,
+    RequestRefusedError,
+)
 from airflow_provider_datazone.metadata_generation import TERMINAL_STATUSES, MetadataGenerationRun
 from tests.unit.simulated_batch import (
     EPOCH,
@@ -950,7 +955,12 @@ def test_failures_of_many_kinds_do_not_fill_the_log(caplog: pytest.LogCaptureFix
     letters = [chr(ord("a") + n % 26) * (1 + n // 26) for n in range(60)]
     reasons = dict(zip(names, letters, strict=True))
     datazone = BatchDataZone(reasons=reasons, endings={name: ["FAILED"] for name in names})
-    assert 5 <= len(warnings_of(datazone, assets(60), caplog)) <= 20
+    datazone.refusals = {"asset59": [client_error("ServiceQuotaExceededException", 402)]}
+    messages = warnings_of(datazone, assets(60), caplog)
+    assert 5 <= len(messages) <= 22
+    # That there are more is said, and a code is never one of those that are left out.
+    assert sum("Runs fail for other reasons, too" in message for message in messages) == 1
+    assert any("ServiceQuotaExceededException" in message for message in messages)
 
 
 def test_partial_success_is_logged_as_a_failure_of_its_types(caplog: pytest.LogCaptureFixture):
@@ -1128,14 +1138,18 @@ def test_what_is_no_list_of_assets_is_named(given: Any, told: str):
 
 
 def judge(
-    rows: list[AssetRow], max_failures: float, allow_partial_success: bool = True, quota_used_up: bool = False
+    rows: list[AssetRow],
+    max_failures: float,
+    allow_partial_success: bool = True,
+    quota_used_up: bool = False,
+    refusals: dict[str, str] | None = None,
 ) -> None:
     require_few_failures(
         rows,
         max_failures,
         allow_partial_success=allow_partial_success,
         quota_used_up=quota_used_up,
-        refusals={},
+        refusals=refusals or {},
     )
 
 
@@ -1190,6 +1204,18 @@ def test_error_names_what_failed_and_not_what_went_well():
 
 
 # ------------------------------------------------------------------- what a failure says
+
+
+def test_failed_batch_names_a_failure_and_not_an_asset_that_was_left_out_for_it():
+    left_out = AssetRow("left_out", None, "p")
+    refused = AssetRow("refused", None, "p", error="no.", is_refused=True)
+    with pytest.raises(RequestRefusedError) as failed:
+        judge([left_out, refused], 0, refusals={"p": "no."})
+    first = "the first failure (asset 'refused', no run was started): no. A retry would meet the same."
+    assert str(failed.value).endswith(first)
+    with pytest.raises(RequestRefusedError) as failed:
+        judge([left_out], 0, refusals={"p": "no."})
+    assert str(failed.value).endswith("the first failure: no. A retry would meet the same.")
 
 
 @pytest.mark.parametrize(
