@@ -55,7 +55,9 @@ def airflow(session: nox.Session, airflow: str) -> None:
         "tests/integration",
         *(["tests/faults"] if airflow in WITH_FAULTS else []),
     ]
-    session.run("python", "-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", *folders)
+    # A whole Airflow serves all tests of a file; unit tests need none.
+    distribution = "worksteal" if folders == ["tests/unit"] else "loadfile"
+    session.run("python", "-m", "pytest", "--numprocesses", "2", "--dist", distribution, *folders)
 
 
 @nox.session(default=False)
