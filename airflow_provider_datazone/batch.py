@@ -31,6 +31,7 @@ from airflow_provider_datazone.exceptions import (
     RequestRefusedError,
 )
 from airflow_provider_datazone.hooks.datazone import (
+    error_code,
     is_conflict,
     is_not_found,
     is_permanent,
@@ -87,7 +88,7 @@ REPORT_INTERVAL = 30.0
 SHORTEST_REPORT_INTERVAL = 10.0
 # How many kinds of failures get a line of their own in the log.
 LOGGED_FAILURE_KINDS = 20
-# How much of a message tells its kind.
+# The characters of a message that are compared to find its kind.
 _PATTERN_LENGTH = 500
 # Seconds for which List may not show the run that DataZone refused another one for.
 CONFLICT_GRACE = 30.0
@@ -646,7 +647,8 @@ class Batch:
             except CredentialsRejectedError as error:
                 if not self._is_about_this_one(error, row.asset_identifier, poller):
                     raise
-                self._fail(row, error.__cause__ or error)
+                cause = error.__cause__ or error
+                self._fail(row, cause, str(cause))
                 return
             except Exception as error:
                 now = loop.time()
@@ -676,9 +678,13 @@ class Batch:
                 return
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _fail(self, row: AssetRow, error: BaseException, message: str | None = None) -> None:
-        """Give an asset up for an error."""
-        row.error = str(error) if message is None else message
+    def _fail(self, row: AssetRow, error: BaseException, message: str) -> None:
+        """
+        Record that an asset failed.
+
+        :param message: The text of the error, for the asset's row of the results.
+        """
+        row.error = message
         self._first_failures.note_error(row, error)
 
     def _note_refusal_of_others(self, row: AssetRow, error: Exception) -> bool:
@@ -792,7 +798,8 @@ class Batch:
         except CredentialsRejectedError as error:
             if not self._is_about_this_one(error, row.run_identifier, poller):
                 raise
-            self._fail(row, error.__cause__ or error)
+            cause = error.__cause__ or error
+            self._fail(row, cause, str(cause))
         except Exception as error:
             if is_not_found(error):
                 # It is gone, and a retry is not to wait for it.
@@ -844,8 +851,8 @@ class _FirstFailures:
 
     def note_error(self, row: AssetRow, error: BaseException) -> None:
         """Note that an asset has failed for an error: its kind is the error's code, or its class."""
-        code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
-        self._note_code(row, str(code or type(error).__name__))
+        code = error_code(error) if isinstance(error, ClientError) else ""
+        self._note_code(row, code or type(error).__name__)
 
     def note_end(self, row: AssetRow) -> None:
         """Note how a run has ended: kinds are types that failed, with the pattern of their message."""

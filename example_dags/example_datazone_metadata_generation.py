@@ -5,7 +5,7 @@ A run writes up to three types of metadata for an asset: business descriptions, 
 glossary associations. Each type succeeds or fails by itself; how each went, and why, stands in the
 run's *typeStats*. This DAG
 
-1. waits for a run that somebody started, in the DataZone portal or by the API,
+1. waits for a run that was started in the DataZone portal or through the API,
 2. reads its typeStats, which Airflow hands to the tasks downstream through XCom,
 3. goes one of two ways: everything was generated, or some types failed,
 4. reports in the end, also after a failed run. The DAG run fails then.

@@ -107,13 +107,15 @@ _INVALID_HEADER = "Invalid header value"
 
 def is_throttling(error: BaseException) -> bool:
     """Whether DataZone refused a request for its rate alone."""
-    return isinstance(error, ClientError) and (_code(error) in _THROTTLING_CODES or _status(error) == 429)
+    return isinstance(error, ClientError) and (
+        error_code(error) in _THROTTLING_CODES or _status(error) == 429
+    )
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether an error passes by itself: throttling, a service's fault, a lost connection, a time-out."""
     if isinstance(error, ClientError):
-        return is_throttling(error) or _code(error) in _TRANSIENT_CODES or _status(error) >= 500
+        return is_throttling(error) or error_code(error) in _TRANSIENT_CODES or _status(error) >= 500
     if isinstance(error, SSLError):
         # A broken handshake passes; a certificate that is not trusted, or cannot be read, stays so.
         return _NOT_TRUSTED not in str(error) and not _is_unreadable_certificate(error)
@@ -125,28 +127,28 @@ def is_transient(error: BaseException) -> bool:
 def is_permanent(error: BaseException) -> bool:
     """Whether an error stays however often a task is retried: wrong input, or no permission."""
     if isinstance(error, ClientError):
-        return _code(error) in _PERMANENT_CODES
+        return error_code(error) in _PERMANENT_CODES
     return isinstance(error, (ParamValidationError, NotConfiguredError))
 
 
 def is_not_found(error: BaseException) -> bool:
     """Whether DataZone does not know what a request was about, or does not know it yet."""
-    return isinstance(error, ClientError) and _code(error) == "ResourceNotFoundException"
+    return isinstance(error, ClientError) and error_code(error) == "ResourceNotFoundException"
 
 
 def is_conflict(error: BaseException) -> bool:
     """Whether DataZone refused a request because of what is going on there just now."""
-    return isinstance(error, ClientError) and _code(error) == "ConflictException"
+    return isinstance(error, ClientError) and error_code(error) == "ConflictException"
 
 
 def may_have_ended(error: BaseException) -> bool:
     """Whether DataZone refuses to cancel a run, which it does for one that has ended."""
-    return isinstance(error, ClientError) and _code(error) in _ENDED_CODES
+    return isinstance(error, ClientError) and error_code(error) in _ENDED_CODES
 
 
 def is_access_denied(error: BaseException) -> bool:
     """Whether DataZone, or IAM, does not permit a request."""
-    return isinstance(error, ClientError) and _code(error) in _ACCESS_DENIED_CODES
+    return isinstance(error, ClientError) and error_code(error) in _ACCESS_DENIED_CODES
 
 
 def refuses_every_asset(error: BaseException) -> bool:
@@ -172,7 +174,7 @@ def _subject_of(error: BaseException) -> str:
 def is_rejected_credentials(error: BaseException) -> bool:
     """Whether the credentials have expired or were replaced, so that others may be there by now."""
     if isinstance(error, ClientError):
-        return _code(error) in _REJECTED_CODES
+        return error_code(error) in _REJECTED_CODES
     return isinstance(error, (CredentialRetrievalError, NoCredentialsError))
 
 
@@ -180,7 +182,8 @@ def _message(error: BaseException) -> str:
     return str(getattr(error, "response", {}).get("Error", {}).get("Message", ""))
 
 
-def _code(error: ClientError) -> str:
+def error_code(error: ClientError) -> str:
+    """Return the service's code of an error, empty if it sent none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
@@ -267,7 +270,7 @@ def _connection_advice(error: BaseException) -> Iterator[str]:
         yield "Set the AWS Region, 'region_name' in the extra."
     elif is_rejected_credentials(error):
         yield "Check the AWS Access Key ID and the AWS Secret Access Key."
-        if isinstance(error, ClientError) and _code(error).startswith("Expired"):
+        if isinstance(error, ClientError) and error_code(error).startswith("Expired"):
             yield "Renew the session token, if there is one: it has expired."
     elif isinstance(error, ProxyConnectionError):
         yield "Check the proxy."

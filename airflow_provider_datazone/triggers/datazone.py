@@ -48,11 +48,11 @@ def _tell(error: BaseException, subject: str, domain: str) -> str:
     """
     message = one_line(str(error))
     parts = [part for part in (subject, domain) if part not in message]
-    told = f"{type(error).__name__}: {message}"
+    description = f"{type(error).__name__}: {message}"
     if domain not in parts:
         # An error of the hook names the request that has failed, and where it went.
         parts = [part for part in parts if not part.startswith("the ")]
-    return f"{told} ({', '.join(parts)})" if parts else told
+    return f"{description} ({', '.join(parts)})" if parts else description
 
 
 class _DataZoneTrigger(BaseTrigger):

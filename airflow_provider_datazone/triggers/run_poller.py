@@ -906,7 +906,7 @@ class _Shared:
         return await asyncio.shield(look_up)
 
     def reject(self, connection: _Connection) -> None:
-        """Have nobody use a connection any more, nor what others have looked up of the same credentials."""
+        """Stop using a connection, and each lookup that resolved to the same credentials."""
         connection.is_rejected = True
         for _, known in self.connections.values():
             if known.fingerprint == connection.fingerprint:
