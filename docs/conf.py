@@ -30,7 +30,7 @@ nitpick_ignore_regex = [
     ),
     ("py:.*", r"[^.]*"),
     # What `mock_datazone` makes of a function.
-    ("py:class", r"airflow_provider_datazone\.testing\.local\.(T|MockDataZone)"),
+    ("py:class", r"airflow_provider_datazone\.testing\.mock\.(T|MockDataZone)"),
 ]
 
 myst_heading_anchors = 3

@@ -1,6 +1,6 @@
-"""A local Amazon DataZone for tests: moto with DataZone in it, within the process or over HTTP.
+"""A local Amazon DataZone for tests, built on moto. It runs within the process or over HTTP.
 
-It needs nothing of Airflow.
+It does not need Airflow.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ except ModuleNotFoundError as error:
         f"No module named {error.name!r}: install airflow-provider-amazon-datazone[testing]", name=error.name
     ) from None
 
-from .local import AssetIdentifiers, DataZoneControls, mock_datazone
+from .controls import AssetIdentifiers, DataZoneControls
+from .mock import mock_datazone
+from .registration import register
 from .scenario import Request
 from .server import DataZoneServer
 
 __all__ = ["AssetIdentifiers", "DataZoneControls", "DataZoneServer", "Request", "mock_datazone"]
+
+register()

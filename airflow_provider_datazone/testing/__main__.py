@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_datazone.testing``: a local Amazon DataZone until it is interrupted."""
+"""``python -m airflow_provider_datazone.testing``: serve a local Amazon DataZone until it is interrupted."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import threading
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_api._internal import mock_random
 
-from .control import CONTROL_PATH
+from .control_api import CONTROL_PATH
 from .server import DataZoneServer
 
-#: The assets that a server starts with, and their columns.
+#: The assets of a server that starts with ``--seed``: columns by asset name.
 ASSETS = {
     "orders": ("order_id", "customer_id", "amount"),
     "customers": ("customer_id", "name", "country"),
@@ -28,7 +28,7 @@ ASSETS = {
 def main(argv: list[str] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM.
 
-    :param argv: the command line's arguments. Default: those of the process
+    :param argv: the command-line arguments. Default: those of the process
     :return: the exit status
     """
     parser = argparse.ArgumentParser(
@@ -36,17 +36,18 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     parser.add_argument(
-        "--port", type=int, default=5005, help="the port to listen on, 0 for any (%(default)s)"
+        "--port", type=int, default=5005, help="the port to listen on, 0 for any free port (%(default)s)"
     )
     parser.add_argument(
         "--seed",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="start with a domain, a project and assets, which have the same identifiers every time",
+        help="start with a domain, a project and assets that have the same identifiers every time",
     )
     arguments = parser.parse_args(argv)
 
-    # SIGTERM ends it as Ctrl-C does; a shell that puts it in the background has Ctrl-C ignored.
+    # SIGTERM stops the server like Ctrl-C. SIGINT needs a handler because shells make background processes
+    # ignore it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     server = DataZoneServer(arguments.host, arguments.port)
@@ -96,7 +97,7 @@ def _print_instructions(server: DataZoneServer, seed: bool) -> None:
 
 
 def _create_assets(server: DataZoneServer) -> tuple[str, str, dict[str, str]]:
-    """Create a domain, a project and assets with identifiers that are the same in every server."""
+    """Create a domain, a project and assets with the same identifiers in every server."""
     client = server.client()
     try:
         mock_random.seed("domain")
@@ -111,7 +112,7 @@ def _create_assets(server: DataZoneServer) -> tuple[str, str, dict[str, str]]:
                 name, domain_identifier=domain, project_identifier=project, columns=columns
             ).asset_identifier
     finally:
-        # Run identifiers must differ from those of earlier servers, which Airflow may have stored.
+        # Airflow may have stored run identifiers of earlier servers, so new ones must differ.
         mock_random.seed()
     return domain, project, assets
 

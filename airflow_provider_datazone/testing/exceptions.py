@@ -1,6 +1,6 @@
-"""The errors of Amazon DataZone. Their HTTP statuses stand in botocore's service model."""
+"""The errors of Amazon DataZone. Their HTTP statuses come from botocore's service model."""
 
-# As in moto, what is named after AWS is explained by AWS.
+# As in moto, classes and methods named after AWS have no docstrings: the AWS documentation describes them.
 # ruff: noqa: D101
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""DataZoneBackend class with methods for the supported APIs."""
+"""The DataZone backend, with one method per operation, and its resources."""
 
-# As in moto, what is named after AWS is explained by AWS.
+# As in moto, classes and methods named after AWS have no docstrings: the AWS documentation describes them.
 # ruff: noqa: D101, D102
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from moto.core.base_backend import BackendDict, BaseBackend
 from moto.core.common_models import BaseModel
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.core.utils import utcnow
 from moto.moto_api import state_manager
 from moto.moto_api._internal import mock_random
@@ -32,7 +33,7 @@ from .exceptions import (
 from .scenario import ACTIVE_STATUSES, TERMINAL_STATUSES, RunOutcome, scenario
 
 RUN_STATE_MODEL = "datazone::metadata-generation-run"
-# A documented error speaks of asset types that are not supported, the list itself is not in the model.
+# AWS documents an error for unsupported asset types, but not the list of supported types.
 SUPPORTED_ASSET_TYPES = (
     "amazon.datazone.GlueTableAssetType",
     "amazon.datazone.RedshiftTableAssetType",
@@ -41,9 +42,9 @@ SUPPORTED_ASSET_TYPES = (
 SUGGESTION_FORM = ("SuggestionForm", "amazon.datazone.SuggestionFormType")
 DETAILS_FORM = ("AssetCommonDetailsForm", "amazon.datazone.AssetCommonDetailsFormType")
 COLUMNS_FORM = ("ColumnBusinessMetadataForm", "amazon.datazone.ColumnBusinessMetadataFormType")
-# What a search for text looks at by default. Which attributes the service has indexed is not documented;
-# a description that was generated and accepted stands in the form.
-SEARCHED_ATTRIBUTES = ("name", "description", f"{DETAILS_FORM[0]}.summary")
+# The attributes that a text search covers by default. AWS does not document which attributes it indexes.
+# The summary in the form is an accepted business description.
+DEFAULT_SEARCH_ATTRIBUTES = ("name", "description", f"{DETAILS_FORM[0]}.summary")
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "EQ": operator.eq,
     "GE": operator.ge,
@@ -51,14 +52,14 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "LE": operator.le,
     "LT": operator.lt,
 }
-# A token has at most 8192 characters, and carries a value that is sorted by.
-SORTED_CHARACTERS = 256
+# A nextToken contains the sort value of an asset, and has at most 8192 characters.
+MAX_SORT_VALUE_LENGTH = 256
 UNKNOWN_RUN = "Requested prediction cannot be found in domain"
 UNKNOWN_ASSET = "The given Asset doesn't exist. Try creating Asset before accessing it."
 
-#: Held while a request is answered: a Get moves a run on, and moto's server has many threads.
+#: Held while a request is handled: moto's server has many threads, and even a Get changes a run's status.
 lock = threading.RLock()
-#: The clock of runs whose phases have a length in seconds; tests may put in their own.
+#: The clock of runs whose duration is set in seconds. Tests can replace it.
 clock: Callable[[], float] = time.monotonic
 
 Numbered = TypeVar("Numbered", bound="NumberedModel")
@@ -69,7 +70,7 @@ def _new_id() -> str:
 
 
 class NumberedModel(BaseModel):
-    """Something that is listed page by page, oldest first."""
+    """A resource with a number, which increases in the order of creation and orders the pages of a list."""
 
     number: int
 
@@ -85,24 +86,27 @@ def _page(
     position: Callable[[Numbered], list[Any]] = _number,
     descending: bool = False,
 ) -> tuple[list[Numbered], str | None]:
-    """A page of items, which come in the order of their positions, and where it leaves off."""
-    # Not moto's paginator: its token names the first item of the next page and is an error once that item is
-    # filtered out, as a run is that leaves the status asked for between two pages.
+    """Return a page of items and the token of the next page.
+
+    :param items: all items, in the order of their positions
+    :param position: returns the position of an item as a JSON value. Default: its number
+    """
+    # moto's paginator does not work here. Its token names the first item of the next page, and fails if that
+    # item no longer matches the filter, such as a run whose status has changed between two pages.
     if next_token is not None:
         try:
-            after = json.loads(base64.urlsafe_b64decode(next_token))
+            last = json.loads(base64.urlsafe_b64decode(next_token))
         except (binascii.Error, ValueError):
             raise ValidationException("Invalid nextToken") from None
 
-    def follows(item: Numbered) -> bool:
-        here = position(item)
+    def is_after_token(item: Numbered) -> bool:
         try:
-            return bool(here < after if descending else here > after)
+            return bool(position(item) < last if descending else position(item) > last)
         except TypeError:
             raise ValidationException("Invalid nextToken") from None
 
-    left = items if next_token is None else (item for item in items if follows(item))
-    page = list(islice(left, max_results + 1))
+    remaining = items if next_token is None else (item for item in items if is_after_token(item))
+    page = list(islice(remaining, max_results + 1))
     if len(page) <= max_results:
         return page, None
     page.pop()
@@ -154,7 +158,7 @@ class Asset(NumberedModel):
         self.revisions: list[dict[str, Any]] = []
         self.runs: list[MetadataGenerationRun] = []
         self.listing: dict[str, Any] | None = None
-        # By field path, the best suggestion first.
+        # Suggestions by field path, the one with the highest confidence first.
         self.predictions: dict[str, list[dict[str, Any]]] = {}
 
     @property
@@ -208,26 +212,28 @@ class Asset(NumberedModel):
             result["readOnlyFormsOutput"] = [_form(SUGGESTION_FORM, content)]
         return result
 
-    def to_item(self, forms: bool) -> dict[str, Any]:
-        """The asset as Search answers it: its latest revision as Get has it, with the forms or without."""
+    def to_item(self, include_forms: bool) -> dict[str, Any]:
+        """Return the latest revision in the format of Search."""
         asset = self.to_dict()
-        additional = {name: asset.pop(name) for name in ("formsOutput", "readOnlyFormsOutput")}
+        forms = {name: asset.pop(name) for name in ("formsOutput", "readOnlyFormsOutput")}
         for name in ("revision", "listing"):
             asset.pop(name, None)
-        return {"identifier": asset.pop("id"), **asset, "additionalAttributes": additional if forms else None}
+        attributes = forms if include_forms else None
+        return {"identifier": asset.pop("id"), **asset, "additionalAttributes": attributes}
 
-    def values(self, attribute: str) -> list[Any]:
-        """What a search finds in an attribute, that of a form being ``FormName.attribute``.
+    def attribute_values(self, attribute: str) -> list[Any]:
+        """Return the strings and numbers in an attribute that a search can use.
 
-        Texts and numbers; nothing where there is no such attribute, or nothing in it.
+        :param attribute: an attribute of the asset, or of a form as ``FormName.attribute``
+        :return: the values. Empty if the attribute does not exist or has no value
         """
         latest = self._latest
         form_name, _, name = attribute.partition(".")
         if name:
-            forms = [_parsed(form) for form in latest["formsOutput"] if form["formName"] == form_name]
-            found = [form.get(name) for form in forms if isinstance(form, dict)]
+            forms = [_parse_content(form) for form in latest["formsOutput"] if form["formName"] == form_name]
+            values = [form.get(name) for form in forms if isinstance(form, dict)]
         else:
-            found = [
+            values = [
                 {
                     "name": latest["name"],
                     "description": latest["description"],
@@ -239,23 +245,25 @@ class Asset(NumberedModel):
                     "typeName": self.type_identifier,
                     "owningProjectId": self.project.id,
                     "creationTime": _milliseconds(self.revisions[0]["createdAt"]),
-                    # The documentation has two names for it: one in its text, one in its example.
+                    # The AWS documentation uses two names: one in its text and one in its example.
                     "lastUpdatedTime": _milliseconds(latest["createdAt"]),
                     "lastUpdatedAt": _milliseconds(latest["createdAt"]),
                 }.get(attribute)
             ]
-        flat = [item for value in found for item in (value if isinstance(value, list) else [value])]
+        flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
         return [item for item in flat if isinstance(item, (str, int, float)) and not isinstance(item, bool)]
 
-    def has_words(self, words: list[str], attributes: Iterable[str]) -> bool:
-        """Whether every word stands in one of the attributes, be it as a part of another."""
-        values = [str(value).casefold() for attribute in attributes for value in self.values(attribute)]
+    def contains_words(self, words: list[str], attributes: Iterable[str]) -> bool:
+        """Return whether each word is a substring of at least one of the attributes."""
+        values = [
+            str(value).casefold() for attribute in attributes for value in self.attribute_values(attribute)
+        ]
         return all(any(word in value for value in values) for word in words)
 
     def add_predictions(self, run_type: str) -> None:
-        """What a run of this type has to suggest, with a confidence that is always the same.
+        """Add the suggestions of a run type, with fixed confidence scores.
 
-        The local DataZone has no glossaries, so there is no term to associate.
+        The local DataZone has no glossaries, so ``BUSINESS_GLOSSARY_ASSOCIATIONS`` adds none.
         """
         columns = [column["columnName"] for column in self._columns()]
         if run_type == "BUSINESS_DESCRIPTIONS":
@@ -274,13 +282,18 @@ class Asset(NumberedModel):
         ]
 
     def accept(self, values: dict[str, str]) -> None:
-        """Write a new revision with the values, by field path; what else was suggested stays."""
+        """Create a new revision with the accepted values.
+
+        Suggestions for other fields remain.
+
+        :param values: the values by field path
+        """
         forms = {form["formName"]: dict(form) for form in self._latest["formsOutput"]}
         name = self._latest["name"]
         for field_path, value in values.items():
             column = re.fullmatch(r"columns\[(\d+)]\.(\w+)", field_path)
             if column:
-                content = _content(forms, COLUMNS_FORM)
+                content = _form_content(forms, COLUMNS_FORM)
                 identifier = self._columns()[int(column[1])]["columnName"]
                 entries = content.setdefault("columnsBusinessMetadata", [])
                 entry = next((e for e in entries if e["columnIdentifier"] == identifier), None)
@@ -292,7 +305,7 @@ class Asset(NumberedModel):
             elif field_path == "name":
                 name = value
             else:
-                content = {**_content(forms, DETAILS_FORM), field_path: value}
+                content = {**_form_content(forms, DETAILS_FORM), field_path: value}
                 forms[DETAILS_FORM[0]] = _form(DETAILS_FORM, content)
             del self.predictions[field_path]
         self.add_revision(
@@ -304,9 +317,9 @@ class Asset(NumberedModel):
         return self.revisions[-1]
 
     def _columns(self) -> list[dict[str, Any]]:
-        """The columns of the table, of which the asset's forms tell in a form of their own."""
+        """Return the table's columns from the first form that lists columns."""
         for form in self._latest["formsOutput"]:
-            content = _parsed(form)
+            content = _parse_content(form)
             columns = content.get("columns") if isinstance(content, dict) else None
             if isinstance(columns, list):
                 return [c for c in columns if isinstance(c, dict) and isinstance(c.get("columnName"), str)]
@@ -323,62 +336,66 @@ def _form(form: tuple[str, str], content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parsed(form: dict[str, Any]) -> Any:
+def _parse_content(form: dict[str, Any]) -> Any:
     try:
         return json.loads(form.get("content") or "{}")
     except ValueError:
         return None
 
 
-def _content(forms: dict[str, dict[str, Any]], form: tuple[str, str]) -> dict[str, Any]:
-    content = _parsed(forms.get(form[0], {}))
+def _form_content(forms: dict[str, dict[str, Any]], form: tuple[str, str]) -> dict[str, Any]:
+    content = _parse_content(forms.get(form[0], {}))
     return content if isinstance(content, dict) else {}
 
 
 def _milliseconds(time: datetime) -> int:
-    # In whole numbers: what a timestamp is answered as, no more and no less.
+    # An integer division is exact, so the result equals the timestamp in a response.
     return (time - datetime(1970, 1, 1)) // timedelta(milliseconds=1)
 
 
 def _words(text: str) -> list[str]:
-    """The words of a search: in quotes or not, in any order, in any case.
+    """Split a search text into words. Quotes, the order of the words and their case have no effect.
 
-    What the service makes of several words without quotes is not documented.
+    AWS does not document how it searches for several words without quotes.
     """
     return text.replace('"', " ").casefold().split()
 
 
-def _clause(clause: dict[str, Any]) -> Callable[[Asset], bool]:
-    """What a clause of a search's filters asks of an asset."""
+def _clause_predicate(clause: dict[str, Any]) -> Callable[[Asset], bool]:
+    """Return a function that tests an asset against a clause of a search's ``filters``."""
     if len(clause) != 1:
         raise ValidationException("A filter clause has exactly one member of: and, filter, or")
     ((kind, value),) = clause.items()
     if kind == "filter":
-        return _filter(value)
-    clauses = [_clause(inner) for inner in value]
+        return _filter_predicate(value)
+    predicates = [_clause_predicate(inner) for inner in value]
     combine = all if kind == "and" else any
-    return lambda asset: combine(matches(asset) for matches in clauses)
+    return lambda asset: combine(matches(asset) for matches in predicates)
 
 
-def _filter(clause: dict[str, Any]) -> Callable[[Asset], bool]:
-    """What a filter asks of an asset.
+def _filter_predicate(expression: dict[str, Any]) -> Callable[[Asset], bool]:
+    """Return a function that tests an asset against a single filter.
 
-    What the service makes of texts that are not compared for equality, and of an empty value, is not
-    documented: here the one is refused, and what an asset does not have equals nothing.
+    AWS does not document whether operators such as ``GT`` accept a string, nor how a filter treats an
+    attribute without a value. Here, such an operator with a string is an error, and an attribute without a
+    value matches no filter.
     """
-    attribute, name = clause["attribute"], clause.get("operator") or "EQ"
-    wanted = [clause[member] for member in ("value", "intValue") if clause.get(member) is not None]
-    if len(wanted) != 1:
+    attribute, name = expression["attribute"], expression.get("operator") or "EQ"
+    operands = [expression[member] for member in ("value", "intValue") if expression.get(member) is not None]
+    if len(operands) != 1:
         raise ValidationException("A filter has either a value or an intValue")
-    is_text = isinstance(wanted[0], str)
+    (operand,) = operands
+    is_text = isinstance(operand, str)
     if is_text and name == "TEXT_SEARCH":
-        words = _words(wanted[0])
-        return lambda asset: asset.has_words(words, [attribute])
+        words = _words(operand)
+        return lambda asset: asset.contains_words(words, [attribute])
     if name not in (("EQ",) if is_text else COMPARISONS):
         raise ValidationException(f"{name} does not go with {'a value' if is_text else 'an intValue'}")
     compare = COMPARISONS[name]
     return lambda asset: any(
-        compare(found, wanted[0]) for found in asset.values(attribute) if isinstance(found, str) == is_text
+        compare(value, operand)
+        for value in asset.attribute_values(attribute)
+        if isinstance(value, str) == is_text
     )
 
 
@@ -393,8 +410,9 @@ class MetadataGenerationRun(ManagedState, NumberedModel):
         created_by: str,
         outcome: RunOutcome,
     ):
-        final = outcome.run_status(types)
-        ManagedState.__init__(self, RUN_STATE_MODEL, [("SUBMITTED", "IN_PROGRESS"), ("IN_PROGRESS", final)])
+        final_status = outcome.run_status(types)
+        transitions = [("SUBMITTED", "IN_PROGRESS"), ("IN_PROGRESS", final_status)]
+        ManagedState.__init__(self, RUN_STATE_MODEL, transitions)
         self.number = number
         self.id = _new_id()
         self.project = project
@@ -404,48 +422,48 @@ class MetadataGenerationRun(ManagedState, NumberedModel):
         self.created_by = created_by
         self.created_at: datetime = utcnow()
         self.outcome = outcome
-        self.held = False
-        self._final = final
-        self._started = clock()
+        self._final_status = final_status
+        self._status_is_fixed = False
+        self._started_at = clock()
         self._polls = 0
-        self._predicted = False
+        self._has_added_predictions = False
 
-    def look(self, step: bool = False) -> str:
-        """The status, moved on as far as it is due.
+    def update_status(self, is_poll: bool = False) -> str:
+        """Update the status, add the predictions if the run has ended, and return the status.
 
-        :param step: whether this look counts where runs move on by being looked at
+        :param is_poll: whether this counts as a poll, for runs that advance by the number of polls
         """
-        if self._status in ACTIVE_STATUSES and not self.held:
-            self._move(step)
-        if self._status in TERMINAL_STATUSES and not self._predicted:
-            self._predicted = True
+        if self._status in ACTIVE_STATUSES and not self._status_is_fixed:
+            self._advance(is_poll)
+        if self._status in TERMINAL_STATUSES and not self._has_added_predictions:
+            self._has_added_predictions = True
             for run_type in self.types:
                 if self._type_status(run_type) == "SUCCEEDED":
                     self.asset.add_predictions(run_type)
         return str(self._status)
 
-    def _move(self, step: bool) -> None:
+    def _advance(self, is_poll: bool) -> None:
         outcome = self.outcome
         if outcome.polls is not None:
-            self._polls += step
+            self._polls += is_poll
             if self._polls >= outcome.polls:
-                self._status = self._final
+                self._status = self._final_status
             elif self._polls:
                 self._status = "IN_PROGRESS"
         elif outcome.submitted_seconds is None and outcome.in_progress_seconds is None:
-            if step:
+            if is_poll:
                 self.advance()
             self._status = self.status
         else:
-            left = clock() - self._started - (outcome.submitted_seconds or 0)
-            if left >= (outcome.in_progress_seconds or 0):
-                self._status = self._final
-            elif left >= 0:
+            seconds_in_progress = clock() - self._started_at - (outcome.submitted_seconds or 0)
+            if seconds_in_progress >= (outcome.in_progress_seconds or 0):
+                self._status = self._final_status
+            elif seconds_in_progress >= 0:
                 self._status = "IN_PROGRESS"
 
-    def hold(self, status: str | None) -> None:
-        """Stay in a status until told otherwise, or go on again with None."""
-        self.held = status is not None
+    def set_status(self, status: str | None) -> None:
+        """Set a status that the run keeps. None lets the run continue by itself."""
+        self._status_is_fixed = status is not None
         if status is None:
             if self._status not in TERMINAL_STATUSES + ACTIVE_STATUSES:
                 self._status = "IN_PROGRESS"
@@ -459,33 +477,33 @@ class MetadataGenerationRun(ManagedState, NumberedModel):
                 )
 
     def cancel(self) -> None:
-        status = self.look()
+        status = self.update_status()
         if status in TERMINAL_STATUSES:
             raise ValidationException(f"The MetadataGenerationRun in {status} status cannot be canceled.")
-        self.hold("CANCELED")
+        self.set_status("CANCELED")
 
     def _type_status(self, run_type: str) -> str:
         if self._status in ACTIVE_STATUSES or self._status == "CANCELED":
             return str(self._status)
-        # Types have only published statuses, whatever a test has made of the run's own.
+        # A test can set an unpublished status for the run, but not for its types.
         return self.outcome.type_status(run_type) if self._status in TERMINAL_STATUSES else "IN_PROGRESS"
 
     def _type_stat(self, run_type: str) -> dict[str, Any]:
         message = self.outcome.error_messages.get(run_type)
-        finished = self._status in TERMINAL_STATUSES
+        has_ended = self._status in TERMINAL_STATUSES
         return {
             "type": run_type,
             "status": self._type_status(run_type),
-            "errorMessage": message if finished else None,
+            "errorMessage": message if has_ended else None,
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The run as Start answers it."""
+        """Return the run in the format of Start."""
         return {
             "domainId": self.asset.domain.id,
             "id": self.id,
             "status": self._status,
-            # Deprecated, and there is no one type to name where there are several.
+            # Deprecated. It cannot represent several types.
             "type": self.types[0] if len(self.types) == 1 else None,
             "types": self.types,
             "createdAt": self.created_at,
@@ -494,14 +512,15 @@ class MetadataGenerationRun(ManagedState, NumberedModel):
         }
 
     def to_item(self) -> dict[str, Any]:
-        """The run as List answers it."""
+        """Return the run in the format of List."""
         target = {"type": "ASSET", "identifier": self.asset.id, "revision": self.revision}
         return {**self.to_dict(), "target": target}
 
     def to_details(self, run_type: str | None) -> dict[str, Any]:
-        """The run as Get answers it.
+        """Return the run in the format of Get.
 
-        A sample in the documentation asks for one type and is given that one alone.
+        :param run_type: the only type in ``typeStats``, as in an example of the AWS documentation. None
+            includes all types
         """
         types = [t for t in self.types if run_type in (None, t)]
         stats = [self._type_stat(t) for t in types] if self.outcome.type_stats else None
@@ -545,8 +564,8 @@ class Domain(NumberedModel):
         self.projects: dict[str, Project] = {}
         self.assets: dict[str, Asset] = {}
         self.runs: dict[str, MetadataGenerationRun] = {}
-        # What came of a client token, by operation and token. How long the service remembers is unknown.
-        self.answered: dict[tuple[str, str], Any] = {}
+        # Results by operation and client token. They are kept forever; how long AWS keeps them is unknown.
+        self.results_by_token: dict[tuple[str, str], Any] = {}
 
     def project(self, identifier: str) -> Project:
         if identifier not in self.projects:
@@ -558,7 +577,7 @@ class Domain(NumberedModel):
             raise ResourceNotFoundException(UNKNOWN_ASSET)
         asset = self.assets[identifier]
         for run in asset.runs:
-            run.look()
+            run.update_status()
         return asset
 
     def run(self, identifier: str) -> MetadataGenerationRun:
@@ -600,7 +619,7 @@ class DataZoneBackend(BaseBackend):
     def __init__(self, region_name: str, account_id: str):
         super().__init__(region_name, account_id)
         self.domains: dict[str, Domain] = {}
-        # The user profile that everything is created by.
+        # The user profile that creates all resources.
         self.user_id = str(mock_random.uuid4())
         state_manager.register_default_transition(
             RUN_STATE_MODEL, transition={"progression": "manual", "times": 1}
@@ -617,7 +636,7 @@ class DataZoneBackend(BaseBackend):
 
     def get_domain(self, identifier: str) -> Domain:
         if identifier not in self.domains:
-            # The service's own words are not documented.
+            # AWS does not document its error message.
             raise ResourceNotFoundException(f"Domain {identifier} does not exist")
         return self.domains[identifier]
 
@@ -688,39 +707,39 @@ class DataZoneBackend(BaseBackend):
         max_results: int | None,
         next_token: str | None,
     ) -> tuple[list[dict[str, Any]], str | None, int]:
-        """The items of a page, where it leaves off, and how many there are on all pages."""
+        """Return the items of a page, the token of the next page, and the total number of items."""
         if domain_identifier not in self.domains:
-            # Search declares no ResourceNotFoundException.
+            # ResourceNotFoundException is not an error of Search in the service model.
             raise AccessDeniedException(f"User is not permitted to search domain {domain_identifier}")
         domain = self.domains[domain_identifier]
-        matches = _clause(filters) if filters is not None else lambda _: True
+        matches = _clause_predicate(filters) if filters is not None else lambda _: True
         words = _words(search_text or "")
-        attributes = [item["attribute"] for item in search_in or []] or SEARCHED_ATTRIBUTES
+        attributes = [item["attribute"] for item in search_in or []] or DEFAULT_SEARCH_ATTRIBUTES
         descending = (sort or {}).get("order") == "DESCENDING"
 
         def position(asset: Asset) -> list[Any]:
-            # What has no value comes last either way, and what is equal the oldest first.
+            # Assets without a value are last in both orders, and equal assets are sorted oldest first.
             number = -asset.number if descending else asset.number
-            values = asset.values(sort["attribute"]) if sort else []
+            values = asset.attribute_values(sort["attribute"]) if sort else []
             if not values:
                 return [-1 if descending else 2, 0, number]
             if isinstance(values[0], str):
-                return [1, values[0][:SORTED_CHARACTERS], number]
+                return [1, values[0][:MAX_SORT_VALUE_LENGTH], number]
             return [0, values[0], number]
 
         found = [
             asset
-            # There are no glossaries and no data products.
+            # The local DataZone has no glossaries and no data products.
             for asset in (domain.assets.values() if search_scope == "ASSET" else ())
             if owning_project_identifier in (None, asset.project.id)
-            and asset.has_words(words, attributes)
+            and asset.contains_words(words, attributes)
             and matches(asset)
         ]
         found.sort(key=position, reverse=descending)
         page, following = _page(found, max_results or 50, next_token, position, descending)
-        # Time series and the rationale of a match are asked for in vain: both are optional.
-        forms = "FORMS" in (additional_attributes or ())
-        return [domain.asset(asset.id).to_item(forms) for asset in page], following, len(found)
+        # The attributes TIME_SERIES_DATA_POINT_FORMS and TEXT_MATCH_RATIONALE are optional and not supported.
+        include_forms = "FORMS" in (additional_attributes or ())
+        return [domain.asset(asset.id).to_item(include_forms) for asset in page], following, len(found)
 
     def create_listing_change_set(
         self,
@@ -758,17 +777,17 @@ class DataZoneBackend(BaseBackend):
     ) -> MetadataGenerationRun:
         domain = self.get_domain(domain_identifier)
         key = ("StartMetadataGenerationRun", client_token or "")
-        if client_token and key in domain.answered:
-            run: MetadataGenerationRun = domain.answered[key]
-            run.look()
+        if client_token and key in domain.results_by_token:
+            run: MetadataGenerationRun = domain.results_by_token[key]
+            run.update_status()
             return run
         if not types:
-            # `type` was required until `types` came beside it; the model now asks for neither.
+            # The service model requires neither `types` nor the deprecated `type`.
             raise ValidationException("At least one type of metadata generation run is required")
         project = domain.project(owning_project_identifier)
         asset = domain.asset(target["identifier"])
         if asset.project is not project:
-            # What the service says then is not documented.
+            # AWS does not document its error for this case.
             raise AccessDeniedException(
                 f"Project {project.id} is not permitted to generate metadata for asset {asset.id}"
             )
@@ -788,12 +807,12 @@ class DataZoneBackend(BaseBackend):
         )
         domain.runs[run.id] = run
         asset.runs.append(run)
-        domain.answered[key] = run
+        domain.results_by_token[key] = run
         return run
 
     def get_metadata_generation_run(self, domain_identifier: str, identifier: str) -> MetadataGenerationRun:
         run = self.get_domain(domain_identifier).run(identifier)
-        run.look(step=True)
+        run.update_status(is_poll=True)
         return run
 
     def list_metadata_generation_runs(
@@ -810,13 +829,14 @@ class DataZoneBackend(BaseBackend):
             for run in self.get_domain(domain_identifier).runs.values()
             if run_type in (None, *run.types)
             and target_identifier in (None, run.asset.id)
-            and status in (None, run.look())
+            and status in (None, run.update_status())
         )
         page, following = _page(runs, max_results or 50, next_token)
         items = [run.to_item() for run in page]
-        # A list is a look as well, or who polls by it never sees a run move on. It shows what was before.
+        # List counts as a poll: otherwise a run would never advance for a client that only lists runs. The
+        # response has the status before the poll, which is why it matches the filter.
         for run in page:
-            run.look(step=True)
+            run.update_status(is_poll=True)
         return items, following
 
     def cancel_metadata_generation_run(self, domain_identifier: str, identifier: str) -> None:
@@ -832,17 +852,18 @@ class DataZoneBackend(BaseBackend):
         client_token: str | None,
     ) -> str:
         def accept(asset: Asset) -> None:
-            values = {path: asset.predictions[path][0]["suggestion"] for path in _ruled(asset, accept_rule)}
+            paths = _paths_matching_rule(asset, accept_rule)
+            values = {path: asset.predictions[path][0]["suggestion"] for path in paths}
             for choice in accept_choices or []:
                 path = choice["predictionTarget"]
-                suggestion = _chosen(asset, path, choice.get("predictionChoice") or 0)
+                suggestion = _suggestion(asset, path, choice.get("predictionChoice") or 0)
                 values[path] = choice.get("editedValue") or suggestion["suggestion"]
             if len(values.get("name", "")) > 256:
                 raise ValidationException("The name of an asset has at most 256 characters")
             if values:
                 asset.accept(values)
 
-        return self._decide(
+        return self._apply_decision(
             "AcceptPredictions",
             domain_identifier,
             identifier,
@@ -862,21 +883,21 @@ class DataZoneBackend(BaseBackend):
         client_token: str | None,
     ) -> str:
         def reject(asset: Asset) -> None:
-            ruled = _ruled(asset, reject_rule)
+            rejected_paths = _paths_matching_rule(asset, reject_rule)
             rejected: list[dict[str, Any]] = []
             for choice in reject_choices or []:
                 path = choice["predictionTarget"]
                 numbers = choice.get("predictionChoices") or [0]
-                rejected += [_chosen(asset, path, number) for number in numbers]
+                rejected += [_suggestion(asset, path, number) for number in numbers]
             for path, suggestions in list(asset.predictions.items()):
-                left = [s for s in suggestions if not any(s is r for r in rejected)]
-                # The rule is about the top prediction of a target, and it decides on the target.
-                if left and path not in ruled:
-                    asset.predictions[path] = left
+                remaining = [s for s in suggestions if not any(s is r for r in rejected)]
+                # The rule compares the top suggestion of a target, and rejects all suggestions of the target.
+                if remaining and path not in rejected_paths:
+                    asset.predictions[path] = remaining
                 else:
                     del asset.predictions[path]
 
-        return self._decide(
+        return self._apply_decision(
             "RejectPredictions",
             domain_identifier,
             identifier,
@@ -886,26 +907,30 @@ class DataZoneBackend(BaseBackend):
             reject,
         )
 
-    def _decide(
+    def _apply_decision(
         self,
         operation: str,
         domain_identifier: str,
         identifier: str,
         revision: str | None,
-        asked: Any,
+        criteria: Any,
         client_token: str | None,
         decide: Callable[[Asset], None],
     ) -> str:
-        """Carry out a decision on an asset's predictions, once for each client token.
+        """Accept or reject an asset's predictions, once per client token.
 
-        What the service answers where there is nothing to decide is not documented.
+        AWS does not document its response for an asset without predictions.
+
+        :param criteria: the rule or the choices of the request; one of them is required
+        :param decide: a function that updates the asset
+        :return: the latest revision of the asset
         """
         domain = self.get_domain(domain_identifier)
         key = (operation, client_token or "")
-        if client_token and key in domain.answered:
-            return str(domain.answered[key])
+        if client_token and key in domain.results_by_token:
+            return str(domain.results_by_token[key])
         asset = domain.asset(identifier)
-        if not asked:
+        if not criteria:
             raise ValidationException("A rule or at least one choice is required")
         asset.check_revision(revision)
         if revision not in (None, asset.latest_revision):
@@ -913,20 +938,22 @@ class DataZoneBackend(BaseBackend):
         if not asset.predictions:
             raise ResourceNotFoundException(UNKNOWN_RUN)
         decide(asset)
-        domain.answered[key] = asset.latest_revision
+        domain.results_by_token[key] = asset.latest_revision
         return asset.latest_revision
 
 
-def _ruled(asset: Asset, rule: dict[str, Any] | None) -> list[str]:
-    """The targets that a rule is about: those whose top prediction is at least as sure as its threshold."""
+def _paths_matching_rule(asset: Asset, rule: dict[str, Any] | None) -> list[str]:
+    """Return the field paths whose top suggestion has at least the confidence of the rule's threshold."""
     if not rule or rule.get("rule") != "ALL":
         return []
     threshold = rule.get("threshold") or 0
-    return [path for path, found in asset.predictions.items() if found[0]["confidence"] >= threshold]
+    return [
+        path for path, suggestions in asset.predictions.items() if suggestions[0]["confidence"] >= threshold
+    ]
 
 
-def _chosen(asset: Asset, path: str, number: int) -> dict[str, Any]:
-    """The prediction with a number, counted from 0: the service's way of counting is not documented."""
+def _suggestion(asset: Asset, path: str, number: int) -> dict[str, Any]:
+    """Return a suggestion by its number, starting at 0. AWS does not document where numbers start."""
     suggestions = asset.predictions.get(path, [])
     if not 0 <= number < len(suggestions):
         raise ValidationException(f"There is no prediction {number} for target '{path}'")
@@ -936,6 +963,14 @@ def _chosen(asset: Asset, path: str, number: int) -> dict[str, Any]:
 datazone_backends = BackendDict(
     DataZoneBackend,
     "datazone",
-    # Regions of the other partitions, which botocore does not list for this service.
+    # Regions of other partitions, which botocore does not list for DataZone.
     additional_regions=["cn-north-1", "cn-northwest-1", "us-gov-east-1", "us-gov-west-1"],
 )
+
+
+def ensure_reset_clears_scenario() -> None:
+    """Create a backend, if there is none, so that a reset of moto also clears the scenario.
+
+    Moto resets only the backends that exist.
+    """
+    datazone_backends[DEFAULT_ACCOUNT_ID]["us-east-1"]

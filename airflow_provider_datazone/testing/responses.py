@@ -1,6 +1,6 @@
-"""Handles incoming datazone requests, invokes methods, returns responses."""
+"""Handles requests to DataZone: reads the parameters, calls the backend and builds the response."""
 
-# As in moto, what is named after AWS is explained by AWS.
+# As in moto, classes and methods named after AWS have no docstrings: the AWS documentation describes them.
 # ruff: noqa: D102
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from moto.core.utils import get_service_model
 from . import models
 from .exceptions import ValidationException
 from .models import DataZoneBackend, datazone_backends
-from .utils import validate_input
+from .validation import validate_input
 
 
 class DataZoneResponse(BaseResponse):
-    """Handler for DataZone requests and responses."""
+    """Handler of DataZone requests, with one method per operation."""
 
     def __init__(self) -> None:
         super().__init__(service_name="datazone")
@@ -36,7 +36,7 @@ class DataZoneResponse(BaseResponse):
         try:
             super().parse_parameters(request)
         except (AttributeError, TypeError, ValueError):
-            # Said where the parameters are asked for: moto makes no answer of an error raised here.
+            # moto does not convert an exception raised here into a response, so _get_params raises it.
             self.params = None
 
     def _get_params(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What a test has asked for: how the next runs go, which requests fail, and what was requested.
+"""The settings of a test (run outcomes, faults, limits, credentials) and the requests received.
 
-One for the whole process, as moto's own state is, so that it holds whatever account and Region a request
-comes from. It goes when moto resets its backends.
+Each process has one scenario, as it has one moto state, and it applies to requests of every account and
+Region. Moto clears it when it resets its backends.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-#: The clock of requests and of their limits; tests may put in their own.
+#: The clock for `Request.received_at` and for rate limits. Tests can replace it.
 clock: Callable[[], float] = time.monotonic
 
 ACTIVE_STATUSES = ("SUBMITTED", "IN_PROGRESS")
 TERMINAL_STATUSES = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELED")
-#: The operations whose requests name an asset, and where.
+#: The path of the asset identifier in the parameters, for each operation that names an asset.
 ASSET_MEMBERS = {
     "StartMetadataGenerationRun": ("target", "identifier"),
     "ListMetadataGenerationRuns": ("targetIdentifier",),
@@ -31,7 +31,7 @@ ASSET_MEMBERS = {
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run goes. What is left out goes well, at the pace of moto's state manager."""
+    """The outcome and the duration of a run. By default it succeeds and follows moto's state transitions."""
 
     statuses: str | Mapping[str, str] | None = None
     error_messages: Mapping[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class RunOutcome:
     polls: int | None = None
 
     def type_status(self, run_type: str) -> str:
-        """The status in which a type of the run ends."""
+        """Return the final status of a type."""
         if isinstance(self.statuses, str):
             return self.statuses
         if self.statuses is not None:
@@ -50,13 +50,13 @@ class RunOutcome:
         return self.status if self.status in ("FAILED", "CANCELED") else "SUCCEEDED"
 
     def run_status(self, types: list[str]) -> str:
-        """The status in which the run ends: its own if one was asked for, else what its types add up to."""
+        """Return the final status of the run: the one that is set, else one derived from its types."""
         if self.status is not None:
             return self.status
-        found = {self.type_status(run_type) for run_type in types}
-        if len(found) == 1:
-            return found.pop()
-        return "PARTIALLY_SUCCEEDED" if found & {"SUCCEEDED", "PARTIALLY_SUCCEEDED"} else "FAILED"
+        statuses = {self.type_status(run_type) for run_type in types}
+        if len(statuses) == 1:
+            return statuses.pop()
+        return "PARTIALLY_SUCCEEDED" if statuses & {"SUCCEEDED", "PARTIALLY_SUCCEEDED"} else "FAILED"
 
 
 class _Request(NamedTuple):
@@ -65,9 +65,9 @@ class _Request(NamedTuple):
 
 
 class Request(_Request):
-    """A request that DataZone has received: the pair of its operation and its parameters.
+    """A request that DataZone has received, as a pair ``(operation, parameters)``.
 
-    :ivar received_at: when it was received, in seconds of ``time.monotonic()``. No part of the pair
+    :ivar received_at: the value of ``time.monotonic()`` when the request arrived. Not an item of the pair
     """
 
     operation: str
@@ -75,30 +75,33 @@ class Request(_Request):
     received_at: float = 0.0
 
     def __new__(cls, operation: str, parameters: dict[str, Any], received_at: float = 0.0) -> Request:
-        """Make a pair that knows when it was received."""
+        """Create a pair with the attribute ``received_at``."""
         request = super().__new__(cls, operation, parameters)
         request.received_at = received_at
         return request
 
 
-class Bucket:
-    """A token bucket: it fills at a rate, and each request takes a token out.
+class TokenBucket:
+    """A rate limit: tokens are added at a constant rate, and each request takes one.
 
-    :param per_second: the tokens that come in a second
-    :param burst: the tokens that it holds, as it does in the beginning
+    :param per_second: the number of tokens added per second
+    :param burst: the capacity. The bucket starts full
     """
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._per_second = per_second
         self._burst = burst
         self._tokens: float = burst
-        self._filled_at = clock()
+        self._updated_at = clock()
 
     def take(self, now: float) -> bool:
-        """Take a token out, if there is one."""
-        filled = self._tokens + (now - self._filled_at) * self._per_second
-        self._tokens = min(filled, self._burst)
-        self._filled_at = now
+        """Take a token.
+
+        :return: False if the bucket is empty
+        """
+        tokens = self._tokens + (now - self._updated_at) * self._per_second
+        self._tokens = min(tokens, self._burst)
+        self._updated_at = now
         if self._tokens < 1:
             return False
         self._tokens -= 1
@@ -107,7 +110,7 @@ class Bucket:
 
 @dataclass
 class Fault:
-    """An operation that is to fail."""
+    """A failure of an operation. See `DataZoneControls.fail` for its fields."""
 
     operation: str
     error: str
@@ -118,38 +121,43 @@ class Fault:
     asset_identifier: str | None = None
     access_key_id: str | None = None
 
-    def hits(self, request: Request, access_key_id: str | None) -> bool:
-        """Whether a request is one of those that are to fail."""
+    def matches(self, request: Request, access_key_id: str | None) -> bool:
+        """Return whether the failure applies to a request."""
         if self.operation not in (request.operation, "*"):
             return False
         if self.access_key_id not in (None, access_key_id):
             return False
-        return self.asset_identifier is None or self.asset_identifier == _named_asset(request)
+        return self.asset_identifier is None or self.asset_identifier == _asset_of(request)
 
 
-#: How a request over its operation's limit fails.
+#: The response to a request above the limit of its operation.
 THROTTLED = Fault("*", "ThrottlingException", None, None, None, after=False)
 
 
 class Scenario:
-    """Thread-safe, as requests come from many threads."""
+    """Thread-safe, because the server handles each request in its own thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete all settings and all recorded requests."""
         with self._lock:
             self._next_outcomes: dict[str | None, deque[RunOutcome]] = {}
             self._lasting_outcomes: dict[str | None, RunOutcome] = {}
             self._faults: list[Fault] = []
-            self._limits: dict[str, Bucket] = {}
+            self._limits: dict[str, TokenBucket] = {}
             self._requests: list[Request] = []
             self._secrets: dict[str, str] = {}
 
     def add_outcome(self, asset_id: str | None, outcome: RunOutcome, times: int | None) -> None:
-        """Say how the next runs of an asset go, or those of all assets; None is for good."""
+        """Set the outcome of the next runs.
+
+        :param asset_id: the asset, or None for any asset
+        :param outcome: the outcome
+        :param times: the number of runs, or None for all later runs
+        """
         with self._lock:
             if times is None:
                 self._lasting_outcomes[asset_id] = outcome
@@ -157,7 +165,7 @@ class Scenario:
                 self._next_outcomes.setdefault(asset_id, deque()).extend([outcome] * times)
 
     def take_outcome(self, asset_id: str) -> RunOutcome:
-        """How the run that starts now goes: what was said of its asset comes before what was said of all."""
+        """Return the outcome of a new run. One for its asset takes precedence over one for any asset."""
         with self._lock:
             for key in (asset_id, None):
                 if self._next_outcomes.get(key):
@@ -167,34 +175,37 @@ class Scenario:
         return RunOutcome()
 
     def add_fault(self, fault: Fault) -> None:
-        """Let requests fail, after those that are to fail already."""
+        """Add a fault. Faults that were added before it apply first."""
         with self._lock:
             self._faults.append(fault)
 
-    def drop_faults(self) -> None:
-        """Let no more requests fail, and lift the limits."""
+    def clear_faults_and_limits(self) -> None:
+        """Remove all faults and all rate limits."""
         with self._lock:
             self._faults.clear()
             self._limits.clear()
 
-    def set_limit(self, operation: str, bucket: Bucket) -> None:
-        """Throttle an operation's requests beyond what a bucket holds."""
+    def set_limit(self, operation: str, bucket: TokenBucket) -> None:
+        """Limit the rate of an operation."""
         with self._lock:
             self._limits[operation] = bucket
 
-    def receive(
+    def record(
         self, operation: str, parameters: dict[str, Any], access_key_id: str | None = None
     ) -> Fault | None:
-        """Take note of a request, and say how it is to fail, if it is."""
-        copied = _without_edited_values(parameters)
+        """Record a request.
+
+        :return: the fault that applies to the request, or None
+        """
+        parameters = _without_edited_values(parameters)
         with self._lock:
-            request = Request(operation, copied, clock())
+            request = Request(operation, parameters, clock())
             self._requests.append(request)
             bucket = self._limits.get(operation)
             if bucket is not None and not bucket.take(request.received_at):
                 return THROTTLED
             for fault in self._faults:
-                if fault.hits(request, access_key_id):
+                if fault.matches(request, access_key_id):
                     if fault.times is not None:
                         fault.times -= 1
                         if not fault.times:
@@ -203,34 +214,34 @@ class Scenario:
         return None
 
     def require_secrets(self, secrets: Mapping[str, str]) -> None:
-        """Let only these access keys in, each with its secret, and those named before."""
+        """Add required credentials: a secret access key by access key ID."""
         with self._lock:
             self._secrets.update(secrets)
 
     @property
     def secrets(self) -> dict[str, str]:
-        """The secret of each access key that is let in; empty where all are."""
+        """The secret access key for each required access key ID. Empty if any credentials are valid."""
         with self._lock:
             return dict(self._secrets)
 
     @property
     def requests(self) -> list[Request]:
-        """What was requested so far."""
+        """All recorded requests."""
         with self._lock:
             return list(self._requests)
 
 
-def _named_asset(request: Request) -> Any:
-    """The asset that a request names, as far as it names one."""
+def _asset_of(request: Request) -> Any:
+    """Return the asset identifier in a request, or None."""
     value: Any = request.parameters
     for member in ASSET_MEMBERS.get(request.operation, (None,)):
-        # What was sent need not be what the service model asks for.
+        # Requests are not validated yet, so a value may have any type.
         value = value.get(member) if isinstance(value, dict) else None
     return value
 
 
 def _without_edited_values(value: Any) -> Any:
-    """A copy without what the service model marks as sensitive in the predictions."""
+    """Return a copy without ``editedValue``, which the service model marks as sensitive."""
     if isinstance(value, dict):
         return {k: _without_edited_values(v) for k, v in value.items() if k != "editedValue"}
     if isinstance(value, list):

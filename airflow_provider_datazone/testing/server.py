@@ -14,12 +14,13 @@ from moto.moto_server import werkzeug_app
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler, select_address_family
 from werkzeug.wrappers import Request
 
-from .control import CONTROL_PATH, respond
-from .local import ACCESS_KEY, SECRET_KEY, STOPPING, DataZoneControls
+from .control_api import CONTROL_PATH, respond
+from .controls import ACCESS_KEY, SECRET_KEY, DataZoneControls
+from .local_responses import STOPPING
 
 logger = logging.getLogger(__name__)
 
-# moto has a handler of its own from some 5.2 release on.
+# Only newer moto releases have their own handler.
 _MotoRequestHandler: Any = getattr(werkzeug_app, "MotoRequestHandler", WSGIRequestHandler)
 
 
@@ -29,49 +30,50 @@ class _RequestHandler(_MotoRequestHandler):
 
 
 class _HTTPServer(ThreadedWSGIServer):
-    """Knows the threads that answer requests, so that none is left once it has stopped."""
+    """Keeps track of the threads that handle requests, so that the server can wait for them when it stops."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._requests: dict[threading.Thread, socket.socket] = {}
+        self._connections: dict[threading.Thread, socket.socket] = {}
 
     def log(self, type: str, message: str, *args: Any) -> None:
         logger.log(logging.ERROR if type == "error" else logging.DEBUG, message, *args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        for thread in [thread for thread in self._requests if not thread.is_alive()]:
-            del self._requests[thread]
+        for thread in [thread for thread in self._connections if not thread.is_alive()]:
+            del self._connections[thread]
         thread = threading.Thread(
             target=self.process_request_thread,
             args=(request, client_address),
             name="datazone-request",
             daemon=True,
         )
-        self._requests[thread] = request
+        self._connections[thread] = request
         thread.start()
 
-    def end_requests(self) -> None:
-        """Wait for what is being answered; clients that have opened a connection and ask nothing get none."""
-        for connection in self._requests.values():
+    def finish_requests(self) -> None:
+        """Wait for the responses in progress, and close idle connections."""
+        for connection in self._connections.values():
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RD)
-        for thread in self._requests:
+        for thread in self._connections:
             thread.join()
 
 
 class DataZoneServer(DataZoneControls):
-    """Amazon DataZone and the rest of moto over HTTP on loopback, for other processes.
+    """Amazon DataZone and the other moto services over HTTP on loopback, for use by several processes.
 
-    A context manager. It needs no AWS credentials, takes any until some are required, and reaches no network.
+    Use it as a context manager. It needs neither AWS credentials nor a network. It accepts requests with any
+    credentials until you call ``require_credentials``.
 
     Other processes can call ``fail``, ``limit``, ``recover``, ``set_run_outcome`` and ``set_run_status`` over
-    HTTP: ``POST /moto-api/datazone/fail``, for example, with the method's arguments as a JSON object.
+    HTTP, for example ``POST /moto-api/datazone/fail`` with the method's arguments as a JSON object.
 
     :param host: the address to listen on. Default: ``127.0.0.1``
-    :param port: the port to listen on; 0 (the default) for one that is free
+    :param port: the port to listen on. 0 selects any free port. Default: 0
     """
 
-    _running: ClassVar[int] = 0
+    _running_servers: ClassVar[int] = 0
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.host = host
@@ -88,15 +90,15 @@ class DataZoneServer(DataZoneControls):
         self.stop()
 
     def start(self) -> None:
-        """Listen, and answer in threads of their own.
+        """Start the server in a background thread.
 
-        :raises OSError: if the address cannot be had, as it is in use
+        :raises OSError: if the server cannot listen on the address, for example because it is in use
         :raises RuntimeError: if the server has been started already
         """
         if self._server is not None:
             raise RuntimeError("The server has been started already")
         family = select_address_family(self.host, self.port)
-        # Not werkzeug's own socket: where the port is in use, werkzeug prints and ends the process.
+        # If werkzeug created the socket and the port was in use, it would print a message and exit.
         with socket.create_server((self.host, self.port), family=family, backlog=1024) as listener:
             self._stopping = threading.Event()
             self._server = _HTTPServer(
@@ -109,19 +111,22 @@ class DataZoneServer(DataZoneControls):
             daemon=True,
         )
         self._thread.start()
-        DataZoneServer._running += 1
+        DataZoneServer._running_servers += 1
 
     def stop(self) -> None:
-        """Release what hangs, free the port, end every thread. The last server of a process empties moto."""
+        """Stop the server: end requests that hang, free the port and join all threads.
+
+        The last server in a process resets moto.
+        """
         if self._server is None or self._thread is None:
             return
         self._stopping.set()
         self._server.shutdown()
         self._thread.join()
-        self._server.end_requests()
+        self._server.finish_requests()
         self._server = self._thread = None
-        DataZoneServer._running -= 1
-        if not DataZoneServer._running:
+        DataZoneServer._running_servers -= 1
+        if not DataZoneServer._running_servers:
             BackendDict.reset()
 
     def _application(self) -> Any:
@@ -138,9 +143,9 @@ class DataZoneServer(DataZoneControls):
 
     @property
     def endpoint_url(self) -> str:
-        """Where the server answers.
+        """The URL of the server.
 
-        :raises RuntimeError: if it has not been started
+        :raises RuntimeError: if the server has not been started
         """
         if self._server is None:
             raise RuntimeError("The server has not been started")
@@ -149,7 +154,7 @@ class DataZoneServer(DataZoneControls):
 
     @property
     def connection(self) -> str:
-        """An Airflow connection to the server as JSON, for an environment variable ``AIRFLOW_CONN_<ID>``."""
+        """An Airflow connection to the server as JSON, for the environment variable ``AIRFLOW_CONN_<ID>``."""
         return json.dumps(
             {
                 "conn_type": "awsdatazone",

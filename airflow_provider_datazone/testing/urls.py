@@ -1,4 +1,4 @@
-"""Where Amazon DataZone is found: its own hosts, and those a moto server infers from a signature."""
+"""The hosts of Amazon DataZone: the service's own, and those that a moto server infers from a signature."""
 
 from __future__ import annotations
 

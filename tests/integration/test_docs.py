@@ -38,7 +38,7 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneGetMetadataGenerationRunOperator,
 )
 from airflow_provider_datazone.testing import DataZoneServer
-from airflow_provider_datazone.testing.control import CONTROLS
+from airflow_provider_datazone.testing.control_api import CONTROLS
 from scripts.update_docs import BLOCK, update
 from tests.conftest import DAGS_FOLDER, REPOSITORY
 from tests.integration.test_example_dags import (

@@ -40,9 +40,10 @@ from airflow_provider_datazone.testing import (
     DataZoneControls,
     DataZoneServer,
     Request,
-    local,
+    local_responses,
     mock_datazone,
     models,
+    registration,
     scenario,
 )
 
@@ -543,7 +544,7 @@ class TestPredictions:
 
 
 class TestFailures:
-    @pytest.mark.parametrize("code", sorted(local.ERRORS))
+    @pytest.mark.parametrize("code", sorted(local_responses.ERRORS))
     def test_an_operation_fails_as_often_as_asked_for(self, datazone: DataZoneControls, code: str) -> None:
         runs = Runs(datazone)
         runs.client = impatient(datazone)
@@ -553,7 +554,9 @@ class TestFailures:
             with pytest.raises(ClientError) as info:
                 runs.get(run)
             assert info.value.response["Error"]["Code"] == code
-            assert info.value.response["ResponseMetadata"]["HTTPStatusCode"] == local.ERRORS[code][0]
+            assert (
+                info.value.response["ResponseMetadata"]["HTTPStatusCode"] == local_responses.ERRORS[code][0]
+            )
         # A request that failed has moved nothing on, and other operations go well.
         assert runs.list()[0]["status"] == "SUBMITTED"
 
@@ -774,15 +777,15 @@ class TestFailures:
             (lambda d: d.limit("GetDomain", 1, burst=0), "burst must be at least 1, got 0"),
             (lambda d: d.fail("GetMetadataRun", "drop"), "Unknown operation 'GetMetadataRun'"),
             (lambda d: d.fail("GetDomain", "Throttling"), "Unknown error 'Throttling'"),
-            (lambda d: d.fail("GetDomain", "drop", times=0), "times is at least 1"),
-            (lambda d: d.fail("GetDomain", "drop", seconds=1), "are for 'hang' alone"),
+            (lambda d: d.fail("GetDomain", "drop", times=0), "times must be at least 1"),
+            (lambda d: d.fail("GetDomain", "drop", seconds=1), "must be 0 or more, for 'hang' only"),
             (lambda d: d.fail("GetDomain", "drop", asset_identifier="a"), "GetDomain names no asset"),
             (lambda d: d.set_run_outcome(statuses="DONE"), "Unknown status 'DONE'"),
             (lambda d: d.set_run_outcome(statuses={"NAMES": "FAILED"}), "Unknown type 'NAMES'"),
             (lambda d: d.set_run_outcome(error_messages={"NAMES": "x"}), "Unknown type 'NAMES'"),
             (lambda d: d.set_run_outcome(polls=1, submitted_seconds=1), "not both"),
             (lambda d: d.set_run_outcome(polls=-1), "cannot be negative"),
-            (lambda d: d.set_run_outcome(times=0), "times is at least 1"),
+            (lambda d: d.set_run_outcome(times=0), "times must be at least 1"),
             (lambda d: d.set_run_status("nosuchrun", "FAILED"), "There is no run 'nosuchrun'"),
         ],
     )
@@ -1033,7 +1036,7 @@ class TestMockDatazone:
 
     def test_registering_again_changes_nothing(self) -> None:
         before = list(moto.backend_index.backend_url_patterns)
-        local.register()
+        registration.register()
         assert moto.backend_index.backend_url_patterns == before
 
     def test_accounts_are_apart_as_in_moto(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1327,7 +1330,7 @@ class TestControlPath:
             ("fail", b"[" * 100_000, "The body must be a JSON object: "),
             ("fail", b"[]", "The body must be a JSON object, got []"),
             ("fail", b'{"error": "drop"}', "operation is required"),
-            ("fail", b'{"operation": "*", "error": "lost"}', "Unknown error 'lost': it is one of "),
+            ("fail", b'{"operation": "*", "error": "lost"}', "Unknown error 'lost': use one of "),
             (
                 "fail",
                 b'{"operation": "*", "error": "drop", "time": 2}',
@@ -1355,7 +1358,7 @@ class TestControlPath:
                 b'{"statuses": {"BUSINESS_NAMES": 1}}',
                 'statuses must be a string or an object with strings or null, got {"BUSINESS_NAMES": 1}',
             ),
-            ("set_run_outcome", b'{"statuses": "LOST"}', "Unknown status 'LOST': it is one of "),
+            ("set_run_outcome", b'{"statuses": "LOST"}', "Unknown status 'LOST': use one of "),
             ("set_run_status", b'{"run_identifier": "x", "status": null}', "There is no run 'x'"),
         ],
     )

@@ -133,7 +133,7 @@ def forget_tokens(catalog: Catalog) -> None:
     for account in models.datazone_backends.values():
         for backend in account.values():
             for domain in backend.domains.values():
-                domain.answered.clear()
+                domain.results_by_token.clear()
 
 
 # ----------------------------------------------------------------- what a try makes of the one before

@@ -1,4 +1,4 @@
-"""Input validation by the service model, in the words AWS uses."""
+"""Validation of requests against the service model, with the error messages of AWS."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from .exceptions import ValidationException
 
-# The model says two, an example in the documentation sends three and succeeds, and there are three.
+# The service model allows two types. AWS has three, and an example in its documentation sends all three.
 MAX_ITEMS = {"MetadataGenerationRunTypes": 3}
-# The model has no bounds for it: a confidence score.
+# A confidence score. The service model does not limit it.
 NUMBER_BOUNDS = {"threshold": (0, 1)}
 
 
 def validate_input(shape: StructureShape, params: dict[str, Any]) -> None:
-    """Check a request against the constraints that botocore leaves to the service.
+    """Validate a request against the constraints that botocore does not check.
 
-    :param shape: the operation's input
+    :param shape: the operation's input shape
     :param params: the request's parameters
-    :raises ValidationException: naming every constraint that does not hold
+    :raises ValidationException: with every constraint that the request violates
     """
     errors = list(_violations(shape, params, "", ""))
     if errors:
@@ -71,7 +71,7 @@ def _range(
     shape: Shape,
     value: Any,
     path: str,
-    what: str,
+    quantity: str,
     size: float,
     high: float | None = None,
     low: float | None = None,
@@ -79,9 +79,9 @@ def _range(
     low = shape.metadata.get("min") if low is None else low
     high = shape.metadata.get("max") if high is None else high
     if low is not None and not size >= low:
-        yield _violation(shape, value, path, f"Member must have {what} greater than or equal to {low}")
+        yield _violation(shape, value, path, f"Member must have {quantity} greater than or equal to {low}")
     if high is not None and not size <= high:
-        yield _violation(shape, value, path, f"Member must have {what} less than or equal to {high}")
+        yield _violation(shape, value, path, f"Member must have {quantity} less than or equal to {high}")
 
 
 def _violation(shape: Shape, value: Any, path: str, constraint: str) -> str:
