@@ -1,15 +1,15 @@
 """
-Generate metadata for an asset, accept what DataZone is sure of, and publish it.
+Generate metadata for an asset, accept predictions with high confidence, and publish the asset.
 
 This DAG
 
 1. starts a metadata generation run for business descriptions and names, and waits for it,
-2. goes one of two ways by the run's *typeStats*: everything was generated, or some types failed,
-3. accepts what was generated with enough confidence, which makes a new revision of the asset,
-4. publishes that revision, and reports.
+2. takes one of two branches by the run's *typeStats*: all types succeeded, or some types failed,
+3. accepts the predictions above a confidence threshold, which creates a new revision of the asset,
+4. publishes that revision, and reports the result.
 
 It needs an Airflow connection ``datazone_default`` of type *Amazon DataZone* (or *Amazon Web Services*).
-To publish takes the action ``datazone:CreateListingChangeSet``, beside those of the operators:
+Besides the IAM actions of the operators, it needs ``datazone:CreateListingChangeSet`` to publish: see
 docs/connection.md.
 """
 
@@ -26,24 +26,24 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneStartMetadataGenerationRunOperator,
 )
 
-# Pass it to each operator: Airflow 2.11 fails mapped TaskFlow tasks of a DAG that has it in `default_args`.
+# Passed to each operator: in `default_args`, it makes mapped TaskFlow tasks fail on Airflow 2.11.
 AWS_CONN_ID = "datazone_default"
-# In the file, where a change of it is reviewed: who triggers the DAG has no say in it.
+# A constant and not a DAG param, so that a change needs a code review.
 CONFIDENCE = 0.7
 
 with DAG(
     dag_id="example_datazone_enrich_asset",
-    description="Generate metadata for an asset, accept it above a confidence, and publish it",
+    description="Generate metadata for an asset, accept it above a confidence threshold, and publish it",
     doc_md=__doc__,
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
     params={
         "domain_identifier": Param(
-            "", type="string", title="Domain", description="Empty: the domain of the connection."
+            "", type="string", title="Domain", description="Default: the domain of the connection."
         ),
         "owning_project_identifier": Param(
-            "", type="string", title="Project", description="Owns the asset. Empty: that of the connection."
+            "", type="string", title="Project", description="Owns the asset. Default: the connection's."
         ),
         "asset_identifier": Param(
             "", type="string", title="Asset", description="The asset to generate metadata for."
@@ -51,9 +51,9 @@ with DAG(
     },
     tags=["example", "datazone"],
 ):
-    # Every run counts against the account's monthly quota, and retries are safe all the same: after a crash,
-    # a lost worker or a time-out, a retry goes on with the run that is there. Only after a run that failed
-    # does it start another, and not even then if the quota is used up.
+    # Every run counts against the account's monthly quota. Retries are still safe: after a crash, a lost
+    # worker or a timeout, a retry resumes the existing run. It starts another run only after a run that
+    # failed, unless the quota is used up.
     start_run = DataZoneStartMetadataGenerationRunOperator(
         task_id="start_run",
         aws_conn_id=AWS_CONN_ID,
@@ -62,7 +62,7 @@ with DAG(
         asset_identifier="{{ params.asset_identifier }}",
         types=["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
         retries=2,
-        # A run takes about half a minute. Deferred, the wait holds no worker slot.
+        # A run takes about half a minute. A deferred task occupies no worker slot while it waits.
         deferrable=True,
         poll_interval=5,
         execution_timeout=timedelta(minutes=30),
@@ -70,14 +70,14 @@ with DAG(
 
     @task.branch
     def choose_path(type_stats: list[dict[str, Any]]) -> str:
-        """Look for types that did not succeed."""
+        """Select the branch by the status of each type."""
         if all(stat["status"] == "SUCCEEDED" for stat in type_stats):
             return "accept_predictions"
         return "some_types_failed"
 
     @task
     def some_types_failed(type_stats: list[dict[str, Any]]) -> dict[str, str]:
-        """Return which types failed, and why."""
+        """Return the error message of each type that failed."""
         failures = {
             stat["type"]: stat.get("errorMessage", "DataZone gave no reason")
             for stat in type_stats
@@ -87,7 +87,7 @@ with DAG(
             print(f"{run_type}: {reason}")
         return failures
 
-    # Nothing is accepted unless a rule or a choice says so. What stays below the threshold is left to people.
+    # Accepts only predictions at or above the threshold. The others remain in the portal for review.
     accept_predictions = DataZoneAcceptPredictionsOperator(
         task_id="accept_predictions",
         aws_conn_id=AWS_CONN_ID,
@@ -97,40 +97,42 @@ with DAG(
         threshold=CONFIDENCE,
     )
 
-    # A human in the loop, on Airflow 3.1 and later: have the branch lead to `approve` in place of
-    # `accept_predictions`, in `choose_path` and in the last lines, and add
+    # To require a person's approval, on Airflow 3.1 and later, replace `accept_predictions` with `approve` in
+    # `choose_path` and where the DAG calls it, and add:
     #
     #     from airflow.providers.standard.operators.hitl import ApprovalOperator
     #
     #     approve = ApprovalOperator(
     #         task_id="approve",
-    #         subject="Accept what was generated for asset {{ params.asset_identifier }}, and publish it?",
-    #         body="The suggestions are on the asset's page in the DataZone portal.",
+    #         subject="Accept the predictions for asset {{ params.asset_identifier }} and publish it?",
+    #         body="The predictions are on the asset's page in the DataZone portal.",
     #         response_timeout=timedelta(days=2),
     #     )
     #     approve >> accept_predictions
     #
-    # "Reject" skips what follows. So does no answer in time, with `defaults="Reject"`; else the task fails.
+    # "Reject" skips the downstream tasks. Without a response in time, the task fails; add `defaults="Reject"`
+    # to skip the downstream tasks instead.
 
     @task
     def publish(run: dict[str, Any], revision: str) -> dict[str, Any]:
-        """Publish the revision that accepting has made."""
+        """Publish the revision that `accept_predictions` created."""
         listing = DataZoneHook(AWS_CONN_ID).conn.create_listing_change_set(
             action="PUBLISH",
             domainIdentifier=run["domainId"],
             entityType="ASSET",
             entityIdentifier=run["target"]["identifier"],
-            # Only the latest revision can be published. Named, it is this one or an error: never one that
-            # somebody else has made meanwhile. Airflow 3.0 makes a number of "2" on the way, hence `str`.
+            # DataZone publishes only the latest revision. If another user has created a newer one, this
+            # request fails; without this argument, it would publish the newer one. Airflow 3.0 passes the
+            # string "2" through XCom as a number.
             entityRevision=str(revision),
         )
         return {key: listing[key] for key in ("listingId", "listingRevision", "status")}
 
-    # `none_failed`: also runs if the branch skipped `publish`. With `all_done` the DAG run would succeed even
-    # after a failed run, because the last task decides its state.
+    # `none_failed`: the task also runs if the branch skipped `publish`. With `all_done`, the DAG run would
+    # succeed even after a failed run, because the last task determines its state.
     @task(trigger_rule="none_failed")
     def report(type_stats: list[dict[str, Any]], listing: dict[str, Any] | None) -> None:
-        """Report how each type went, and what was published."""
+        """Report the status of each type and the published listing."""
         for stat in type_stats:
             print(f"{stat['type']}: {stat['status']} {stat.get('errorMessage', '')}")
         print(f"Published: {listing}" if listing else "Nothing was published.")

@@ -1,17 +1,17 @@
 """
-Wait for a DataZone metadata generation run, and go on by what it produced.
+Wait for a DataZone metadata generation run, and branch on its result.
 
-A run writes up to three types of metadata for an asset: business descriptions, business names and
-glossary associations. Each type succeeds or fails by itself; how each went, and why, stands in the
-run's *typeStats*. This DAG
+A run generates up to three types of metadata for an asset: business descriptions, business names and
+glossary associations. Each type succeeds or fails independently. The run's *typeStats* contain the status of
+each type, and the reason if it failed. This DAG
 
 1. waits for a run that was started in the DataZone portal or through the API,
-2. reads its typeStats, which Airflow hands to the tasks downstream through XCom,
-3. goes one of two ways: everything was generated, or some types failed,
-4. reports in the end, also after a failed run. The DAG run fails then.
+2. reads its typeStats and pushes them to XCom for downstream tasks,
+3. takes one of two branches: all types succeeded, or some types failed,
+4. reports the result, also after a failed run, which makes the DAG run fail.
 
 It needs an Airflow connection ``datazone_default`` of type *Amazon DataZone* (or *Amazon Web Services*).
-On Airflow 3 alone, ``from airflow.sdk import DAG, Param, task`` does the same as the import below.
+If you use Airflow 3 only, you can replace the import below with ``from airflow.sdk import DAG, Param, task``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from airflow.providers.common.compat.sdk import DAG, Param, task
 from airflow_provider_datazone.operators.datazone import DataZoneGetMetadataGenerationRunOperator
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
 
-# Pass it to each operator: Airflow 2.11 fails mapped TaskFlow tasks of a DAG that has it in `default_args`.
+# Passed to each operator: in `default_args`, it makes mapped TaskFlow tasks fail on Airflow 2.11.
 AWS_CONN_ID = "datazone_default"
 
 with DAG(
@@ -36,7 +36,7 @@ with DAG(
     catchup=False,
     params={
         "domain_identifier": Param(
-            "", type="string", title="Domain", description="Empty: the domain of the connection."
+            "", type="string", title="Domain", description="Default: the domain of the connection."
         ),
         "run_identifier": Param(
             "", type="string", title="Run", description="The metadata generation run to wait for."
@@ -44,8 +44,9 @@ with DAG(
     },
     tags=["example", "datazone"],
 ):
-    # Succeeds on SUCCEEDED and PARTIALLY_SUCCEEDED, fails at once on FAILED and CANCELED. Deferred, it
-    # waits in the triggerer and holds no worker slot; `mode="reschedule"` is for an Airflow without one.
+    # Succeeds on SUCCEEDED and PARTIALLY_SUCCEEDED, and fails without retries on FAILED and CANCELED. With
+    # `deferrable=True` it waits in the triggerer and occupies no worker slot. If your Airflow has no
+    # triggerer, use `deferrable=False` and `mode="reschedule"`.
     wait_for_run = DataZoneMetadataGenerationRunSensor(
         task_id="wait_for_run",
         aws_conn_id=AWS_CONN_ID,
@@ -56,7 +57,7 @@ with DAG(
         deferrable=True,
     )
 
-    # Reads once and judges nothing: for a run that is known to have ended, this is all you need.
+    # Reads the run once and succeeds with any status. If the run has already ended, you need no sensor.
     read_type_stats = DataZoneGetMetadataGenerationRunOperator(
         task_id="read_type_stats",
         aws_conn_id=AWS_CONN_ID,
@@ -66,18 +67,18 @@ with DAG(
 
     @task.branch
     def choose_path(type_stats: list[dict[str, Any]]) -> str:
-        """Look for types that did not succeed."""
+        """Select the branch by the status of each type."""
         if all(stat["status"] == "SUCCEEDED" for stat in type_stats):
             return "everything_generated"
         return "some_types_failed"
 
     @task
     def everything_generated() -> None:
-        print("Every type was generated: the predictions can be reviewed and published.")
+        print("Every type was generated: you can review and publish the predictions.")
 
     @task
     def some_types_failed(type_stats: list[dict[str, Any]]) -> dict[str, str]:
-        """Return which types failed, and why."""
+        """Return the error message of each type that failed."""
         failures = {
             stat["type"]: stat.get("errorMessage", "DataZone gave no reason")
             for stat in type_stats
@@ -89,8 +90,8 @@ with DAG(
 
     @task
     def report(type_stats: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
-        """Report how each type went, whether the run succeeded or not."""
-        # None if the sensor was ended before it could push the key.
+        """Report the status of each type, whether the run succeeded or not."""
+        # None if the sensor was killed before it could push the key.
         for stat in type_stats or []:
             print(f"{stat['type']}: {stat['status']} {stat.get('errorMessage', '')}")
         return type_stats or []
@@ -98,6 +99,6 @@ with DAG(
     type_stats = read_type_stats.output
     wait_for_run >> read_type_stats
     choose_path(type_stats) >> [everything_generated(), some_types_failed(type_stats)]
-    # A teardown also runs after a failed run, and the DAG run fails all the same. The sensor pushed the key
-    # `type_stats` before it failed.
+    # A teardown runs after a failure without hiding it, so the DAG run still fails. The sensor pushes the key
+    # `type_stats` before it fails.
     report(wait_for_run.output["type_stats"]).as_teardown()

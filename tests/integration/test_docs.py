@@ -137,12 +137,12 @@ def test_each_operator_does_what_the_page_says(airflow_database: None, connected
         {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"}
     ]
     # Some versions of Airflow make a number of it on the way.
-    assert str(found["accept_sure_ones"].xcom_pull(task_ids="accept_sure_ones")) == "2"
+    assert str(found["accept_above_threshold"].xcom_pull(task_ids="accept_above_threshold")) == "2"
     summary = found["enrich"].xcom_pull(task_ids="enrich")
     assert (summary["total"], summary["succeeded"]) == (3, 3)
     assert found["failed_assets"].xcom_pull(task_ids="failed_assets") == []
     asset = server.client().get_asset(domainIdentifier=connected.domain_identifier, identifier=edited)
-    assert "All orders since 2019, a row each." in json.dumps(asset["formsOutput"])
+    assert "All orders since 2019, one row per order." in json.dumps(asset["formsOutput"])
 
     # Two are missing here: what a retry asks, and the test of a connection.
     asked = {f"datazone:{operation}" for operation in server.request_counts} - {"datazone:GetAsset"}

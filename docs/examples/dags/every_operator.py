@@ -1,4 +1,4 @@
-"""Each operator and the sensor, as the pages of the documentation show them."""
+"""Each operator and the sensor. The documentation shows sections of this DAG."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ with DAG(
     # [END howto_operator_cancel]
 
     # [START howto_operator_accept]
-    accept_sure_ones = DataZoneAcceptPredictionsOperator(
-        task_id="accept_sure_ones",
+    accept_above_threshold = DataZoneAcceptPredictionsOperator(
+        task_id="accept_above_threshold",
         aws_conn_id="datazone_default",
         asset_identifier="{{ params.asset }}",
         rule="ALL",
@@ -102,17 +102,17 @@ with DAG(
     # [END howto_operator_accept]
 
     # [START howto_operator_accept_choices]
-    accept_one_edited = DataZoneAcceptPredictionsOperator(
-        task_id="accept_one_edited",
+    accept_edited_text = DataZoneAcceptPredictionsOperator(
+        task_id="accept_edited_text",
         aws_conn_id="datazone_default",
         asset_identifier="{{ params.edited_asset }}",
-        choices=[{"predictionTarget": "summary", "editedValue": "All orders since 2019, a row each."}],
+        choices=[{"predictionTarget": "summary", "editedValue": "All orders since 2019, one row per order."}],
     )
     # [END howto_operator_accept_choices]
 
     # [START howto_operator_reject]
-    reject_the_rest = DataZoneRejectPredictionsOperator(
-        task_id="reject_the_rest",
+    reject_remaining = DataZoneRejectPredictionsOperator(
+        task_id="reject_remaining",
         aws_conn_id="datazone_default",
         asset_identifier="{{ params.asset }}",
         rule="ALL",
@@ -146,6 +146,6 @@ with DAG(
     failed_assets(enrich.output["results"]).as_teardown()
     # [END howto_batch_results]
 
-    start_run >> accept_sure_ones >> reject_the_rest >> enrich
-    wait_for_run >> read_run >> accept_one_edited >> enrich
+    start_run >> accept_above_threshold >> reject_remaining >> enrich
+    wait_for_run >> read_run >> accept_edited_text >> enrich
     cancel_run >> enrich

@@ -1,4 +1,4 @@
-"""What tasks of your own can do with the hook."""
+"""TaskFlow tasks that call the hook."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ with DAG("own_tasks", schedule=None) as dag:
     # [START list]
     @task
     def count_failed_runs() -> int:
-        """Count the runs that failed: all pages, each asked for when it is needed."""
+        """Count the failed runs. The hook requests each page of the list when it is needed."""
         failed = DataZoneHook("datazone_default").list_metadata_generation_runs(status="FAILED")
         return sum(1 for _ in failed)
 
@@ -19,7 +19,7 @@ with DAG("own_tasks", schedule=None) as dag:
     # [START client]
     @task
     def domain_status() -> str:
-        """Ask what the hook has no method for: `conn` is boto3's client."""
+        """Call an API operation without a hook method: `conn` is a boto3 client."""
         hook = DataZoneHook("datazone_default")
         return hook.conn.get_domain(identifier=hook.resolve_domain_identifier())["status"]
 

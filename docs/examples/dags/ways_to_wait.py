@@ -1,4 +1,4 @@
-"""The same wait in its three modes."""
+"""The sensor in its three modes, and with short timeouts."""
 
 from airflow.providers.common.compat.sdk import DAG
 
@@ -36,11 +36,11 @@ with DAG("ways_to_wait", schedule=None, params={"run": ""}) as dag:
     )
     # [END poke]
 
-    # [START patience]
-    not_patient = DataZoneMetadataGenerationRunSensor(
-        task_id="not_patient",
+    # [START timeouts]
+    with_short_timeouts = DataZoneMetadataGenerationRunSensor(
+        task_id="with_short_timeouts",
         aws_conn_id="datazone_default",
         run_identifier="{{ params.run }}",
         botocore_config={"read_timeout": 10, "retries": {"total_max_attempts": 2}},
     )
-    # [END patience]
+    # [END timeouts]

@@ -29,7 +29,7 @@ def states(dag_run):
 # [END setup]
 
 
-def test_one_type_that_fails_is_no_failure(datazone, asset):
+def test_dag_succeeds_if_one_type_fails(datazone, asset):
     datazone.set_run_outcome(
         asset,
         statuses={"BUSINESS_NAMES": "FAILED"},
@@ -40,7 +40,7 @@ def test_one_type_that_fails_is_no_failure(datazone, asset):
     assert states(dag_run) == {"start_run": "success", "show": "success"}
 
 
-def test_quota_that_is_used_up_is_not_tried_again(datazone, asset):
+def test_used_up_quota_is_not_retried(datazone, asset):
     datazone.set_run_outcome(
         statuses="FAILED",
         error_messages={"BUSINESS_NAMES": "business name generation has reached monthly quota"},
@@ -53,23 +53,23 @@ def test_quota_that_is_used_up_is_not_tried_again(datazone, asset):
     assert datazone.request_counts["StartMetadataGenerationRun"] == 1
 
 
-def test_trouble_that_passes_is_waited_out(datazone, asset):
+def test_transient_errors_are_retried(datazone, asset):
     datazone.set_run_outcome(polls=0)
     datazone.fail("StartMetadataGenerationRun", "drop", after=True)
     datazone.fail("GetMetadataGenerationRun", "ThrottlingException", times=2)
     dag_run = dag.test(run_conf={"asset": asset})
     assert states(dag_run) == {"start_run": "success", "show": "success"}
-    # The answer to the first was lost, and botocore asked again with the same client token.
+    # The response to the first request was lost, so botocore sent it again with the same client token.
     tokens = [sent["clientToken"] for name, sent in datazone.requests if name.startswith("Start")]
     assert len(tokens) == 2
     assert tokens[0] == tokens[1]
 
 
-def test_start_may_be_slow_and_is_within_the_rate(datazone, asset):
+def test_slow_start_stays_within_the_rate(datazone, asset):
     datazone.set_run_outcome(polls=0)
     datazone.fail("StartMetadataGenerationRun", "hang", seconds=0.5, times=None)
     datazone.limit("StartMetadataGenerationRun", per_second=10, burst=1)
     dag_run = dag.test(run_conf={"asset": asset})
     assert states(dag_run) == {"start_run": "success", "show": "success"}
-    # One that was refused for its rate would have been sent again.
+    # A throttled request would have been sent again.
     assert datazone.request_counts["StartMetadataGenerationRun"] == 1
