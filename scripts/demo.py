@@ -1,7 +1,7 @@
 """
-`make demo`: the example DAGs in real Airflow, against a local DataZone, without an AWS account.
+`make demo`: run three example DAGs in Airflow against a local DataZone, without an AWS account.
 
-Airflow has a home of its own in `.demo/`, with a SQLite database; its log stays there to be read.
+`AIRFLOW_HOME` is `.demo/`. It contains a SQLite database, and Airflow's log, which remains after the demo.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ CATALOG = "example_datazone_enrich_catalog"
 ASSETS = 25
 Airflow = Callable[..., None]
 
-# One process for all commands, as most of the time goes into starting Airflow. It answers after each.
+# One process runs all commands, because starting Airflow takes most of the time. It prints a line after each.
 COMMANDS = """
 import json, os, sys
-answers = os.fdopen(os.dup(1), "w")
+replies = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 from airflow.__main__ import main
 for command in sys.stdin:
     sys.argv = ["airflow", *json.loads(command)]
     main()
-    print("done", file=answers, flush=True)
+    print("done", file=replies, flush=True)
 """
 
 
 def main() -> int:
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir()
-    # A machine behind a proxy would look for the local DataZone there.
+    # Otherwise clients send requests for the local DataZone to the proxy, if the environment sets one.
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
     with DataZoneServer() as datazone:
-        step(f"A local DataZone answers at {datazone.endpoint_url}")
+        step(f"A local DataZone listens at {datazone.endpoint_url}")
         domain, project, asset = datazone.create_asset("orders")
         with command_line(airflow_environment(datazone, domain, project)) as airflow:
-            step("Airflow makes its database")
+            step("Airflow creates its database")
             airflow("db", "migrate")
             wait_for_a_run(datazone, airflow, domain, project, asset)
             enrich_an_asset(datazone, airflow, domain, project)
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def wait_for_a_run(datazone: DataZoneServer, airflow: Airflow, domain: str, project: str, asset: str) -> None:
-    """Wait for a run that somebody has started, and that is going to end half well."""
+    """Run the DAG that waits for an existing run. One of the run's types fails."""
     datazone.set_run_outcome(
         asset,
         statuses={"BUSINESS_NAMES": "FAILED"},
@@ -76,20 +76,20 @@ def wait_for_a_run(datazone: DataZoneServer, airflow: Airflow, domain: str, proj
         types=["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
     )
     step(f"Domain {domain}, an asset 'orders', and metadata generation run {run['id']}")
-    step(f"Airflow runs the DAG {WAIT}: it waits for the run, then hands on its typeStats")
+    step(f"Airflow runs the DAG {WAIT}: it waits for the run and pushes its typeStats to XCom")
     run_dag(airflow, WAIT, domain_identifier=domain, run_identifier=run["id"])
     print("\nThe typeStats that the task `report` pulled from XCom:")
     print_type_stats(xcom(WAIT, "report", "return_value"))
 
 
 def enrich_an_asset(datazone: DataZoneServer, airflow: Airflow, domain: str, project: str) -> None:
-    """Start a run for another asset, accept what it suggests, and publish that."""
+    """Run the DAG that starts a run for an asset, accepts its predictions, and publishes the asset."""
     _, _, asset = datazone.create_asset(
         "customer_orders", domain_identifier=domain, project_identifier=project
     )
     print()
-    step(f"Another asset, 'customer_orders', at revision 1: {asset}")
-    step(f"Airflow runs the DAG {ENRICH}: it starts a run, waits, accepts what is sure, and publishes")
+    step(f"A new asset 'customer_orders', at revision 1: {asset}")
+    step(f"Airflow runs the DAG {ENRICH}: it starts a run, waits, accepts predictions, and publishes")
     run_dag(
         airflow,
         ENRICH,
@@ -99,18 +99,18 @@ def enrich_an_asset(datazone: DataZoneServer, airflow: Airflow, domain: str, pro
     )
     print("\nThe typeStats of the run that the task `start_run` started:")
     print_type_stats(xcom(ENRICH, "start_run", "type_stats"))
-    found = datazone.client().get_asset(domainIdentifier=domain, identifier=asset)
-    listing = found["listing"]
+    details = datazone.client().get_asset(domainIdentifier=domain, identifier=asset)
+    listing = details["listing"]
     print(
-        f"\nThe asset now, at revision {found['revision']}, "
-        f"as it is published in listing {listing['listingId']} ({listing['listingStatus']}):"
+        f"\nThe asset is now at revision {details['revision']}, "
+        f"published in listing {listing['listingId']} ({listing['listingStatus']}):"
     )
-    print_table(["field", "text"], texts(found))
-    print(f"\nLess sure, and left to people: {', '.join(suggestions(found))}")
+    print_table(["field", "text"], descriptions(details))
+    print(f"\nBelow the confidence threshold, for review: {', '.join(open_suggestions(details))}")
 
 
 def enrich_a_catalog(datazone: DataZoneServer, airflow: Airflow, domain: str, project: str) -> None:
-    """Generate the descriptions that many assets lack, in one task."""
+    """Run the DAG that generates missing descriptions for many assets in one task."""
     for number in range(ASSETS):
         asset = datazone.create_asset(
             f"table_{number}", domain_identifier=domain, project_identifier=project
@@ -122,10 +122,10 @@ def enrich_a_catalog(datazone: DataZoneServer, airflow: Airflow, domain: str, pr
             in_progress_seconds=5,
         )
     print()
-    step(f"{ASSETS} more assets, all without a description")
+    step(f"{ASSETS} new assets without a description")
     step(f"Airflow runs the DAG {CATALOG}: it finds them, starts a run for each, accepts and publishes")
     run_dag(airflow, CATALOG, search_text="table_")
-    print("\nWhat the task `enrich` said meanwhile in its log:")
+    print("\nProgress in the log of the task `enrich`:")
     lines = re.findall(r"[\d,]+/[\d,]+ done · .*", LOG.read_text(errors="replace"))
     for line in dict.fromkeys(re.sub(r"\x1b.*| \[.*", "", line) for line in lines):
         print(f"  {line}")
@@ -139,17 +139,17 @@ def enrich_a_catalog(datazone: DataZoneServer, airflow: Airflow, domain: str, pr
 
 def airflow_environment(datazone: DataZoneServer, domain: str, project: str) -> dict[str, str]:
     """
-    Return an environment for Airflow that nothing of this machine's Airflow or AWS reaches into.
+    Return the environment for Airflow, without this machine's Airflow and AWS settings.
 
-    Its connection names a domain and a project, for tasks that name none.
+    The connection has a default domain and project.
     """
     connection = json.loads(datazone.connection)
     connection["extra"] |= {
         "service_config": {"datazone": {"domain_identifier": domain, "owning_project_identifier": project}}
     }
-    foreign = ("AIRFLOW", "AWS_", "PYTHON")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return kept | {
+    excluded = ("AIRFLOW", "AWS_", "PYTHON")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(excluded)}
+    return environment | {
         "AIRFLOW_HOME": str(HOME),
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "example_dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -160,7 +160,7 @@ def airflow_environment(datazone: DataZoneServer, domain: str, project: str) -> 
 
 @contextmanager
 def command_line(environment: dict[str, str]) -> Iterator[Airflow]:
-    """Have Airflow's command line, in a process of its own; what it says goes to the log."""
+    """Start a process for Airflow commands, with its output in the log. Yield a function that runs one."""
     with (
         LOG.open("w") as log,
         subprocess.Popen(
@@ -189,7 +189,7 @@ def command_line(environment: dict[str, str]) -> Iterator[Airflow]:
 
 
 def run_dag(airflow: Airflow, dag: str, **conf: str) -> None:
-    """Run a DAG, and print what became of its tasks."""
+    """Run a DAG, and print the states of its tasks."""
     airflow("dags", "test", dag, "--conf", json.dumps(conf))
     states = query("SELECT task_id, state FROM task_instance WHERE dag_id = ? ORDER BY start_date", dag)
     print("\nThe DAG's tasks:")
@@ -199,7 +199,7 @@ def run_dag(airflow: Airflow, dag: str, **conf: str) -> None:
 
 
 def xcom(dag: str, task: str, key: str) -> Any:
-    """Read what a task has pushed."""
+    """Return an XCom value of a task."""
     sql = "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = ?"
     ((value,),) = query(sql, dag, task, key)
     while isinstance(value, (str, bytes)):  # JSON in a column of type JSON
@@ -208,13 +208,13 @@ def xcom(dag: str, task: str, key: str) -> Any:
 
 
 def query(sql: str, *values: str) -> list[tuple[Any, ...]]:
-    """Ask Airflow's database."""
+    """Query Airflow's database."""
     with closing(sqlite3.connect(HOME / "airflow.db")) as database:
         return database.execute(sql, values).fetchall()
 
 
-def texts(asset: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what an asset says of itself and its columns."""
+def descriptions(asset: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the name and the descriptions of an asset and its columns."""
     forms = {form["formName"]: json.loads(form["content"]) for form in asset["formsOutput"]}
     columns = forms["ColumnBusinessMetadataForm"]["columnsBusinessMetadata"]
     return [
@@ -224,12 +224,12 @@ def texts(asset: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def suggestions(asset: dict[str, Any]) -> list[str]:
-    """Return what is suggested for an asset, and not accepted."""
+def open_suggestions(asset: dict[str, Any]) -> list[str]:
+    """Return the suggestions for an asset that are neither accepted nor rejected."""
     (form,) = asset["readOnlyFormsOutput"]
     return [
-        f"{field} {found[0]['suggestion']!r} ({found[0]['confidence']})"
-        for field, found in json.loads(form["content"])["fieldSuggestions"].items()
+        f"{field} {suggestions[0]['suggestion']!r} ({suggestions[0]['confidence']})"
+        for field, suggestions in json.loads(form["content"])["fieldSuggestions"].items()
     ]
 
 

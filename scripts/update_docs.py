@@ -1,12 +1,12 @@
-"""Copy the tested examples into the pages that show them.
+"""Copy the tested examples into the documentation pages.
 
-A code block of a page follows a comment that names its source:
+A comment before a code block names the source of the code:
 
     <!-- from docs/examples/try_it.py -->
     <!-- from docs/examples/dags/own_tasks.py, section client -->
     <!-- from docs/examples/tests/test_describe_asset.py, function test_dag -->
 
-A section is what stands between the lines `# [START client]` and `# [END client]` of the source.
+A section is the text between the lines `# [START client]` and `# [END client]` of the source.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BLOCK = re.compile(
 
 
 def pages() -> list[Path]:
-    """Return the pages that may show examples."""
+    """Return the pages that may contain examples."""
     built = REPOSITORY / "docs/_build"
     return sorted(
         [REPOSITORY / "README.md"]
@@ -36,7 +36,7 @@ def pages() -> list[Path]:
 
 
 def example(file: str, kind: str | None = None, name: str | None = None) -> str:
-    """Return the text of an example: a whole file, or a section or function of it."""
+    """Return the text of an example: a file, or a section or a function of it."""
     text = (REPOSITORY / file).read_text(encoding="utf-8")
     if kind == "section":
         section = rf"^ *# \[START {name}\]\n(.*?)^ *# \[END {name}\]$"
@@ -54,7 +54,7 @@ def example(file: str, kind: str | None = None, name: str | None = None) -> str:
 
 
 def update(page: str) -> str:
-    """Return the text of a page with every example as its source has it."""
+    """Return the text of a page, with each example copied from its source."""
 
     def block(match: re.Match[str]) -> str:
         language = LANGUAGES[Path(match["file"]).suffix]
