@@ -1,10 +1,10 @@
 """
-An endpoint that answers as DataZone does, fast enough not to be what is measured.
+An endpoint that responds like DataZone, fast enough not to affect the measurements.
 
-``waits`` knows runs ``r0`` to ``r<N-1>``. Once each of them has been looked at, the plan starts: all are
-active for a while, then some end one after the other, then all others at once. ``starts`` knows no run until
-one is started, and refuses starts beyond the account's limit. ``GET /report`` tells what happened, and when
-which request came.
+``waits`` serves runs ``r0`` to ``r<N-1>``. Their time starts when a client has polled each run once. All are
+active for a while, then some end one after the other, then all others at once. ``starts`` begins without runs
+and throttles starts above the account's limit. ``GET /report`` returns the requests with their times, and the
+end times or the assets of the runs.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ PATH = re.compile(r"/v2/domains/[^/]+/(metadata-generation-runs|notebook-runs)(?
 
 class Runs:
     """
-    The runs, how they go on, and what was asked about them.
+    A fixed set of runs, and the requests about them.
 
-    :param number: How many there are.
-    :param staggered: How many of them end one after the other; all others end at once.
-    :param idle: Seconds between the moment when all have been looked at and the first end.
-    :param over: Seconds within which the staggered ones end.
+    :param number: The number of runs.
+    :param staggered: The number of runs that end one after the other. All others end at once.
+    :param idle: Seconds from the poll of the last run to the end of the first.
+    :param over: Seconds within which the staggered runs end.
     :param gap: Seconds from then to the end of all others.
     """
 
     def __init__(self, number: int, staggered: int, idle: float, over: float, gap: float) -> None:
         self.ids = [f"r{index}" for index in range(number)]
-        after = [idle + over * index / staggered for index in range(staggered)]
-        after += [idle + over + gap] * (number - staggered)
-        # Those that end next stand anywhere in the list.
-        random.Random(0).shuffle(after)
-        self.life = dict(zip(self.ids, after, strict=True))
-        self.unseen = set(self.ids)
-        self.started: float | None = None
+        durations = [idle + over * index / staggered for index in range(staggered)]
+        durations += [idle + over + gap] * (number - staggered)
+        # The runs that end next are not next to each other in the list.
+        random.Random(0).shuffle(durations)
+        self.durations = dict(zip(self.ids, durations, strict=True))
+        self.unpolled = set(self.ids)
+        self.started_at: float | None = None
         self.requests: list[tuple[float, str, int]] = []
         self._body = {run: self._render(run) for run in self.ids}
 
@@ -69,65 +69,68 @@ class Runs:
         )[:-1]
 
     def _status(self, run: str) -> str:
-        age = 0.0 if self.started is None else time.monotonic() - self.started
-        life = self.life[run]
-        # Half of its life each, so that List has something in both statuses.
-        return "SUBMITTED" if age < life / 2 else "IN_PROGRESS" if age < life else "SUCCEEDED"
+        age = 0.0 if self.started_at is None else time.monotonic() - self.started_at
+        duration = self.durations[run]
+        # Half of the time in each active status, so that List returns runs in both.
+        return "SUBMITTED" if age < duration / 2 else "IN_PROGRESS" if age < duration else "SUCCEEDED"
 
-    def _see(self, runs: list[str]) -> None:
-        self.unseen.difference_update(runs)
-        if self.started is None and not self.unseen:
-            self.started = time.monotonic()
+    def _mark_polled(self, runs: list[str]) -> None:
+        self.unpolled.difference_update(runs)
+        if self.started_at is None and not self.unpolled:
+            self.started_at = time.monotonic()
 
-    def _note(self, operation: str) -> None:
-        age = 0.0 if self.started is None else time.monotonic() - self.started
-        active = sum(age < life for life in self.life.values()) if operation == "List, first page" else 0
+    def _record(self, operation: str) -> None:
+        age = 0.0 if self.started_at is None else time.monotonic() - self.started_at
+        active = 0
+        if operation == "List, first page":
+            active = sum(age < duration for duration in self.durations.values())
         self.requests.append((time.monotonic(), operation, active))
 
     def get(self, run: str) -> str:
-        self._note("Get")
+        self._record("Get")
         status = self._status(run)
-        self._see([run])
+        self._mark_polled([run])
         stats = [{"type": name, "status": status} for name in TYPES]
         return f'{self._body[run]}, "status": "{status}", "typeStats": {json.dumps(stats)}}}'
 
     def get_notebook(self, run: str) -> str:
-        self._note("Get")
+        self._record("Get")
         status = {"SUBMITTED": "QUEUED", "IN_PROGRESS": "RUNNING"}.get(self._status(run), "SUCCEEDED")
-        self._see([run])
+        self._mark_polled([run])
         return f'{self._body[run]}, "status": "{status}"}}'
 
     def list(self, status: str | None, size: int, token: str | None) -> str:
-        """Answer one page; as with the local DataZone, a token says after which run to go on."""
-        self._note("List, first page" if status == "SUBMITTED" and token is None else "List")
+        """Return a page. As in the local DataZone, a token names the last run of the previous page."""
+        self._record("List, first page" if status == "SUBMITTED" and token is None else "List")
         page: list[tuple[str, str]] = []
         position = int(token) + 1 if token else 0
         following = None
         for index in range(position, len(self.ids)):
             run = self.ids[index]
-            found = self._status(run)
-            if status in (None, found):
+            run_status = self._status(run)
+            if status in (None, run_status):
                 if len(page) == size:
                     break
-                page.append((run, found))
+                page.append((run, run_status))
                 following = index
         else:
             following = None
-        self._see([run for run, _ in page])
-        items = ", ".join(f'{self._body[run]}, "status": "{found}"}}' for run, found in page)
+        self._mark_polled([run for run, _ in page])
+        items = ", ".join(f'{self._body[run]}, "status": "{run_status}"}}' for run, run_status in page)
         return f'{{"items": [{items}]' + (f', "nextToken": "{following}"}}' if following is not None else "}")
 
     def report(self) -> str:
-        started = self.started
-        ends = {} if started is None else {run: started + life for run, life in self.life.items()}
-        return json.dumps({"started": started, "ends": ends, "requests": self.requests})
+        started_at = self.started_at
+        durations = {} if started_at is None else self.durations
+        ended_at = {run: started_at + duration for run, duration in durations.items()}
+        return json.dumps({"started_at": started_at, "ended_at": ended_at, "requests": self.requests})
 
-    def answer(self, target: str, _: bytes) -> tuple[int, str]:
+    def respond(self, target: str, _: bytes) -> tuple[int, str]:
         url = urlsplit(target)
         if url.path == "/report":
             return 200, self.report()
         match = PATH.fullmatch(url.path)
-        if match is None or (match[2] and unquote(match[2]) not in self.life):
+        if match is None or (match[2] and unquote(match[2]) not in self.durations):
             return 404, '{"message": "not found"}'
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if match[1] == "notebook-runs" and match[2]:
@@ -140,25 +143,25 @@ class Runs:
 
 class Starts:
     """
-    Runs that are started, live for a while and succeed.
+    Runs that a client starts, that are active for a while and then succeed.
 
-    :param life: Seconds.
-    :param limit: Starts a second that the account may make; so many at once, after a pause.
+    :param run_seconds: The duration of a run.
+    :param limit: The allowed starts per second, also the burst after a pause.
     """
 
-    def __init__(self, life: float, limit: float) -> None:
-        self.life = life
+    def __init__(self, run_seconds: float, limit: float) -> None:
+        self.run_seconds = run_seconds
         self.limit = limit
         self.runs: dict[str, tuple[float, str, str]] = {}
-        # In the order in which they were started, and so in that in which they end.
+        # In the order of their starts, which is also the order of their ends.
         self.active: dict[str, None] = {}
         self.by_token: dict[str, str] = {}
         self.requests: list[tuple[float, str, int]] = []
-        self._left, self._since = limit, time.monotonic()
+        self._tokens, self._updated_at = limit, time.monotonic()
 
-    def _sweep(self) -> None:
+    def _remove_ended(self) -> None:
         now = time.monotonic()
-        while self.active and now - self.runs[run := next(iter(self.active))][0] >= self.life:
+        while self.active and now - self.runs[run := next(iter(self.active))][0] >= self.run_seconds:
             del self.active[run]
 
     def _render(self, run: str, status: str, **more: Any) -> dict[str, Any]:
@@ -179,12 +182,12 @@ class Starts:
         run = self.by_token.get(request["clientToken"])
         if run is None:
             now = time.monotonic()
-            self._left = min(self._left + (now - self._since) * self.limit, self.limit)
-            self._since = now
-            if self._left < 1:
-                self.requests.append((now, "refused", len(self.active)))
+            self._tokens = min(self._tokens + (now - self._updated_at) * self.limit, self.limit)
+            self._updated_at = now
+            if self._tokens < 1:
+                self.requests.append((now, "throttled", len(self.active)))
                 return 429, '{"message": "Rate exceeded"}'
-            self._left -= 1
+            self._tokens -= 1
             run = f"r{len(self.runs)}"
             created_at = datetime.now(timezone.utc).isoformat()
             self.runs[run] = (now, request["target"]["identifier"], created_at)
@@ -195,10 +198,10 @@ class Starts:
 
     def _status(self, run: str) -> str:
         age = time.monotonic() - self.runs[run][0]
-        return "SUBMITTED" if age < 1 else "IN_PROGRESS" if age < self.life else "SUCCEEDED"
+        return "SUBMITTED" if age < 1 else "IN_PROGRESS" if age < self.run_seconds else "SUCCEEDED"
 
-    def answer(self, target: str, body: bytes) -> tuple[int, str]:
-        self._sweep()
+    def respond(self, target: str, body: bytes) -> tuple[int, str]:
+        self._remove_ended()
         url = urlsplit(target)
         if url.path == "/report":
             return 200, json.dumps(
@@ -217,22 +220,22 @@ class Starts:
         self.requests.append((time.monotonic(), "List", len(self.active)))
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         after = int(query.get("nextToken", -1))
-        found = [run for run in self.active if int(run[1:]) > after and self._status(run) == query["status"]]
-        page = found[:PAGE_SIZE]
-        answer: dict[str, Any] = {"items": [self._render(run, query["status"]) for run in page]}
-        if len(found) > PAGE_SIZE:
-            answer["nextToken"] = page[-1][1:]
-        return 200, json.dumps(answer)
+        runs = [run for run in self.active if int(run[1:]) > after and self._status(run) == query["status"]]
+        page = runs[:PAGE_SIZE]
+        response: dict[str, Any] = {"items": [self._render(run, query["status"]) for run in page]}
+        if len(runs) > PAGE_SIZE:
+            response["nextToken"] = page[-1][1:]
+        return 200, json.dumps(response)
 
 
 ERRORS = {404: b"ResourceNotFoundException", 429: b"ThrottlingException"}
 
 
 class Http(asyncio.Protocol):
-    """Just as much of HTTP/1.1 as requests over a connection that is kept take."""
+    """The part of HTTP/1.1 that requests over persistent connections need."""
 
-    def __init__(self, answer: Callable[[str, bytes], tuple[int, str]]) -> None:
-        self._answer = answer
+    def __init__(self, respond: Callable[[str, bytes], tuple[int, str]]) -> None:
+        self._respond = respond
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -244,22 +247,22 @@ class Http(asyncio.Protocol):
         while (end := self._received.find(b"\r\n\r\n")) >= 0:
             head = self._received[:end]
             length = LENGTH.search(head)
-            whole = end + 4 + (int(length[1]) if length else 0)
-            if len(self._received) < whole:
+            body_end = end + 4 + (int(length[1]) if length else 0)
+            if len(self._received) < body_end:
                 return
-            body, self._received = self._received[end + 4 : whole], self._received[whole:]
-            status, text = self._answer(head.split(b" ", 2)[1].decode(), body)
-            answer = text.encode()
+            body, self._received = self._received[end + 4 : body_end], self._received[body_end:]
+            status, text = self._respond(head.split(b" ", 2)[1].decode(), body)
+            content = text.encode()
             error = b"x-amzn-ErrorType: %s\r\n" % ERRORS[status] if status in ERRORS else b""
             self._transport.write(
                 b"HTTP/1.1 %d -\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s"
-                % (status, error, len(answer), answer)
+                % (status, error, len(content), content)
             )
 
 
 @contextmanager
 def running(kind: str, *plan: float) -> Iterator[str]:
-    """Serve runs in a process of its own; yield the address."""
+    """Serve runs in a subprocess, and yield its URL."""
     command = [sys.executable, __file__, kind, *map(str, plan)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -270,17 +273,17 @@ def running(kind: str, *plan: float) -> Iterator[str]:
 
 
 def report(url: str) -> dict[str, Any]:
-    """Return what has happened at an endpoint."""
-    with urllib.request.urlopen(f"{url}/report", timeout=60) as answer:
-        told: dict[str, Any] = json.load(answer)
-    return told
+    """Return the report of an endpoint."""
+    with urllib.request.urlopen(f"{url}/report", timeout=60) as response:
+        result: dict[str, Any] = json.load(response)
+    return result
 
 
 async def serve(service: Runs | Starts) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    server = await loop.create_server(lambda: Http(service.answer), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(lambda: Http(service.respond), "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await stop.wait()
 
@@ -294,7 +297,7 @@ def main() -> None:
     for name in ("idle", "over", "gap"):
         waits.add_argument(name, type=float)
     starts = kinds.add_parser("starts")
-    for name in ("life", "limit"):
+    for name in ("run_seconds", "limit"):
         starts.add_argument(name, type=float)
     arguments = vars(parser.parse_args())
     kind = Runs if arguments.pop("kind") == "waits" else Starts

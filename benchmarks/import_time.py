@@ -1,7 +1,7 @@
 """
-What importing this provider's sensor and operators costs a DAG processor, beside the Amazon provider's own.
+Measure the import of this provider's sensor and operators, compared with a module of the Amazon provider.
 
-Every import happens in a fresh interpreter, ours and theirs in turn, so that both meet the same machine.
+Each import runs in a new interpreter. The two packages alternate, so that both run under the same load.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ PACKAGES = {
     "ours": "airflow_provider_datazone.{}.datazone",
     "peer": "airflow.providers.amazon.aws.{}.sagemaker_unified_studio_notebook",
 }
-# Measured within the interpreter: its own start and Airflow's are the same for both. A collection of the
-# whole heap costs as much as ten modules, and falls on the one or the other by chance.
+# The measurement starts after the import of Airflow, which is the same for both. Garbage collection is off,
+# because a full collection takes as long as ten modules and would occur in one of the two at random.
 CODE = """
 import gc, importlib, resource, sys, time
 gc.disable()
@@ -34,7 +34,7 @@ print(seconds, len(sys.modules) - modules, memory)
 
 def measure(package: str, home: str) -> list[float]:
     names = [PACKAGES[package].format(kind) for kind in ("sensors", "operators")]
-    # An installed package has its bytecode beside it; this makes it so for a checkout too.
+    # An installed package has bytecode files. This lets Python write them for a checkout, too.
     environment = os.environ | {"AIRFLOW_HOME": home, "PYTHONDONTWRITEBYTECODE": ""}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CODE, *names],
@@ -53,18 +53,18 @@ def main() -> None:
     results: dict[str, list[list[float]]] = {package: [] for package in PACKAGES}
     with tempfile.TemporaryDirectory() as home:
         for package in PACKAGES:
-            measure(package, home)  # writes bytecode, and makes Airflow's configuration
+            measure(package, home)  # writes bytecode and Airflow's configuration
         for number in range(rounds):
             for package in sorted(PACKAGES, reverse=bool(number % 2)):
                 results[package].append(measure(package, home))
-    # The least is what it costs; everything above is what else the machine was doing.
-    least = {
-        package: [min(column) for column in zip(*found, strict=True)] for package, found in results.items()
+    # The minimum is the cost of the import. Any excess comes from other processes on the machine.
+    minimum = {
+        package: [min(column) for column in zip(*rows, strict=True)] for package, rows in results.items()
     }
-    print(f"Importing sensors and operators, least of {rounds} fresh interpreters each:")
-    for package, (seconds, modules, memory) in least.items():
+    print(f"Importing sensors and operators, minimum of {rounds} new interpreters each:")
+    for package, (seconds, modules, memory) in minimum.items():
         print(f"  {package}: {seconds:.3f} s CPU, {modules:.0f} modules, {memory / 1024:.1f} MB")
-    ratios = [ours / peer for ours, peer in zip(least["ours"], least["peer"], strict=True)]
+    ratios = [ours / peer for ours, peer in zip(minimum["ours"], minimum["peer"], strict=True)]
     print("  ours / peer: {:.2f} CPU, {:.2f} modules, {:.2f} memory".format(*ratios))
 
 

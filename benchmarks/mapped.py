@@ -1,9 +1,9 @@
 """
-What one batch task costs a whole Airflow, beside the same work as mapped tasks of the Start operator.
+Measure what a batch task costs an Airflow deployment, compared with mapped tasks of the Start operator.
 
-Scheduler, API server, DAG processor, triggerer and the tasks of LocalExecutor are real processes, on SQLite,
-as in the system tests; the endpoint has DataZone's limit of 10 starts a second. Each way begins with a
-scheduler and a triggerer of its own, which have done the same for two assets before.
+The scheduler, API server, DAG processor, triggerer and the tasks of LocalExecutor are separate processes that
+use SQLite, as in the system tests. The endpoint limits starts to 10 per second, as DataZone does. Each
+measurement begins with a new scheduler and triggerer that have run the same tasks for two assets to warm up.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from waits import DOMAIN, ratio, show
 if TYPE_CHECKING:
     from tests.system.deployment import Component, Deployment
 
-# The first is ours, the others its peers.
-WAYS = {
+# The first is compared with each of the others.
+VARIANTS = {
     "batch": "one batch task",
     "mapped": "mapped tasks, deferrable",
     "mapped_in_workers": "mapped tasks, not deferrable",
 }
 WARM_UP = 2
-# Tasks at a time. Airflow's defaults are 32, and 16 of one DAG, which two busy cores do not bear: mapped
-# tasks were then put off for a minute, as Airflow does with those whose DAG could not be imported.
+# Concurrent tasks. Airflow's defaults, 32 and at most 16 per DAG, are too many for two busy cores: Airflow
+# delayed mapped tasks for a minute, as it does if it cannot import their DAG.
 PARALLELISM = 8
-# Seconds that an import may take; Airflow's default is 30.
+# The timeout of a DAG import in seconds. Airflow's default is 30.
 IMPORT_TIMEOUT = 300
-# Seconds: of rest before and after what is measured, and between two looks at the memory.
-IDLE, SETTLE, LOOK = 10, 3, 1
-TAIL = 20
+# Seconds: the idle measurement before a DAG run, the pause before and after it, and between memory samples.
+IDLE, SETTLE, SAMPLE_INTERVAL = 10, 3, 1
+TAIL_LINES = 20
 
 
 class Processes:
-    """What Airflow's processes take, all in all; those that have ended count with their parents."""
+    """The total resource usage of Airflow's processes. CPU time includes child processes that have ended."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
@@ -63,7 +63,7 @@ class Processes:
                     yield psutil.Process(pid)
 
     def cpu(self) -> float:
-        """Return seconds."""
+        """Return the CPU time in seconds."""
         total = 0.0
         for process in self._all():
             with suppress(psutil.Error):
@@ -72,7 +72,7 @@ class Processes:
         return total
 
     def memory(self) -> tuple[float, int]:
-        """Return MB, shared pages once (the sum of PSS), and the number of processes."""
+        """Return the memory in MB, with shared pages counted once (PSS), and the number of processes."""
         total, number = 0, 0
         for process in self._all():
             with suppress(OSError):
@@ -83,7 +83,7 @@ class Processes:
 
 
 class Bench:
-    """An Airflow whose connection ``bench`` leads to the endpoint."""
+    """An Airflow deployment whose connection ``bench`` points to the endpoint."""
 
     def __init__(self, deployment: Deployment, url: str, scenario: Scenario) -> None:
         self.deployment = deployment
@@ -92,8 +92,8 @@ class Bench:
         self._url = url
         self._current: list[Component] = []
 
-    def renew(self) -> None:
-        """Start the scheduler and the triggerer anew, so that nothing is left in them of what was before."""
+    def restart(self) -> None:
+        """Restart the scheduler and the triggerer, to discard the state of earlier measurements."""
         for component in self._current:
             self.deployment.kill(component)
         if self._current:
@@ -115,70 +115,70 @@ class Bench:
         )
 
     def run(self, dag_id: str) -> dict[str, Any]:
-        """Run a DAG once; return how it went, and the most that it took of memory and processes."""
+        """Run a DAG once, and return its state, duration, events, and maximum memory and processes."""
         run_id = f"{dag_id}-{time.time_ns()}"
         memory: list[tuple[float, int]] = []
-        looked = 0.0
+        sampled_at = 0.0
 
-        def ended() -> bool:
-            nonlocal looked
-            if time.monotonic() - looked >= LOOK:
+        def has_ended() -> bool:
+            nonlocal sampled_at
+            if time.monotonic() - sampled_at >= SAMPLE_INTERVAL:
                 memory.append(self.processes.memory())
-                looked = time.monotonic()
+                sampled_at = time.monotonic()
             runs = self.deployment.query("SELECT state FROM dag_run WHERE run_id = ?", run_id)
             return runs[0][0] in ("success", "failed")
 
         self.deployment.run("dags", "trigger", dag_id, "--run-id", run_id)
-        self.deployment.wait_for(f"the end of {dag_id}", ended, seconds=300 + 30 * self.scenario.assets)
+        self.deployment.wait_for(f"the end of {dag_id}", has_ended, seconds=300 + 30 * self.scenario.assets)
         ((state, queued, end),) = self.deployment.query(
             "SELECT state, queued_at, end_date FROM dag_run WHERE run_id = ?", run_id
         )
-        # Whenever a task is begun or taken up again, which is a process, Airflow logs that it is running.
+        # Airflow logs an event `running` for each task process: when a task starts, and when it resumes.
         events = "SELECT event, count(*) FROM log WHERE run_id = ? AND task_id IS NOT NULL GROUP BY 1"
         return {
             "state": state,
             "seconds": (datetime.fromisoformat(end) - datetime.fromisoformat(queued)).total_seconds(),
             "memory": max(used for used, _ in memory),
-            "at a time": max(number for _, number in memory),
+            "max processes": max(number for _, number in memory),
             "events": Counter(dict(self.deployment.query(events, run_id))),
         }
 
-    def measure(self, way: str) -> dict[str, Any]:
-        self.renew()
-        warm = self.run(f"{way}_{WARM_UP}")
-        if warm["state"] != "success":
-            raise RuntimeError(f"warming up of {way}: {warm}")
+    def measure(self, variant: str) -> dict[str, Any]:
+        self.restart()
+        warm_up = self.run(f"{variant}_{WARM_UP}")
+        if warm_up["state"] != "success":
+            raise RuntimeError(f"warm-up of {variant}: {warm_up}")
         time.sleep(SETTLE)
         load = os.getloadavg()[0]
         cpu_before = self.processes.cpu()
         time.sleep(IDLE)
         cpu, rows, (memory, number) = self.processes.cpu(), self.rows(), self.processes.memory()
-        seen = endpoint.report(self._url)
-        found = self.run(f"{way}_{self.scenario.assets}")
+        report_before = endpoint.report(self._url)
+        result = self.run(f"{variant}_{self.scenario.assets}")
         time.sleep(SETTLE)
         report = endpoint.report(self._url)
-        requests = report["requests"][len(seen["requests"]) :]
-        assets = report["assets"][len(seen["assets"]) :]
+        requests = report["requests"][len(report_before["requests"]) :]
+        assets = report["assets"][len(report_before["assets"]) :]
         counts = Counter(operation for _, operation, _ in requests)
-        starts = [moment for moment, operation, _ in requests if operation == "Start"]
+        starts = [received_at for received_at, operation, _ in requests if operation == "Start"]
         added = self.rows()
         added.subtract(rows)
         return {
-            "state": found["state"],
-            "seconds": found["seconds"],
-            "pace": (len(starts) - 1) / (starts[-1] - starts[0]),
-            "processes": found["events"]["running"],
-            "deferred": found["events"]["deferred"],
-            "at a time": found["at a time"] - number,
+            "state": result["state"],
+            "seconds": result["seconds"],
+            "start rate": (len(starts) - 1) / (starts[-1] - starts[0]),
+            "processes": result["events"]["running"],
+            "deferred": result["events"]["deferred"],
+            "max processes": result["max processes"] - number,
             "cpu": self.processes.cpu() - cpu,
-            "memory": found["memory"] - memory,
+            "memory": result["memory"] - memory,
             "rows": sum(added.values()),
             "runs": len(assets),
             "assets": len(set(assets)),
-            "refused": counts["refused"],
-            # As the task itself says, and as the scheduler does of one that it has lost track of.
-            "failed": found["events"]["up_for_retry"] + found["events"]["failed"],
-            "mismatches": found["events"]["state mismatch"],
+            "throttled": counts["throttled"],
+            # The task logs the first two. The scheduler logs a mismatch for a task that it lost track of.
+            "failed": result["events"]["up_for_retry"] + result["events"]["failed"],
+            "mismatches": result["events"]["state mismatch"],
             "reads": counts["Get"] + counts["List"],
             "active": max(active for _, _, active in requests),
             "tables": {table: number for table, number in added.items() if number},
@@ -191,7 +191,7 @@ class Bench:
 
 @contextmanager
 def airflow(home: Path, url: str, scenario: Scenario, parallelism: int) -> Iterator[Deployment]:
-    """Make an Airflow, and stop whatever was started of it."""
+    """Set up an Airflow deployment, and stop its components at the end."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.system.deployment import Deployment
 
@@ -228,7 +228,7 @@ def airflow(home: Path, url: str, scenario: Scenario, parallelism: int) -> Itera
         yield deployment
     except Exception:
         for component in deployment.components:
-            tail = "\n".join(component.output.splitlines()[-TAIL:])
+            tail = "\n".join(component.output.splitlines()[-TAIL_LINES:])
             print(f"--- {component.name}\n{tail}", file=sys.stderr)
         raise
     finally:
@@ -237,30 +237,31 @@ def airflow(home: Path, url: str, scenario: Scenario, parallelism: int) -> Itera
 
 ROWS = {
     "trigger to end of the DAG run, s": "seconds",
-    "starts a second": "pace",
+    "starts per second": "start rate",
     "processes started for tasks": "processes",
-    "processes at a time, above idle": "at a time",
+    "concurrent processes, maximum above idle": "max processes",
     "triggers created": "deferred",
     "CPU of all of Airflow, s": "cpu",
-    "memory added at the most, all of Airflow, MB": "memory",
+    "memory added, maximum, all of Airflow, MB": "memory",
     "rows added to Airflow's database": "rows",
     "runs started": "runs",
-    "active at a time, at most": "active",
-    "starts refused for their rate": "refused",
-    "tries that failed": "failed",
-    "of these by a state mismatch in Airflow": "mismatches",
+    "active runs, maximum": "active",
+    "throttled starts": "throttled",
+    "failed tries": "failed",
+    "of these because of a state mismatch in Airflow": "mismatches",
     "Get and List requests": "reads",
 }
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """Return the results in Markdown, ratios first."""
+    """Return the results as a Markdown table, with the ratios first."""
     ours, *peers = results
-    heads = [f"{WAYS[ours]} / {WAYS[peer]}" for peer in peers] + [WAYS[way] for way in results]
+    heads = [f"{VARIANTS[ours]} / {VARIANTS[peer]}" for peer in peers]
+    heads += [VARIANTS[variant] for variant in results]
     lines = ["| " + " | ".join(["", *heads]) + " |", "|---" + "|---:" * len(heads) + "|"]
-    values = {name: [found[key] for found in results.values()] for name, key in ROWS.items()}
-    for name in sorted({table for found in results.values() for table in found["tables"]}):
-        values[f"rows of `{name}`"] = [found["tables"].get(name, 0) for found in results.values()]
+    values = {name: [result[key] for result in results.values()] for name, key in ROWS.items()}
+    for name in sorted({table for result in results.values() for table in result["tables"]}):
+        values[f"rows of `{name}`"] = [result["tables"].get(name, 0) for result in results.values()]
     for name, (our, *their) in values.items():
         cells = [ratio(our, value) for value in their] + [show([value]) for value in (our, *their)]
         lines.append("| " + " | ".join([name, *cells]) + " |")
@@ -268,26 +269,28 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def targets(scenario: Scenario, results: dict[str, dict[str, Any]]) -> Iterable[tuple[bool, str]]:
-    """Return what must hold, and whether it does."""
-    for way, found in results.items():
-        yield found["state"] == "success", f"{WAYS[way]}: the DAG run succeeded"
+    """Return each target and whether it is met."""
+    for variant, result in results.items():
+        yield result["state"] == "success", f"{VARIANTS[variant]}: the DAG run succeeded"
         yield (
-            found["runs"] == found["assets"] == scenario.assets,
-            f"{WAYS[way]}: each of {scenario.assets} assets had one run",
+            result["runs"] == result["assets"] == scenario.assets,
+            f"{VARIANTS[variant]}: each of {scenario.assets} assets had one run",
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", action="store_true", help="30 assets; says that it works, not much more")
+    parser.add_argument(
+        "--short", action="store_true", help="only check that the benchmark works, with 30 assets"
+    )
     parser.add_argument("--assets", type=int, default=SHORT.assets, metavar="N", help="default: 200")
     parser.add_argument(
         "--parallelism", type=int, default=PARALLELISM, metavar="N", help=f"default: {PARALLELISM}"
     )
-    parser.add_argument("--only", choices=WAYS, action="append", help="only this way")
+    parser.add_argument("--only", choices=VARIANTS, action="append", help="only this variant")
     arguments = parser.parse_args()
     scenario = SHORT._replace(assets=30 if arguments.short else arguments.assets)
-    # A `kill` ends as Ctrl-C does: with everything stopped.
+    # SIGTERM stops all components, like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     packages = ("apache-airflow", "apache-airflow-providers-amazon", "botocore")
     print(
@@ -295,7 +298,8 @@ def main() -> None:
         ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages),
     )
     print(
-        f"{scenario.assets:,} assets, runs of {scenario.life:g} s, poll_interval={scenario.poll_interval:g}, "
+        f"{scenario.assets:,} assets, runs of {scenario.run_seconds:g} s, "
+        f"poll_interval={scenario.poll_interval:g}, "
         f"max_concurrent_runs={scenario.max_concurrent_runs}; LocalExecutor, "
         f"parallelism={arguments.parallelism}",
         flush=True,
@@ -304,20 +308,21 @@ def main() -> None:
     try:
         with (
             tempfile.TemporaryDirectory() as home,
-            endpoint.running("starts", scenario.life, START_LIMIT) as url,
+            endpoint.running("starts", scenario.run_seconds, START_LIMIT) as url,
             airflow(Path(home), url, scenario, arguments.parallelism) as deployment,
         ):
             bench = Bench(deployment, url, scenario)
-            for way in arguments.only or WAYS:
-                results[way] = found = bench.measure(way)
+            for variant in arguments.only or VARIANTS:
+                results[variant] = result = bench.measure(variant)
                 print(
-                    f"{WAYS[way]}: {found['seconds']:.0f} s; idle before: {found['idle processes']} "
-                    f"processes, {found['idle memory']:,.0f} MB, {found['idle cpu']:.2f} s CPU a second; "
-                    f"load {found['load']:.1f} at the start, {os.getloadavg()[0]:.1f} at the end",
+                    f"{VARIANTS[variant]}: {result['seconds']:.0f} s; idle before: "
+                    f"{result['idle processes']} processes, {result['idle memory']:,.0f} MB, "
+                    f"{result['idle cpu']:.2f} s CPU per second; "
+                    f"load {result['load']:.1f} at the start, {os.getloadavg()[0]:.1f} at the end",
                     flush=True,
                 )
     finally:
-        # It takes long enough for what was measured before an interruption to be of worth.
+        # Print the results even after an interruption, because each measurement takes long.
         if results:
             print(f"\n{table(results)}\n", flush=True)
     for holds, target in targets(scenario, results):

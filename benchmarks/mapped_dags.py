@@ -1,4 +1,4 @@
-"""One batch task, and mapped tasks that do the same work; how much, and how, stands in the environment."""
+"""DAGs with one batch task or with mapped tasks for the same assets. BENCHMARK_PLAN configures them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ARGUMENTS = {
     "types": PLAN["types"],
     "poll_interval": PLAN["poll_interval"],
     "aws_conn_id": "bench",
-    # Starts that are refused for their rate are tried again.
+    # Throttled starts are retried.
     "retries": 10,
     "retry_delay": timedelta(seconds=5),
 }
 
-# A few assets warm up what the measured ones then find.
+# The first number is for warming up, the second for the measurement.
 for number in PLAN["numbers"]:
     assets = [f"asset-{number}-{index}" for index in range(number)]
 

@@ -1,9 +1,9 @@
 """
-What deferred waits cost a triggerer, beside a trigger of the Amazon provider that polls the same service.
+Measure what deferred waits cost a triggerer, compared with an Amazon provider trigger for the same service.
 
-Every scenario runs in a fresh process against an endpoint of its own, one after the other, ours and the
-peer's in turn. All runs are active for a while, then some end one after the other, then all others at once.
-The peer needs aiobotocore; without it, ours are measured alone.
+The scenarios run one after the other, alternating between our trigger and the peer's, each in a new process
+with a new endpoint. All runs are active for a while, then some end one after the other, then all others at
+once. The peer needs aiobotocore. Without it, the benchmark measures only our trigger.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import endpoint
 
 DEFAULT_RATE: float = 10
 PAGE_SIZE = 50
-# A turn of the limiter takes its interval and up to a tenth more.
+# The rate limiter waits for its interval and up to 10% more.
 JITTER = 1.1
 TICK = 0.02
 DOMAIN = "dzd_benchmark"
@@ -41,9 +41,9 @@ WARM_UP = {"ours": "airflow_provider_datazone.triggers.run_poller", "peer": "aio
 
 
 class Scenario(NamedTuple):
-    """So many waits of ours or the peer's; see ``endpoint.Runs`` for when their runs end."""
+    """A number of waits with our trigger or the peer's. See ``endpoint.Runs`` for when their runs end."""
 
-    who: str
+    package: str
     number: int
     staggered: int
     over: float
@@ -57,11 +57,11 @@ class Scenario(NamedTuple):
 
     @property
     def title(self) -> str:
-        return f"{self.number:,} {self.who}"
+        return f"{self.number:,} {self.package}"
 
 
-# At the default limit, a thousand ends are a hundred seconds of Gets. The gaps leave time to read all that
-# have ended before the others do.
+# At the default limit, the Gets for a thousand ended runs take a hundred seconds. The gaps leave time to read
+# all staggered runs before the others end.
 FULL = [
     Scenario("ours", 300, staggered=40, over=10, gap=15),
     Scenario("peer", 300, staggered=40, over=10, gap=15),
@@ -70,7 +70,8 @@ FULL = [
     Scenario("ours", 10_000, staggered=2_000, over=15, gap=18, rate=200),
 ]
 SHORT = [
-    Scenario(who, 150, staggered=50, over=4, gap=2, poll_interval=3, rate=50) for who in ("ours", "peer")
+    Scenario(package, 150, staggered=50, over=4, gap=2, poll_interval=3, rate=50)
+    for package in ("ours", "peer")
 ]
 
 # --------------------------------------------------------------------- the process that waits
@@ -83,7 +84,7 @@ def resident() -> float:
 
 
 class Watchdog:
-    """Note how long the event loop keeps others waiting, and the most memory."""
+    """Measures how long the event loop is blocked, and the maximum memory."""
 
     def __init__(self) -> None:
         self.longest = self.total = 0.0
@@ -91,17 +92,17 @@ class Watchdog:
 
     async def run(self) -> None:
         while True:
-            asked = time.monotonic()
+            started_at = time.monotonic()
             await asyncio.sleep(TICK)
-            late = time.monotonic() - asked - TICK
-            self.longest = max(self.longest, late)
-            if late > 0.1:
-                self.total += late
+            delay = time.monotonic() - started_at - TICK
+            self.longest = max(self.longest, delay)
+            if delay > 0.1:
+                self.total += delay
             self.peak = max(self.peak, resident())
 
 
 def make_trigger(scenario: Scenario, run: str) -> Any:
-    if scenario.who == "ours":
+    if scenario.package == "ours":
         from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 
         return DataZoneMetadataGenerationRunTrigger(
@@ -117,7 +118,7 @@ def make_trigger(scenario: Scenario, run: str) -> Any:
 
 
 async def wait_for_all(scenario: Scenario) -> dict[str, Any]:
-    """Run the triggers as a triggerer does: each a task, all on one loop."""
+    """Run the triggers as a triggerer does: each in a task, all in one event loop."""
     events: dict[str, float] = {}
 
     async def run_trigger(run: str, trigger: Any) -> None:
@@ -126,27 +127,27 @@ async def wait_for_all(scenario: Scenario) -> dict[str, Any]:
             if event.payload["status"] not in ("terminal", "success"):
                 raise RuntimeError(f"{run}: {event.payload}")
 
-    # Modules are there in a triggerer that has run for a while, also those that only a wait imports.
+    # A triggerer that has run for a while has imported all modules, including those that only a wait imports.
     make_trigger(scenario, "warm-up")
-    importlib.import_module(WARM_UP[scenario.who])
+    importlib.import_module(WARM_UP[scenario.package])
     watchdog = Watchdog()
-    watching = asyncio.create_task(watchdog.run())
+    watchdog_task = asyncio.create_task(watchdog.run())
     await asyncio.sleep(5 * TICK)
     watchdog.longest = watchdog.total = 0.0
-    cpu, began = time.process_time(), time.monotonic()
+    cpu_before, started_at = time.process_time(), time.monotonic()
     tasks = []
     for index in range(scenario.number):
-        # As the triggerer does between two that it creates.
+        # The triggerer also yields to the event loop between two triggers.
         await asyncio.sleep(0)
         run = f"r{index}"
         tasks.append(asyncio.create_task(run_trigger(run, make_trigger(scenario, run))))
     await asyncio.gather(*tasks)
     await asyncio.sleep(5 * TICK)
-    watching.cancel()
+    watchdog_task.cancel()
     return {
         "events": events,
-        "began": began,
-        "cpu": time.process_time() - cpu,
+        "started_at": started_at,
+        "cpu": time.process_time() - cpu_before,
         "longest": watchdog.longest,
         "total": watchdog.total,
         "before": watchdog.before,
@@ -162,10 +163,10 @@ def child(scenario: Scenario) -> None:
 # --------------------------------------------------------------------- the process that compares
 
 
-def watch(
+def run_child(
     script: str, scenario: Any, url: str, home: str, rates: dict[str, float], seconds: float
 ) -> dict[str, Any]:
-    """Return what a process tells that does nothing but go through a scenario, with an Airflow of its own."""
+    """Run a scenario in a subprocess with its own Airflow, and return the result that it prints."""
     connection = {
         "conn_type": "aws",
         "login": "key",
@@ -187,77 +188,78 @@ def watch(
         check=True,
         timeout=seconds,
     )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def measure(scenario: Scenario, home: str) -> dict[str, Any]:
     plan = (scenario.number, scenario.staggered, scenario.idle, scenario.over, scenario.gap)
     load = os.getloadavg()[0]
     with endpoint.running("waits", *plan) as url:
-        found = watch(__file__, scenario, url, home, {"MAX_REQUESTS_PER_SECOND": scenario.rate}, 900)
+        result = run_child(__file__, scenario, url, home, {"MAX_REQUESTS_PER_SECOND": scenario.rate}, 900)
         report = endpoint.report(url)
-    return evaluate(scenario, found, report) | {"load": load}
+    return evaluate(scenario, result, report) | {"load": load}
 
 
-def evaluate(scenario: Scenario, found: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
-    """Put together what the waiting process and the endpoint have seen; both read the same clock."""
-    moments = [moment for moment, _, _ in report["requests"]]
+def evaluate(scenario: Scenario, result: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Combine the results of the waiting process and the endpoint, which use the same clock."""
+    received_at = [moment for moment, _, _ in report["requests"]]
+    events, ended_at = result["events"], report["ended_at"]
     interval = scenario.poll_interval
-    last_end = max(report["ends"].values())
-    late = {run: found["events"][run] - end for run, end in report["ends"].items()}
-    if min(late.values()) < 0:
+    last_end = max(ended_at.values())
+    delays = {run: events[run] - end for run, end in ended_at.items()}
+    if min(delays.values()) < 0:
         raise RuntimeError("an event came before its run ended")
-    # What is left once the poll interval and the requests sent after it, at the rate, are taken off.
+    # The delay minus the poll interval and the time that the requests sent after it take at the rate limit.
     overdue = max(
-        found["events"][run]
-        - (end + interval)
+        delays[run]
+        - interval
         - JITTER
         / scenario.rate
-        * (bisect_right(moments, found["events"][run]) - bisect_left(moments, end + interval))
-        for run, end in report["ends"].items()
+        * (bisect_right(received_at, events[run]) - bisect_left(received_at, end + interval))
+        for run, end in ended_at.items()
     )
     first_pages = [active for _, operation, active in report["requests"] if operation == "List, first page"]
     gets = sum(operation == "Get" for _, operation, _ in report["requests"])
-    # One whole poll interval in which all runs were active.
-    since = report["started"] + scenario.idle - interval
+    # The start of a poll interval during which all runs are active.
+    since = report["started_at"] + scenario.idle - interval
     return {
-        "rate": [scenario.rate] if scenario.who == "ours" else [],
-        "memory": found["memory"],
-        "before": found["before"],
-        "longest": found["longest"],
-        "total": found["total"],
-        "cpu": found["cpu"],
-        "seconds": max(found["events"].values()) - found["began"],
-        "first look": report["started"] - found["began"],
+        "rate": [scenario.rate] if scenario.package == "ours" else [],
+        "memory": result["memory"],
+        "before": result["before"],
+        "longest": result["longest"],
+        "total": result["total"],
+        "cpu": result["cpu"],
+        "seconds": max(events.values()) - result["started_at"],
+        "first poll": report["started_at"] - result["started_at"],
         "gets": gets,
-        "lists": len(moments) - gets,
-        "round": bisect_left(moments, since + interval) - bisect_left(moments, since),
+        "lists": len(received_at) - gets,
+        "round": bisect_left(received_at, since + interval) - bisect_left(received_at, since),
         "rounds": len(first_pages),
         "allowed": scenario.number + sum(2 * math.ceil(max(n, 1) / PAGE_SIZE) for n in first_pages),
         "overdue": overdue,
-        "staggered": spread(late[run] for run, end in report["ends"].items() if end < last_end),
-        "at once": spread(late[run] for run, end in report["ends"].items() if end == last_end),
+        "staggered": spread(delays[run] for run, end in ended_at.items() if end < last_end),
+        "at once": spread(delays[run] for run, end in ended_at.items() if end == last_end),
     }
 
 
 def spread(values: Iterable[float]) -> tuple[float, float, float]:
-    """Return median, 95th percentile and maximum."""
-    found = sorted(values)
-    return statistics.median(found), found[math.ceil(0.95 * len(found)) - 1], found[-1]
+    """Return the median, the 95th percentile and the maximum."""
+    ordered = sorted(values)
+    return statistics.median(ordered), ordered[math.ceil(0.95 * len(ordered)) - 1], ordered[-1]
 
 
 ROWS: dict[str, Callable[[dict[str, Any]], Sequence[float]]] = {
-    "limit, requests a second": lambda r: r["rate"],
+    "rate limit, requests per second": lambda r: r["rate"],
     "memory added, MB": lambda r: [r["memory"]],
     "longest block of the event loop, s": lambda r: [r["longest"]],
-    "blocks over 0.1 s in all, s": lambda r: [r["total"]],
+    "total of blocks over 0.1 s, s": lambda r: [r["total"]],
     "CPU, s": lambda r: [r["cpu"]],
-    "requests a poll interval, all active": lambda r: [r["round"]],
-    "requests in all": lambda r: [r["gets"] + r["lists"]],
+    "requests per poll interval, all runs active": lambda r: [r["round"]],
+    "requests in total": lambda r: [r["gets"] + r["lists"]],
     "of these Get": lambda r: [r["gets"]],
     "of these List": lambda r: [r["lists"]],
-    "until each had been looked at once, s": lambda r: [r["first look"]],
+    "until each run was polled once, s": lambda r: [r["first poll"]],
     "end to event, staggered: median, p95, max, s": lambda r: r["staggered"],
     "end to event, all at once: median, p95, max, s": lambda r: r["at once"],
     "start to last event, s": lambda r: [r["seconds"]],
@@ -280,40 +282,45 @@ def ratio(ours: float, peer: float) -> str:
 
 
 def table(results: dict[Scenario, dict[str, Any]]) -> str:
-    """Return the results in Markdown, ratios first."""
+    """Return the results as a Markdown table, with the ratios first."""
     numbers = list(dict.fromkeys(scenario.number for scenario in results))
-    by = {(scenario.who, scenario.number): found for scenario, found in results.items()}
-    pairs = [number for number in numbers if ("peer", number) in by]
+    by_scenario = {(scenario.package, scenario.number): result for scenario, result in results.items()}
+    pairs = [number for number in numbers if ("peer", number) in by_scenario]
     heads = [f"ours / peer, {number:,} waits" for number in pairs]
     heads += [scenario.title for scenario in results]
     lines = ["| " + " | ".join(["", *heads]) + " |", "|---" + "|---:" * len(heads) + "|"]
     for name, read in ROWS.items():
         cells = [
-            ", ".join(ratio(a, b) for a, b in zip(read(by["ours", n]), read(by["peer", n]), strict=False))
-            for n in pairs
+            ", ".join(
+                ratio(ours, peer)
+                for ours, peer in zip(
+                    read(by_scenario["ours", number]), read(by_scenario["peer", number]), strict=False
+                )
+            )
+            for number in pairs
         ]
         lines.append(
-            "| " + " | ".join([name, *cells, *(show(read(found)) for found in results.values())]) + " |"
+            "| " + " | ".join([name, *cells, *(show(read(result)) for result in results.values())]) + " |"
         )
     return "\n".join(lines)
 
 
 def targets(results: dict[Scenario, dict[str, Any]]) -> Iterable[tuple[bool, str]]:
-    """Return what must hold, and whether it does."""
-    by = {(scenario.who, scenario.number): found for scenario, found in results.items()}
+    """Return each target and whether it is met."""
+    by_scenario = {(scenario.package, scenario.number): result for scenario, result in results.items()}
     for scenario, ours in results.items():
-        if scenario.who != "ours":
+        if scenario.package != "ours":
             continue
-        peer = by.get(("peer", scenario.number))
+        peer = by_scenario.get(("peer", scenario.number))
         title = f"{scenario.number:,} waits"
         if peer is not None and scenario.number >= 1_000:
             yield (
                 ours["memory"] <= peer["memory"] / 20,
-                f"{title}: memory added is 1/20 of the peer's at most",
+                f"{title}: memory added is at most 1/20 of the peer's",
             )
             yield (
                 ours["longest"] <= peer["longest"] / 50,
-                f"{title}: longest block is 1/50 of the peer's at most",
+                f"{title}: longest block is at most 1/50 of the peer's",
             )
         if scenario.number == 10_000:
             yield ours["memory"] < 100, f"{title}: memory added is under 100 MB"
@@ -322,15 +329,15 @@ def targets(results: dict[Scenario, dict[str, Any]]) -> Iterable[tuple[bool, str
         yield (
             requests <= ours["allowed"],
             (
-                f"{title}: {requests:,} requests, at most {ours['allowed']:,}: one Get a finished run and, "
-                f"in {ours['rounds']} rounds, 2 * ceil(active / {PAGE_SIZE}) Lists each"
+                f"{title}: {requests:,} requests, at most {ours['allowed']:,}: one Get per ended run, and "
+                f"2 * ceil(active / {PAGE_SIZE}) Lists in each of {ours['rounds']} rounds"
             ),
         )
         yield (
             ours["overdue"] <= 0.5,
             (
-                f"{title}: an event comes within one poll interval and the rate limit's share, the time that "
-                f"requests sent after that interval take at the limit (worst: {ours['overdue']:+.2f} s)"
+                f"{title}: an event comes within one poll interval plus the time that the requests sent "
+                f"after that interval take at the rate limit (worst: {ours['overdue']:+.2f} s)"
             ),
         )
 
@@ -338,10 +345,10 @@ def targets(results: dict[Scenario, dict[str, Any]]) -> Iterable[tuple[bool, str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--short", action="store_true", help="under a minute; says that it works, not much more"
+        "--short", action="store_true", help="only check that the benchmark works, in under a minute"
     )
-    parser.add_argument("--only", type=int, metavar="N", help="only the scenarios of so many waits")
-    parser.add_argument("--rate", type=float, metavar="R", help="our limit of requests a second")
+    parser.add_argument("--only", type=int, metavar="N", help="only the scenarios with N waits")
+    parser.add_argument("--rate", type=float, metavar="R", help="the rate limit of our requests, per second")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -351,8 +358,8 @@ def main() -> None:
     if arguments.rate:
         scenarios = [scenario._replace(rate=arguments.rate) for scenario in scenarios]
     if importlib.util.find_spec("aiobotocore") is None:
-        print("No aiobotocore is installed, so there is no peer: `make bench` has both.")
-        scenarios = [scenario for scenario in scenarios if scenario.who == "ours"]
+        print("aiobotocore is not installed, so the peer is not measured: `make bench` installs it.")
+        scenarios = [scenario for scenario in scenarios if scenario.package == "ours"]
     packages = ("apache-airflow", "apache-airflow-providers-amazon", "botocore", "aiobotocore")
     versions = {p.metadata["Name"]: p.version for p in importlib.metadata.distributions()}
     print(
@@ -362,13 +369,13 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as home:
         for scenario in scenarios:
-            began = time.monotonic()
-            results[scenario] = found = measure(scenario, home)
-            seconds = time.monotonic() - began
-            limit = f"limit {scenario.rate:g} requests a second, " if scenario.who == "ours" else ""
+            started_at = time.monotonic()
+            results[scenario] = result = measure(scenario, home)
+            seconds = time.monotonic() - started_at
+            limit = f"limit {scenario.rate:g} requests per second, " if scenario.package == "ours" else ""
             print(
                 f"{scenario.title}: {seconds:.0f} s, poll interval {scenario.poll_interval} s, {limit}"
-                f"{found['before']:.0f} MB before, load {found['load']:.1f} at the start",
+                f"{result['before']:.0f} MB before, load {result['load']:.1f} at the start",
                 flush=True,
             )
     print(f"\n{table(results)}\n")
