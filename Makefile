@@ -1,17 +1,17 @@
-# make help lists what there is to do. Everything is written below this folder, in what git ignores.
+# `make help` lists the targets. They write only to this folder, to paths that git ignores.
 
 PYTHON ?= python3
 BIN := .venv/bin
-# awscli pins botocore, so it has an environment of its own.
+# awscli pins botocore, so it needs a separate environment.
 AWSCLI := awscli==1.46.3
-# So does aiobotocore, which the peer of the waits benchmark needs.
+# So does aiobotocore, which the waits benchmark needs for its peer.
 AIOBOTOCORE := aiobotocore==3.10.0
 CONSTRAINTS := constraints/airflow-3.x.txt
 RELEASE := .venvs/release/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-# pyenv's python3.N answers only for the versions that are switched on: the usual one first, then all.
+# pyenv's python3.N works only for active versions. Activate all installed versions, with the default first.
 NOX = pyenv=$$(command -v pyenv) && root=$${pyenv%/bin/pyenv} && [ -d "$$root/versions" ] && \
 	export PYENV_ROOT="$${PYENV_ROOT:-$$root}" && \
 	export PYENV_VERSION="$$({ pyenv version-name; pyenv versions --bare; } | paste -sd: )"; $(BIN)/nox
@@ -21,26 +21,26 @@ NOX = pyenv=$$(command -v pyenv) && root=$${pyenv%/bin/pyenv} && [ -d "$$root/ve
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-demo: .venv/.installed ## Run the example DAGs on a local DataZone: no AWS account, about half a minute
+demo: .venv/.installed ## Run example DAGs on a local DataZone in about half a minute, without an AWS account
 	@$(BIN)/python scripts/demo.py
 
 test: .venv/.installed .venvs/awscli/.installed ## Run the unit, integration and fault tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: system-test
-system-test: .venv/.installed celery-test ## Run the tests with whole Airflows on PostgreSQL, every version: 40 minutes
+system-test: .venv/.installed celery-test ## Run the system tests on Airflow 2.11, 3.0 and the newest, with PostgreSQL; 40 minutes
 	@$(NOX) --session 'airflow(2.11.0)' 'airflow(3.0.6)' 'airflow(3.x)' -- tests/system
 
 .PHONY: system-test-short
-system-test-short: .venv/.installed ## The same on the newest, with 10 waits and no faults: three minutes
+system-test-short: .venv/.installed ## The same on the newest Airflow with 10 waits and no faults; three minutes
 	DATAZONE_TEST_WAITS=10 $(BIN)/python -m pytest tests/system/test_examples.py tests/system/test_deferred_waits.py
 
 .PHONY: celery-test
-celery-test: .venvs/celery/.installed ## Run every example DAG on CeleryExecutor, with two workers
+celery-test: .venvs/celery/.installed ## Run every example DAG on CeleryExecutor with two workers
 	DATAZONE_TEST_EXECUTOR=CeleryExecutor .venvs/celery/bin/python -m pytest tests/system/test_examples.py
 
 .PHONY: ui-test
-ui-test: .venv/.installed ## Look at Airflow's UI, newest and 2.11, with Chromium; screenshots in .ui
+ui-test: .venv/.installed ## Test the UI of the newest Airflow and of 2.11 with Chromium; screenshots in .ui
 	@$(NOX) --session ui
 
 lint: .venv/.installed ## Check style and types
@@ -48,7 +48,7 @@ lint: .venv/.installed ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/.installed ## Write the style, and copy the examples into the pages of the documentation
+format: .venv/.installed ## Format the code, and copy the examples into the documentation
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/update_docs.py
@@ -57,10 +57,10 @@ matrix: .venv/.installed .venvs/awscli/.installed ## Run the tests on every supp
 	@$(NOX)
 
 .PHONY: matrix-short
-matrix-short: .venv/.installed .venvs/awscli/.installed ## The same in a quarter of an hour: the unit tests alone
+matrix-short: .venv/.installed .venvs/awscli/.installed ## The same with only the unit tests; 15 minutes
 	@export DATAZONE_TEST_EXAMPLES=0.2; $(NOX) --session airflow -- tests/unit
 
-bench: .venv/.installed .venvs/bench/.installed ## Measure beside the Amazon provider and mapped tasks: about an hour
+bench: .venv/.installed .venvs/bench/.installed ## Run the benchmarks against the Amazon provider and mapped tasks; about an hour
 	$(BIN)/python benchmarks/import_time.py --rounds 10
 	.venvs/bench/bin/python benchmarks/waits.py
 	.venvs/bench/bin/python benchmarks/batch.py
@@ -68,17 +68,17 @@ bench: .venv/.installed .venvs/bench/.installed ## Measure beside the Amazon pro
 	DATAZONE_TEST_ASSETS=500 DATAZONE_TEST_KILLS=10 $(BIN)/python -m pytest tests/faults/test_batch.py
 
 .PHONY: bench-short
-bench-short: .venvs/bench/.installed ## The same with fewer waits and assets: two minutes, and only to be looked at
+bench-short: .venvs/bench/.installed ## The same with fewer waits and assets, only to try them out; two minutes
 	.venvs/bench/bin/python benchmarks/waits.py --short
 	.venvs/bench/bin/python benchmarks/batch.py --short
 
 .PHONY: dist
-dist: .venvs/release/.installed ## Build the wheel and the sdist: the same bytes, whoever builds them
+dist: .venvs/release/.installed ## Build the wheel and the sdist, reproducibly
 	@rm -rf dist
 	env -u SOURCE_DATE_EPOCH $(RELEASE)/python -m build --no-isolation --outdir dist .
 	@cd dist && sha256sum *
 
-# Fresh every time, and with uv, which takes seconds for it.
+# A new environment every time. uv creates it in seconds.
 .PHONY: wheel-environment
 wheel-environment: export UV_SYSTEM_CERTS := true
 wheel-environment: export UV_PYTHON_DOWNLOADS := never
@@ -95,30 +95,30 @@ sbom: wheel-environment ## Write the bill of materials of the wheel with the new
 		--output-reproducible --output-file dist/sbom.cdx.json .venvs/wheel/bin/python
 
 .PHONY: audit
-audit: sbom ## Ask the package index for known vulnerabilities of all that the wheel brings along
+audit: sbom ## Check the wheel and its dependencies for known vulnerabilities in the package index
 	@$(BIN)/python -m pip --python .venvs/wheel list --format freeze \
 		--exclude airflow-provider-amazon-datazone > .venvs/wheel/requirements.txt
 	$(RELEASE)/pip-audit --strict --no-deps --disable-pip --requirement .venvs/wheel/requirements.txt
 
 .PHONY: release-check
-release-check: sbom ## Build what is released, and check it: contents, reproducibility, the wheel alone
+release-check: sbom ## Build the release and check its contents, reproducibility and a wheel-only installation
 	$(BIN)/python -m pytest tests/release
 
 .PHONY: docs
-docs: .venvs/docs/.installed ## Build the documentation, docs/_build/index.html; a warning is an error
+docs: .venvs/docs/.installed ## Build the documentation in docs/_build/index.html; a warning is an error
 	@.venvs/docs/bin/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs docs/_build
 	@echo "Built docs/_build/index.html"
 
-constraints: ## Resolve the dependencies of every supported Airflow anew (needs uv, Python 3.10 to 3.12)
+constraints: ## Resolve the dependencies of every supported Airflow again (needs uv, Python 3.10 to 3.12)
 	constraints/update.sh
 
-clean: ## Remove everything that was built
+clean: ## Remove everything that the other targets build
 	rm -rf .venv .venvs .nox .demo .ui dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/.installed: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "Python 3.10 or later is needed: make PYTHON=/path/of/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@echo "Building .venv with $$($(PYTHON) --version): takes a few minutes the first time"
+		{ echo "Python 3.10 or later is required: make PYTHON=/path/of/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Building .venv with $$($(PYTHON) --version): this takes a few minutes"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[testing]' --group dev
@@ -149,7 +149,7 @@ clean: ## Remove everything that was built
 	@.venvs/release/bin/python -m pip install --quiet --constraint constraints/release.txt --group release
 	@touch $@
 
-# The parser of Markdown for Python 3.10 wants an older markdown-it-py than Airflow was tested with.
+# On Python 3.10, myst-parser needs an older markdown-it-py than Airflow's constraints.
 .venvs/docs/.installed: pyproject.toml $(CONSTRAINTS) Makefile
 	@$(PYTHON) -m venv --clear .venvs/docs
 	@grep -v '^markdown-it-py==' $(CONSTRAINTS) > .venvs/docs/constraints.txt

@@ -1,4 +1,4 @@
-"""The versions that the tests run on: `make matrix`. A missing interpreter is skipped, and said so."""
+"""The test matrix of `make matrix`. Nox skips a session whose interpreter is missing, and reports it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 import nox
 
-# What pip does of itself: the machine's own certificates, and no interpreter from elsewhere.
+# Like pip, use the system's certificates, and do not download interpreters.
 os.environ.setdefault("UV_SYSTEM_CERTS", "true")
 os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
 
@@ -16,7 +16,7 @@ nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = "yes"
 
 
-# Each Airflow with a Python. constraints/update.sh says how their dependencies were chosen.
+# The Python version by Airflow version. constraints/update.sh describes how the dependencies were selected.
 VERSIONS = {
     "2.11.0": "3.10",
     "2.11.2": "3.12",
@@ -26,9 +26,9 @@ VERSIONS = {
     "3.3.1": "3.12",
     "3.x": "3.13",
 }
-# Where the fault matrix is played: a version of each family.
+# Versions that run tests/faults: one of each minor version.
 WITH_FAULTS = {"2.11.0", "3.0.6", "3.1.8", "3.2.1", "3.3.1"}
-# Amazon MWAA and most images have aiobotocore, which holds boto3 back.
+# The others install aiobotocore, which limits boto3, because Amazon MWAA and most images have it.
 WITHOUT_AIOBOTOCORE = {"2.11.0", "3.x"}
 
 
@@ -38,9 +38,9 @@ WITHOUT_AIOBOTOCORE = {"2.11.0", "3.x"}
 )
 def airflow(session: nox.Session, airflow: str) -> None:
     """
-    Install the project with the constraints of an Airflow version, and run the tests.
+    Install the project with the constraints of an Airflow version, and run tests.
 
-    Those of the folders that are named on the command line, else all but those of `make system-test`.
+    By default it runs all tests except those of `make system-test`. Arguments select other folders.
     """
     groups = ["test"] if airflow in WITHOUT_AIOBOTOCORE else ["test", "aiobotocore"]
     session.install(
@@ -55,7 +55,7 @@ def airflow(session: nox.Session, airflow: str) -> None:
         "tests/integration",
         *(["tests/faults"] if airflow in WITH_FAULTS else []),
     ]
-    # A whole Airflow serves all tests of a file; unit tests need none.
+    # The tests of a file may share an Airflow deployment. Unit tests need none.
     distribution = "worksteal" if folders == ["tests/unit"] else "loadfile"
     session.run("python", "-m", "pytest", "--numprocesses", "2", "--dist", distribution, *folders)
 
@@ -65,7 +65,7 @@ def airflow(session: nox.Session, airflow: str) -> None:
     ("python", "airflow"), [("3.10", "2.11.0"), ("3.12", "3.x")], ids=["airflow-2.11.0", "airflow-3.x"]
 )
 def ui(session: nox.Session, airflow: str) -> None:
-    """Look at Airflow's UI with the system's Chromium."""
+    """Test Airflow's UI with the system's Chromium."""
     session.install(
         "--constraint", f"constraints/airflow-{airflow}.txt", "--editable", ".[testing]", "--group", "ui"
     )

