@@ -1,4 +1,4 @@
-"""What a test can set and read in the local DataZone."""
+"""The controls of the local DataZone: run outcomes, failures, limits, credentials and recorded requests."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class DataZoneControls:
             where a missing type succeeds. A run is ``PARTIALLY_SUCCEEDED`` if only some of its types succeed.
             Default: ``SUCCEEDED``
         :param error_messages: the ``errorMessage`` by type. Default: none
-        :param status: the final status of the run itself, which AWS need not have published. Default: derived
-            from the types
+        :param status: the final status of the run itself. It may be a status that AWS has not published.
+            Default: derived from the types
         :param type_stats: False omits ``typeStats``, which is an optional field of the API. Default: True
         :param submitted_seconds: how long the run is ``SUBMITTED``, in seconds. Default: 0 if
             ``in_progress_seconds`` is set
@@ -128,7 +128,7 @@ class DataZoneControls:
         """Set the status of a run that has started. The run keeps it until the next call.
 
         :param run_identifier: the run
-        :param status: the status, which AWS need not have published. None lets the run continue by itself
+        :param status: the status. It may be one that AWS has not published. None lets the run advance again
         :raises ValueError: if the run does not exist
         """
         with models.lock:

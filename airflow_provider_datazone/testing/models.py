@@ -100,8 +100,9 @@ def _page(
             raise ValidationException("Invalid nextToken") from None
 
     def is_after_token(item: Numbered) -> bool:
+        current = position(item)
         try:
-            return bool(position(item) < last if descending else position(item) > last)
+            return bool(current < last if descending else current > last)
         except TypeError:
             raise ValidationException("Invalid nextToken") from None
 
@@ -434,7 +435,7 @@ class MetadataGenerationRun(ManagedState, NumberedModel):
         :param is_poll: whether this counts as a poll, for runs that advance by the number of polls
         """
         if self._status in ACTIVE_STATUSES and not self._status_is_fixed:
-            self._advance(is_poll)
+            self._advance_status(is_poll)
         if self._status in TERMINAL_STATUSES and not self._has_added_predictions:
             self._has_added_predictions = True
             for run_type in self.types:
@@ -442,7 +443,7 @@ class MetadataGenerationRun(ManagedState, NumberedModel):
                     self.asset.add_predictions(run_type)
         return str(self._status)
 
-    def _advance(self, is_poll: bool) -> None:
+    def _advance_status(self, is_poll: bool) -> None:
         outcome = self.outcome
         if outcome.polls is not None:
             self._polls += is_poll
@@ -462,7 +463,7 @@ class MetadataGenerationRun(ManagedState, NumberedModel):
                 self._status = "IN_PROGRESS"
 
     def set_status(self, status: str | None) -> None:
-        """Set a status that the run keeps. None lets the run continue by itself."""
+        """Set a status that the run keeps. None lets the run advance again."""
         self._status_is_fixed = status is not None
         if status is None:
             if self._status not in TERMINAL_STATUSES + ACTIVE_STATUSES:
@@ -709,7 +710,7 @@ class DataZoneBackend(BaseBackend):
     ) -> tuple[list[dict[str, Any]], str | None, int]:
         """Return the items of a page, the token of the next page, and the total number of items."""
         if domain_identifier not in self.domains:
-            # ResourceNotFoundException is not an error of Search in the service model.
+            # The service model has no ResourceNotFoundException for Search.
             raise AccessDeniedException(f"User is not permitted to search domain {domain_identifier}")
         domain = self.domains[domain_identifier]
         matches = _clause_predicate(filters) if filters is not None else lambda _: True
@@ -969,8 +970,8 @@ datazone_backends = BackendDict(
 
 
 def ensure_reset_clears_scenario() -> None:
-    """Create a backend, if there is none, so that a reset of moto also clears the scenario.
+    """Create a backend, so that a reset of moto also clears the scenario.
 
-    Moto resets only the backends that exist.
+    Moto resets only existing backends, and creates a backend on first use.
     """
     datazone_backends[DEFAULT_ACCOUNT_ID]["us-east-1"]

@@ -135,7 +135,7 @@ THROTTLED = Fault("*", "ThrottlingException", None, None, None, after=False)
 
 
 class Scenario:
-    """Thread-safe, because the server handles each request in its own thread."""
+    """The settings and the recorded requests. Thread-safe: each request has its own thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
