@@ -1,6 +1,6 @@
 """Tasks that a user marks as failed in a whole Airflow, in each state of a batch and of a start.
 
-More states, and what becomes of more runs than there is time for, are in `tests/integration/test_kills.py`.
+More states, and what becomes of more runs than there is time for, are in `tests/integration/kills/`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import jsonschema
 from airflow_provider_datazone import __version__
 from airflow_provider_datazone.get_provider_info import get_provider_info
 from tests.conftest import REPOSITORY, run_airflow
-from tests.integration.test_provider import (
+from tests.integration.provider.test_provider import (
     DISTRIBUTION,
     read_schema,
     # The provider's own checks, which here look at the wheel's Airflow.

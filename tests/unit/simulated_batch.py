@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -14,10 +15,17 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 
 from airflow_provider_datazone import batch as engine
-from airflow_provider_datazone.batch import AssetRow, Batch
+from airflow_provider_datazone.batch import (
+    AssetRow,
+    Batch,
+    require_few_failures,
+)
 from airflow_provider_datazone.metadata_generation import TERMINAL_STATUSES, MetadataGenerationRun
 from airflow_provider_datazone.submission import RunRequest
 from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.triggers.run_poller import (
+    wait_for_run,
+)
 from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, client_error, now, simulate
 
 LOG = logging.getLogger("tests.batch")
@@ -27,9 +35,6 @@ TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
 RATE = 10.0
 # The Unix time at which each simulated clock begins.
 EPOCH = 1_800_000_000.0
-
-
-# ---------------------------------------------------------------- the service
 
 
 def stats(status: str, reason: str | None = None) -> list[Any]:
@@ -243,9 +248,6 @@ class BatchSource(Source):
         return await request
 
 
-# ------------------------------------------------------------------ the batch
-
-
 class SimulatedTime:
     """Stands for the module: both clocks are the simulated one."""
 
@@ -341,3 +343,81 @@ async def nothing_is_left() -> None:
 def busiest_second(times: list[float]) -> int:
     """Return how many there were at most in any second."""
     return max(sum(at <= other < at + 1 for other in times[n : n + 50]) for n, at in enumerate(times))
+
+
+QUOTA = "business name generation has reached monthly quota"
+
+
+def bring_to_an_end(
+    datazone: BatchDataZone, rows: list[AssetRow], *, noted_at: float = EPOCH, **changes: Any
+) -> list[AssetRow]:
+    async def main(airflow: Airflow) -> None:
+        await make(rows, **changes).run(PARAMETERS, noted_at=noted_at)
+
+    on(datazone, main)
+    return rows
+
+
+def statuses(rows: list[AssetRow]) -> Counter[str | None]:
+    return Counter(row.status for row in rows)
+
+
+REFUSALS = {
+    "unknown asset": client_error("ResourceNotFoundException", 404),
+    "unsupported asset type": client_error("ValidationException", 400),
+    "too many": client_error("ServiceQuotaExceededException", 402),
+    "conflict without a run": client_error("ConflictException", 409),
+}
+
+
+def judge(
+    rows: list[AssetRow],
+    max_failures: float,
+    allow_partial_success: bool = True,
+    quota_used_up: bool = False,
+    refusals: dict[str, str] | None = None,
+) -> None:
+    require_few_failures(
+        rows,
+        max_failures,
+        allow_partial_success=allow_partial_success,
+        quota_used_up=quota_used_up,
+        refusals=refusals or {},
+    )
+
+
+def ended(succeeded: int, failed: int) -> list[AssetRow]:
+    rows = assets(succeeded + failed)
+    for row in rows:
+        row.run_identifier, row.status = "run", "SUCCEEDED"
+    for row in rows[succeeded:]:
+        row.status, row.type_stats = "FAILED", stats("FAILED", "no names today")
+    return rows
+
+
+async def wait_for(
+    run: str, poll_interval: float = 2.0, timeout: float | None = None, domain: str = "dzd_1"
+) -> Any:
+    return await wait_for_run(
+        PARAMETERS,
+        run,
+        domain_identifier=domain,
+        run_type=None,
+        poll_interval=poll_interval,
+        timeout=timeout,
+        log=LOG,
+    )
+
+
+class SlowStarts(BatchDataZone):
+    """Starts that arrive at once, and are answered when the service is no longer slow."""
+
+    slow_until = 0.0
+    start_seconds = 0.0
+
+    async def start(self, request: Any, token: str, send: Any) -> Any:
+        sent_at = now()
+        answer = await super().start(request, token, send)
+        ends = max(self.slow_until, sent_at + self.start_seconds)
+        await asyncio.sleep(max(ends - now(), 0))
+        return answer

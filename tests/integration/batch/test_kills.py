@@ -1,0 +1,290 @@
+"""A batch that is killed or times out, in a worker and in a triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
+
+from airflow_provider_datazone.batch import pack, unpack
+from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
+from airflow_provider_datazone.version_compat import TaskKilled
+from tests.conftest import once
+from tests.dags.batch_outcomes import (
+    TYPES,
+)
+from tests.integration.batch.tasks import (
+    Assets,
+    all_are_active,
+    event_of,
+    list_runs,
+    make_context,
+    only_event,
+    remember,
+)
+from tests.integration.submission.tries import Store
+
+if TYPE_CHECKING:
+    from airflow_provider_datazone.testing import DataZoneServer
+
+
+pytestmark = pytest.mark.usefixtures("unhurried")
+
+
+# ---------------------------------------------------------------------- kill
+
+
+def kill(
+    trigger: DataZoneBatchMetadataGenerationTrigger, server: DataZoneServer, *, by_user: bool = True
+) -> None:
+    """Cancel a trigger in mid-batch as Airflow's triggerer does (`TriggerRunner.run_trigger`)."""
+
+    async def run() -> None:
+        try:
+            await only_event(trigger)
+        except asyncio.CancelledError:
+            if by_user:
+                await trigger.on_kill()
+            raise
+
+    async def main() -> None:
+        task = asyncio.ensure_future(run())
+        while not server.request_counts["StartMetadataGenerationRun"]:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.wait_for(asyncio.wait({task}), timeout=60)
+        assert task.cancelled()
+
+    asyncio.run(main())
+
+
+def test_kill_by_a_user_cancels_every_run_that_was_started(assets: Assets):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    # The first is known to have ended; of the others some are being started just then.
+    rows = assets.rows()
+    rows[0].run_identifier, rows[0].status = "run", "SUCCEEDED"
+    kill(assets.trigger(rows=pack(rows), cancel_on_kill=True), server)
+    statuses = list(itertools.chain(*assets.statuses()))
+    assert statuses
+    assert set(statuses) == {"CANCELED"}
+    assert server.request_counts["CancelMetadataGenerationRun"] == len(statuses)
+
+
+@pytest.mark.parametrize(("cancel_on_kill", "by_user"), [(False, True), (True, False)])
+def test_restart_or_a_trigger_that_is_not_to_cancel_leaves_the_runs_alone(
+    assets: Assets, cancel_on_kill: bool, by_user: bool
+):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    kill(assets.trigger(cancel_on_kill=cancel_on_kill), server, by_user=by_user)
+    assert server.request_counts["CancelMetadataGenerationRun"] == 0
+
+
+def test_runs_that_could_not_be_canceled_are_told_of(assets: Assets):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    server.fail("CancelMetadataGenerationRun", "AccessDeniedException", message="not yours", times=None)
+    logged: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("tests.batch.kill")
+    logger.addHandler(handler)
+    trigger = assets.trigger(cancel_on_kill=True)
+    trigger._log = logger  # on Airflow 3 a logger of its own kind
+    try:
+        kill(trigger, server)
+    finally:
+        logger.removeHandler(handler)
+    assert "not yours" in logged[-1]
+
+
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_worker_that_is_killed_cancels_the_active_runs_where_it_is_to(assets: Assets, cancel_on_kill: bool):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    task = assets.operator(cancel_on_kill=cancel_on_kill)
+    found: list[list[list[str]]] = []
+
+    def kill() -> None:
+        task.on_kill()
+        found.append(assets.statuses())
+
+    killer = once(lambda: all_are_active(task._rows), kill)
+    with pytest.raises(TaskKilled):
+        task.execute(make_context())
+    killer.join(30)
+    assert found == [[["CANCELED" if cancel_on_kill else "IN_PROGRESS"]] * 6]
+
+
+# ------------------------------------------------------------ killed and interrupted
+
+
+def test_trigger_that_is_killed_before_it_has_begun_cancels_the_runs_that_its_rows_name(assets: Assets):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    rows = assets.rows()
+    for row in rows[:4]:
+        row.run_identifier = assets.catalog.server.client().start_metadata_generation_run(
+            domainIdentifier=assets.catalog.domain_identifier,
+            owningProjectIdentifier=row.owning_project_identifier,
+            target={"type": "ASSET", "identifier": row.asset_identifier},
+            types=TYPES,
+        )["id"]
+    trigger = assets.trigger(rows=pack(rows), cancel_on_kill=True)
+    asyncio.run(trigger.on_kill())
+    assert assets.statuses() == [["CANCELED"]] * 4 + [[]] * 2
+    event = event_of(trigger)
+    assert event["status"] == "checkpoint", "nothing is started by a trigger that was killed"
+    assert assets.statuses() == [["CANCELED"]] * 4 + [[]] * 2
+
+
+def test_worker_that_is_killed_before_its_batch_begins_cancels_the_runs_that_it_remembers(
+    assets: Assets, monkeypatch: pytest.MonkeyPatch
+):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    store = Store()
+    stored = assets.rows()
+    for row in stored:
+        row.run_identifier = server.client().start_metadata_generation_run(
+            domainIdentifier=assets.catalog.domain_identifier,
+            owningProjectIdentifier=row.owning_project_identifier,
+            target={"type": "ASSET", "identifier": row.asset_identifier},
+            types=TYPES,
+        )["id"]
+    remember(assets, make_context(store)).note(stored)
+    task = assets.operator()
+
+    work = task._work
+    monkeypatch.setattr(task, "_work", lambda *arguments: (task.on_kill(), work(*arguments))[1])
+    with pytest.raises(TaskKilled):
+        task.execute(make_context(store, try_number=2))
+    assert assets.statuses() == [["CANCELED"]] * 6
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_worker_does_not_hand_its_batch_to_a_triggerer(assets: Assets, when: str):
+    task = assets.operator(deferrable=True)
+    if when == "before":
+        task.on_kill()
+        with pytest.raises(TaskKilled):
+            task.execute(make_context())
+    else:
+        with pytest.raises(TaskDeferred) as deferred:
+            task.execute(make_context())
+        deferred.value.trigger.checkpoint_interval = 0.0
+        event = event_of(deferred.value.trigger)
+        task.on_kill()
+        with pytest.raises(TaskKilled):
+            task.resume_execution("execute_complete", {"event": event}, make_context())
+
+
+def test_time_out_of_a_connection_lookup_is_not_the_batch_s_own(
+    assets: Assets, monkeypatch: pytest.MonkeyPatch
+):
+    def lookup(self: Any, conn_id: str) -> Any:
+        raise TimeoutError("the secrets backend did not answer")
+
+    monkeypatch.setattr("airflow_provider_datazone.hooks.datazone.DataZoneHook.get_connection", lookup)
+    task = assets.operator(execution_timeout=timedelta(hours=1))
+    with pytest.raises(TimeoutError, match="the secrets backend did not answer") as raised:
+        task.execute(make_context())
+    assert not isinstance(raised.value, AirflowTaskTimeout)
+
+
+def test_domain_that_the_connection_names_by_now_is_not_mixed_into_a_deferred_batch(
+    assets: Assets, monkeypatch: pytest.MonkeyPatch
+):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+
+    def connect(domain: str) -> None:
+        connection = json.loads(server.connection)
+        connection["extra"]["domain_identifier"] = domain
+        monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
+
+    connect(assets.catalog.domain_identifier)
+    context = make_context(Store())
+    with pytest.raises(TaskDeferred) as deferred:
+        assets.operator(deferrable=True, domain_identifier=None).execute(context)
+    deferred.value.trigger.checkpoint_interval = 1.0
+    event = event_of(deferred.value.trigger)
+    assert event["status"] == "checkpoint"
+    connect("dzd_another")
+    with pytest.raises(TaskDeferred) as again:
+        assets.operator(deferrable=True, domain_identifier=None).resume_execution(
+            "execute_complete", {"event": event}, context
+        )
+    before, after = deferred.value.trigger, again.value.trigger
+    assert after.domain_identifier == assets.catalog.domain_identifier
+    assert (after.identity, after.types) == (before.identity, before.types)
+    # An event that version 0.1 has stored names neither.
+    old = {key: value for key, value in event.items() if key not in ("domain_identifier", "types")}
+    with pytest.raises(TaskDeferred) as from_old:
+        assets.operator(deferrable=True).resume_execution("execute_complete", {"event": old}, context)
+    assert from_old.value.trigger.domain_identifier == assets.catalog.domain_identifier
+
+
+def test_batch_whose_work_ended_early_is_not_reported_as_ended(assets: Assets):
+    """One Start is rejected and another hangs, and then its time is up: the rows tell what is left."""
+    server = assets.catalog.server
+    server.fail(
+        "StartMetadataGenerationRun",
+        "UnrecognizedClientException",
+        asset_identifier=assets.identifiers[0],
+    )
+    server.fail("StartMetadataGenerationRun", "hang", seconds=1.5, asset_identifier=assets.identifiers[1])
+    event = event_of(assets.trigger(checkpoint_interval=0.5, max_concurrent_runs=2))
+    rows = unpack(event["rows"])
+    assert any(not row.is_done for row in rows)
+    assert event["status"] == "checkpoint"
+
+
+def test_time_out_of_a_deferred_batch_leaves_its_runs_alone(assets: Assets):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    task = assets.operator(deferrable=True, execution_timeout=timedelta(hours=1))
+    context = make_context(Store())
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    deferred.value.trigger.checkpoint_interval = 1.0
+    event = event_of(deferred.value.trigger) | {"status": "timeout", "message": "time is up"}
+    active = sum(map(len, list_runs(assets)))
+    assert active
+    with pytest.raises(AirflowTaskTimeout):
+        task.resume_execution("execute_complete", {"event": event}, context)
+    # As Airflow does after a time-out.
+    task.on_kill()
+    assert [status for runs in assets.statuses() for status in runs] == ["IN_PROGRESS"] * active
+
+
+def test_batch_that_is_killed_while_it_defers_itself_cancels_its_runs(
+    assets: Assets, monkeypatch: pytest.MonkeyPatch
+):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    context = make_context(Store())
+    with pytest.raises(TaskDeferred) as deferred:
+        assets.operator(deferrable=True).execute(context)
+    deferred.value.trigger.checkpoint_interval = 1.0
+    event = event_of(deferred.value.trigger)
+    active = sum(map(len, list_runs(assets)))
+    assert active
+    task = assets.operator(deferrable=True)
+    defer = task.defer
+
+    def defer_when_killed(**arguments: Any) -> None:
+        task.on_kill()
+        defer(**arguments)
+
+    monkeypatch.setattr(task, "defer", defer_when_killed)
+    with pytest.raises(TaskKilled):
+        task.resume_execution("execute_complete", {"event": event}, context)
+    assert [status for runs in assets.statuses() for status in runs] == ["CANCELED"] * active

@@ -1,0 +1,52 @@
+"""What a batch writes to its task's log."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.integration.batch.tasks import Assets, event_of, make_context
+from tests.integration.submission.tries import Store
+
+pytestmark = pytest.mark.usefixtures("unhurried")
+
+
+def test_batch_without_assets_says_that_there_is_nothing_to_do(
+    assets: Assets, deferrable: bool, task_log: tuple[logging.Logger, list[str]]
+):
+    summary = assets.operator(asset_identifiers=[], deferrable=deferrable).execute(make_context())
+    assert summary["total"] == 0
+    assert [line for line in task_log[1] if "nothing to do" in line] == [
+        "asset_identifiers is empty: there is nothing to do."
+    ]
+
+
+def test_batch_that_an_earlier_try_has_done_says_that_there_is_nothing_to_do(
+    assets: Assets, task_log: tuple[logging.Logger, list[str]]
+):
+    store = Store()
+    assets.operator().execute(make_context(store))
+    # As after a kill between the last asset and the end of the task.
+    record = store.get("metadata_generation_batch")
+    store.set("metadata_generation_batch", {k: v for k, v in record.items() if "succeeded" not in k})
+    task_log[1].clear()
+    assert assets.operator().execute(make_context(store, try_number=2))["succeeded"] == 6
+    assert [line for line in task_log[1] if "nothing to do" in line] == [
+        "An earlier try has done all 6 assets: there is nothing to do."
+    ]
+
+
+def test_progress_is_told_in_the_task_s_log(
+    assets: Assets, deferrable: bool, task_log: tuple[logging.Logger, list[str]]
+):
+    logger, logged = task_log
+    if deferrable:
+        trigger = assets.trigger()
+        trigger._log = logger
+        event_of(trigger)
+    else:
+        assets.operator().execute(make_context())
+    lines = [line for line in logged if " done · " in line]
+    assert lines[-1].startswith("6/6 done · 6 succeeded · 0 failed · 0 active")
+    assert not [line for line in logged if "is IN_PROGRESS" in line], "thousands of runs would drown it"

@@ -1,0 +1,135 @@
+"""The trigger of a batch, as a triggerer runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from airflow_provider_datazone.batch import unpack
+from airflow_provider_datazone.triggers import datazone as triggers
+from tests.conftest import LoopClock, once
+from tests.integration.batch.tasks import Assets, all_are_active, event_of, list_runs, only_event
+from tests.integration.submission.tries import forget_tokens
+
+pytestmark = pytest.mark.usefixtures("unhurried")
+
+
+def test_event_has_the_batch_as_it_ended(assets: Assets):
+    event = event_of(assets.trigger())
+    assert (event["status"], event["started_at"], event["duplicates"]) == ("ended", 123.5, 4)
+    rows = unpack(event["rows"])
+    assert [row.asset_identifier for row in rows] == assets.identifiers
+    assert {row.status for row in rows} == {"SUCCEEDED"}
+    assert event["noted_at"] <= time.time()
+
+
+def test_batch_of_many_costs_a_start_and_a_get_each(assets: Assets):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=0.3, times=None)
+    before = server.request_counts
+    event = event_of(assets.trigger(poll_interval=0.6))
+    assert {row.status for row in unpack(event["rows"])} == {"SUCCEEDED"}
+    asked = server.request_counts - before
+    assert (asked["StartMetadataGenerationRun"], asked["GetMetadataGenerationRun"]) == (6, 6)
+    assert asked.keys() <= {
+        "StartMetadataGenerationRun",
+        "GetMetadataGenerationRun",
+        "ListMetadataGenerationRuns",
+    }
+
+
+def test_deadline_is_told_and_what_is_known_is_handed_out(
+    assets: Assets, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch
+):
+    assets.catalog.server.set_run_outcome(in_progress_seconds=3600, times=None)
+    monkeypatch.setattr(triggers, "time", loop_clock)
+    trigger = assets.trigger(deadline=time.time() + 600)
+    once(
+        lambda: trigger._batch is not None and all_are_active(trigger._batch.rows),
+        lambda: loop_clock.put_forward(600),
+    )
+    event = event_of(trigger, timeout=None)
+    assert event["status"] == "timeout"
+    assert all(row.is_active for row in unpack(event["rows"]))
+    assert assets.statuses() == [["IN_PROGRESS"]] * 6
+
+
+@pytest.mark.parametrize("long_ago", [False, True], ids=["in a moment", "after a while"])
+def test_triggerer_that_takes_over_goes_on_with_the_runs_that_are_there(assets: Assets, long_ago: bool):
+    server = assets.catalog.server
+    server.set_run_outcome(in_progress_seconds=3600, times=None)
+    trigger = assets.trigger()
+    if long_ago:
+        trigger = assets.trigger(noted_at=time.time() - 3600, began_at=time.time() - 3600)
+
+    async def killed() -> None:
+        task = asyncio.ensure_future(only_event(trigger))
+        while server.request_counts["StartMetadataGenerationRun"] < 6:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait({task})
+
+    asyncio.run(killed())
+    if long_ago:
+        # What is active is found without them.
+        forget_tokens(assets.catalog)
+    successor = type(trigger)(**trigger.serialize()[1])
+
+    def succeed() -> None:
+        for runs in list_runs(assets):
+            server.set_run_status(runs[0], "SUCCEEDED")
+
+    if long_ago:
+        once(lambda: successor._batch is not None and all_are_active(successor._batch.rows), succeed)
+    else:
+        succeed()
+    event = event_of(successor)
+    assert event["status"] == "ended"
+    assert assets.statuses() == [["SUCCEEDED"]] * 6
+    assert [row.run_identifier for row in unpack(event["rows"])] == [runs[0] for runs in list_runs(assets)]
+
+
+def test_connection_that_cannot_be_used_is_told_as_such(assets: Assets):
+    event = event_of(assets.trigger(aws_conn_id="missing"))
+    assert event["status"] == "error"
+    assert "'missing'" in event["message"]
+    assert [row.run_identifier for row in unpack(event["rows"])] == [None] * 6
+
+
+def test_rate_that_is_no_rate_is_named(assets: Assets, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_STARTS_PER_SECOND", "0")
+    event = event_of(assets.trigger())
+    assert event["status"] == "error"
+    assert "[datazone] max_starts_per_second" in event["message"]
+
+
+def test_trigger_survives_airflow_s_own_round_trip(assets: Assets, airflow_database: None):
+    from airflow.jobs.triggerer_job_runner import TriggerRunner
+    from airflow.models.trigger import Trigger
+    from airflow.utils.session import create_session
+
+    made = assets.trigger(
+        aws_conn_id=None,
+        region_name="eu-west-1",
+        verify=False,
+        botocore_config={"retries": {"total_max_attempts": 1}},
+        cancel_on_kill=True,
+        allow_partial_success=False,
+        poll_interval=7.5,
+        deadline=1234567890.25,
+        checkpoint_interval=60,
+        quota_used_up=True,
+    )
+    with create_session() as session:
+        row = Trigger.from_object(made)
+        session.add(row)
+        session.flush()
+        stored = row.id
+    with create_session() as session:
+        row = session.get(Trigger, stored)
+        loaded = TriggerRunner().get_trigger_by_classpath(row.classpath)(**row.kwargs)
+        session.delete(row)
+    assert loaded.serialize() == made.serialize()
+    assert unpack(loaded.rows) == assets.rows()

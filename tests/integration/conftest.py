@@ -1,0 +1,29 @@
+"""A connection of a test's own, and rates that cost no time."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_datazone.testing import DataZoneServer
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch, datazone: DataZoneServer) -> Callable[..., None]:
+    def define(connection_id: str = "mine", conn_type: str = "awsdatazone", **extra: Any) -> None:
+        connection = {"conn_type": conn_type, "login": "AKIA", "password": "password", "extra": extra}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{connection_id.upper()}", json.dumps(connection))
+
+    return define
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rates are tested on a simulated clock; here they would only cost time."""
+    monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_REQUESTS_PER_SECOND", "1000")
+    monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_STARTS_PER_SECOND", "1000")

@@ -1,0 +1,203 @@
+"""CA bundles, client certificates and options of botocore."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import certifi
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+from botocore import UNSIGNED
+from botocore.config import Config
+
+from airflow_provider_datazone.exceptions import InvalidInputError, NotConfiguredError
+from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent, is_transient
+from airflow_provider_datazone.inputs import to_botocore_options
+from airflow_provider_datazone.operators.datazone import (
+    DataZoneBatchMetadataGenerationOperator,
+)
+from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
+from tests.dags.lazy_inputs import TYPES
+from tests.integration.operators.start_task import make_context, start
+from tests.integration.triggers.waits import events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_datazone.testing import DataZoneServer
+    from tests.conftest import Catalog
+
+
+def bundles(folder: Path) -> dict[str, str]:
+    certificates = Path(certifi.where()).read_text()
+    texts = {
+        "empty": "",
+        "no certificates": "hello",
+        "damaged": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+        "cut off": certificates[: certificates.index("-----END") - 100],
+    }
+    made = {}
+    for name, text in texts.items():
+        file = folder / f"{name}.pem"
+        file.write_text(text)
+        made[name] = str(file)
+    return made | {
+        "missing": str(folder / "missing.pem"),
+        "directory": str(folder),
+        "below a file": f"{folder}/empty.pem/ca.pem",
+        "too long": "x" * 300,
+        "not a path": "ca\0.pem",
+    }
+
+
+BUNDLES = (
+    "empty",
+    "no certificates",
+    "damaged",
+    "cut off",
+    "missing",
+    "directory",
+    "below a file",
+    "too long",
+    "not a path",
+)
+
+
+@pytest.mark.parametrize("kind", BUNDLES)
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_ca_bundle_that_cannot_be_read_ends_a_wait_at_once(
+    catalog: Catalog, tmp_path: Path, kind: str, deferrable: bool
+) -> None:
+    path = bundles(tmp_path)[kind]
+    before = len(catalog.server.requests)
+    sensor = DataZoneMetadataGenerationRunSensor(
+        task_id="wait",
+        run_identifier="run1",
+        domain_identifier=catalog.domain_identifier,
+        aws_conn_id="datazone_default",
+        verify=path,
+        deferrable=deferrable,
+        timeout=5,
+        poke_interval=1,
+    )
+    for task in (sensor, start(catalog, verify=path, deferrable=deferrable)):
+        with pytest.raises(
+            InvalidInputError, match=r"verify must be the path of a file with certificates"
+        ) as wrong:
+            task.execute(make_context())
+        assert repr(path)[1:-1][:190] in str(wrong.value)
+    trigger = DataZoneMetadataGenerationRunTrigger(
+        "run1",
+        catalog.domain_identifier,
+        poll_interval=0.001,
+        aws_conn_id="datazone_default",
+        verify=path,
+    )
+    (event,) = events(trigger)
+    assert (event["status"], event["permanent"]) == ("error", True)
+    assert catalog.server.requests[before:] == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BUNDLES if kind != "not a path"])
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_ca_bundle_of_the_environment_that_cannot_be_read_is_permanent(
+    datazone: DataZoneServer,
+    mine: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: str,
+    variable: str,
+) -> None:
+    monkeypatch.setenv(variable, bundles(tmp_path)[kind])
+    mine(
+        region_name="us-east-1",
+        endpoint_url=datazone.endpoint_url.replace("http:", "https:"),
+        config_kwargs={"retries": {"total_max_attempts": 1}},
+    )
+    with pytest.raises(
+        NotConfiguredError, match=rf"TLS certificates cannot be used.*{variable}.*run 'run1'"
+    ) as wrong:
+        DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd-1")
+    assert is_permanent(wrong.value)
+    assert not is_transient(wrong.value)
+
+
+def test_broken_handshake_is_still_transient(datazone: DataZoneServer, mine: Callable[..., None]) -> None:
+    mine(
+        region_name="us-east-1",
+        # It does not speak TLS.
+        endpoint_url=datazone.endpoint_url.replace("http:", "https:"),
+        verify=certifi.where(),
+        config_kwargs={"retries": {"total_max_attempts": 1}},
+    )
+    with pytest.raises(Exception, match=r"WRONG_VERSION_NUMBER") as broken:
+        DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd-1")
+    assert is_transient(broken.value)
+
+
+@pytest.mark.parametrize("client_cert", ["missing.pem", ["missing.pem", "missing.key"]])
+def test_client_certificate_that_cannot_be_read_is_permanent(
+    datazone: DataZoneServer, mine: Callable[..., None], client_cert: Any
+) -> None:
+    mine(region_name="us-east-1")
+    hook = DataZoneHook("mine", config={"client_cert": client_cert})
+    with pytest.raises(NotConfiguredError, match=r"client_cert in botocore_config must be .*'missing\.pem'"):
+        hook.get_metadata_generation_run("run1", domain_identifier="dzd-1")
+
+
+CONFIG = {"retries": {"total_max_attempts": 1}, "read_timeout": 7, "user_agent_extra": "mine"}
+
+
+@pytest.mark.parametrize("config", [CONFIG, Config(**CONFIG)], ids=["dict", "Config"])
+@pytest.mark.parametrize("kind", ["start", "sensor", "batch"])
+def test_botocore_config_may_be_an_object_where_a_task_is_deferred(
+    catalog: Catalog, kind: str, config: Any
+) -> None:
+    where = {
+        "task_id": kind,
+        "domain_identifier": catalog.domain_identifier,
+        "aws_conn_id": "datazone_default",
+        "botocore_config": config,
+        "deferrable": True,
+    }
+    if kind == "start":
+        catalog.server.set_run_outcome(in_progress_seconds=3600)
+        task: Any = start(catalog, **where)
+    elif kind == "sensor":
+        run = catalog.start_run(in_progress_seconds=3600)
+        task = DataZoneMetadataGenerationRunSensor(run_identifier=run, **where)
+    else:
+        task = DataZoneBatchMetadataGenerationOperator(
+            asset_identifiers=[catalog.asset_identifier],
+            types=TYPES,
+            owning_project_identifier=catalog.project_identifier,
+            **where,
+        )
+    assert task.hook.config.read_timeout == 7
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(make_context())
+    arguments = json.loads(json.dumps(deferred.value.trigger.serialize()[1]))
+    assert arguments["botocore_config"] == CONFIG
+
+
+def test_batch_in_a_worker_takes_a_botocore_config_object(catalog: Catalog) -> None:
+    summary = DataZoneBatchMetadataGenerationOperator(
+        task_id="batch",
+        asset_identifiers=[catalog.asset_identifier],
+        types=["BUSINESS_NAMES"],
+        owning_project_identifier=catalog.project_identifier,
+        domain_identifier=catalog.domain_identifier,
+        aws_conn_id="datazone_default",
+        botocore_config=Config(read_timeout=7),  # type: ignore[arg-type]
+        poll_interval=0.01,
+    ).execute(make_context())
+    assert summary["succeeded"] == 1
+
+
+def test_requests_without_a_signature_can_be_configured_in_json(datazone: DataZoneServer) -> None:
+    options = to_botocore_options(Config(signature_version=UNSIGNED))
+    assert options == {"signature_version": "unsigned"}
+    assert DataZoneHook("datazone_default", config=options).config.signature_version is UNSIGNED

@@ -1,0 +1,153 @@
+"""The messages that the troubleshooting page quotes are those that tasks log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+import traceback
+from http.server import ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_datazone.exceptions import BatchFailedError, InvalidInputError, RequestRefusedError
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.metadata_generation import judge
+from airflow_provider_datazone.operators.datazone import (
+    DataZoneBatchMetadataGenerationOperator,
+    DataZoneGetMetadataGenerationRunOperator,
+)
+from tests.conftest import REPOSITORY
+from tests.integration.docs.pages import AIRFLOW_3_0, PAGES
+from tests.integration.errors.denying_sts import DenyingSts
+from tests.wrong import make_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Catalog
+
+NO_RETRIES = {"retries": {"total_max_attempts": 1}}
+
+
+@pytest.fixture
+def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> str:
+    """All that the troubleshooting page tells about, made to happen."""
+    server = connected.server
+    hook = DataZoneHook("datazone_default", config=NO_RETRIES)
+    hook._log = logging.getLogger("tests.docs")
+    wrong = {"AIRFLOW_CONN_NO_JSON": {"conn_type": "aws"}, "AIRFLOW_CONN_EMPTY": {"conn_type": "awsdatazone"}}
+    for name, connection in wrong.items():
+        monkeypatch.setenv(name, json.dumps(connection | {"extra": "[]"} if "JSON" in name else connection))
+    lines = []
+
+    def fails(call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
+        with pytest.raises(Exception, match=r".") as failure:
+            call(*arguments, **named)
+        lines.append(str(failure.value))
+
+    fails(DataZoneHook("empty").get_metadata_generation_run, "run")
+    fails(DataZoneHook("missing").get_metadata_generation_run, "run")
+    fails(DataZoneHook("no_json").get_metadata_generation_run, "run")
+    fails(DataZoneHook("empty").get_metadata_generation_run, "run", domain_identifier="dzd_1")
+    fails(hook.get_metadata_generation_run, "unknown")
+    fails(hook.get_metadata_generation_run, "")
+    fails(DataZoneHook("datazone_default", verify="/no/such/file").get_metadata_generation_run, "run")
+    for message in (
+        "User: arn:aws:iam::123456789012:user/a is not authorized to perform: datazone:GetAsset",
+        "User is not permitted to perform operation: StartMetadataGenerationRun",
+    ):
+        server.fail("StartMetadataGenerationRun", "AccessDeniedException", message=message)
+        fails(hook.start_metadata_generation_run, connected.asset_identifier, types=["BUSINESS_NAMES"])
+    for code in (
+        "ValidationException",
+        "UnrecognizedClientException",
+        "InvalidSignatureException",
+        "ExpiredTokenException",
+        "ConflictException",
+    ):
+        server.fail("StartMetadataGenerationRun", code)
+        fails(hook.start_metadata_generation_run, connected.asset_identifier, types=["BUSINESS_NAMES"])
+    fails(hook.start_metadata_generation_run, connected.asset_identifier, types="BUSINESS_NAMES")
+    fails(hook.accept_predictions, connected.asset_identifier)
+    fails(hook.accept_predictions, connected.asset_identifier, choices="[]")
+    quota = {"BUSINESS_NAMES": "business name generation has reached monthly quota"}
+    run_identifier = connected.start_run("BUSINESS_NAMES", statuses="FAILED", error_messages=quota, polls=0)
+    run = hook.get_metadata_generation_run(run_identifier)
+    lines.append(judge(run, allow_partial_success=True).message)
+    server.set_run_status(run_identifier, "PAUSED")
+    hook.poll_metadata_generation_run(run_identifier)
+    server.fail("GetMetadataGenerationRun", "ThrottlingException")
+    hook.poll_metadata_generation_run(run_identifier)
+    fails(hook.start_metadata_generation_run, "asset ", types=["BUSINESS_NAMES"])
+    fails(hook.start_metadata_generation_run, "unknown", types=["BUSINESS_NAMES"])
+    fails(hook.list_metadata_generation_runs_page, domain_identifier="dzd-unknown")
+    away = {"region_name": "us-east-1", "endpoint_url": "http://127.0.0.1:1"}
+    monkeypatch.setenv("AIRFLOW_CONN_AWAY", json.dumps(json.loads(server.connection) | {"extra": away}))
+    fails(
+        DataZoneHook("away", config=NO_RETRIES).get_metadata_generation_run, "run", domain_identifier="dzd-1"
+    )
+    with ThreadingHTTPServer(("127.0.0.1", 0), DenyingSts) as sts:
+        threading.Thread(target=sts.serve_forever, daemon=True).start()
+        role = {"region_name": "us-east-1", "role_arn": "arn:aws:iam::123456789012:role/airflow-datazone"}
+        role["service_config"] = {"sts": {"endpoint_url": f"http://127.0.0.1:{sts.server_port}"}}
+        monkeypatch.setenv("AIRFLOW_CONN_ROLE", json.dumps(json.loads(server.connection) | {"extra": role}))
+        fails(DataZoneHook("role").get_metadata_generation_run, "run", domain_identifier="dzd-1")
+        sts.shutdown()
+    lines += told_by_tasks(connected, monkeypatch, caplog)
+    return "\n".join([*lines, *caplog.messages])
+
+
+def told_by_tasks(
+    connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> list[str]:
+    """What tasks fail with, as their logs show it."""
+    shown = []
+    common = {"task_id": "task", "aws_conn_id": "datazone_default"}
+    connected.server.fail("GetMetadataGenerationRun", "AccessDeniedException")
+    with pytest.raises(RequestRefusedError) as refused:
+        DataZoneGetMetadataGenerationRunOperator(run_identifier="run", **common).execute(make_context())
+    shown.append("".join(traceback.format_exception(refused.value)))
+    caplog.set_level(logging.INFO, "tests.docs")
+    monkeypatch.setattr(
+        DataZoneBatchMetadataGenerationOperator, "log", logging.getLogger("tests.docs"), raising=False
+    )
+
+    def batch(assets: list[str] | str) -> Any:
+        return DataZoneBatchMetadataGenerationOperator(
+            asset_identifiers=assets, types=["BUSINESS_NAMES"], poll_interval=0.01, **common
+        )
+
+    with pytest.raises(InvalidInputError) as invalid:
+        batch("[]").execute(make_context())
+    shown.append(str(invalid.value))
+    batch([]).execute(make_context())
+    connected.server.set_run_outcome(connected.asset_identifier, polls=0, statuses="FAILED")
+    with pytest.raises(BatchFailedError) as failed:
+        batch([connected.asset_identifier]).execute(make_context())
+    shown.append(str(failed.value))
+    connected.server.fail("StartMetadataGenerationRun", "AccessDeniedException")
+    with pytest.raises(RequestRefusedError):
+        batch([connected.asset_identifier]).execute(make_context())
+    return shown
+
+
+def test_troubleshooting_quotes_what_is_said(told: str) -> None:
+    rows = re.findall(r"^\| (`.*?) \| .* \|$", PAGES["troubleshooting.md"], re.MULTILINE)
+    quotes = [quote for row in rows for quote in re.findall(r"`(.*?)`", row)]
+    assert len(quotes) > len(rows) > 15
+    # It takes a triggerer to hear these.
+    deferral = (REPOSITORY / "airflow_provider_datazone/deferral.py").read_text()
+    for quote in quotes:
+        if "trigger" in quote:
+            assert re.split(r" run '| …", quote)[0] in deferral
+        else:
+            # What stands in quotes is the reader's own; what is left out may be anything.
+            pattern = re.sub(r"'.'", "'.*?'", re.escape(quote.strip("… ")))
+            pattern = re.sub(r"(\\ )?…(\\ )?", ".*?", pattern)
+            if AIRFLOW_3_0 and "JSON" in quote:
+                # That Airflow drops such a connection, if it is in the environment.
+                pattern = "The connection 'no_json' is not defined"
+            assert re.search(pattern, told), quote

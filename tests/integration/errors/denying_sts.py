@@ -1,0 +1,23 @@
+"""An AWS STS that denies every role."""
+
+from __future__ import annotations
+
+from http.server import BaseHTTPRequestHandler
+
+# STS answers in XML, with a code of its own.
+DENIED_ROLE = """<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>
+<Code>AccessDenied</Code><Message>User: arn:aws:iam::1:user/airflow is not authorized to perform: sts:AssumeRole on
+resource: arn:aws:iam::1:role/mine</Message></Error><RequestId>1</RequestId></ErrorResponse>"""
+
+
+class DenyingSts(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(403)
+        self.send_header("Content-Type", "text/xml")
+        self.send_header("Content-Length", str(len(DENIED_ROLE)))
+        self.end_headers()
+        self.wfile.write(DENIED_ROLE.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass

@@ -1,0 +1,75 @@
+"""Short edited values are redacted and masked, and only where they stand by themselves."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_datazone.exceptions import RequestRefusedError
+from tests.integration.inputs.rendering import decide_task, render
+from tests.integration.operators.start_task import make_context
+from tests.integration.operators.test_predictions import decide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Catalog
+
+
+def edit(value: str) -> dict[str, Any]:
+    return {"predictionTarget": "summary", "editedValue": value}
+
+
+def masker() -> Callable[[str], str]:
+    """Return what Airflow masks the secrets of a log line with."""
+    modules = (
+        "airflow.sdk.log",
+        "airflow.sdk.execution_time.secrets_masker",
+        "airflow.utils.log.secrets_masker",
+    )
+    for name in modules:
+        with suppress(ImportError, AttributeError):
+            return importlib.import_module(name).redact
+    raise AssertionError("Airflow has no masker")
+
+
+def test_short_edited_values_are_not_masked_in_all_that_is_logged(catalog: Catalog) -> None:
+    redact = masker()
+    values = [edit(value) for value in ("e", "is", "run", "Cash", "confidential figure")]
+    render(decide_task(catalog), choices=values)
+    render(decide_task(catalog), choices="name")
+    line = "Metadata generation run is Cash, named confidential figure"
+    assert redact(line) == "Metadata generation run is Cash, named ***"
+
+
+def test_edited_values_in_a_lazy_sequence_are_masked(catalog: Catalog) -> None:
+    secret = "Gross margin in a lazy sequence"
+    task = render(decide_task(catalog), [secret], choices=lambda output: output.map(edit))
+    assert task.choices == [edit(secret)]
+    assert masker()(secret) == "***"
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "told"),
+    [
+        ("e", "Value 'e' at 'editedValue' is no sentence", "Value '***' at 'editedValue' is no sentence"),
+        ("e", 'sent {"editedValue": "e"} here', 'sent {"editedValue": "***"} here'),
+        ("e", 'sent {\\"editedValue\\": \\"e\\"} here', 'sent {\\"editedValue\\": \\"***\\"} here'),
+        ("e", "sent &quot;e&quot; and &#x27;e&#x27; here", "sent &quot;***&quot; and &#x27;***&#x27; here"),
+        ("1", "1 of 'choices.1.member' is 1", "1 of 'choices.1.member' is 1"),
+        ("ed", "Value 'ed' edited to ed", "Value '***' edited to ***"),
+        ("Cash", "Cash in Cashmere, not cash", "*** in Cashmere, not cash"),
+        ("&&", "is && not &&&", "is *** not ***&"),
+        ("Sales", "Sales in WholeSales", "*** in Whole***"),
+    ],
+)
+def test_short_edited_value_is_redacted_where_it_stands_by_itself(
+    catalog: Catalog, value: str, message: str, told: str
+) -> None:
+    catalog.server.fail("AcceptPredictions", "ValidationException", message=message)
+    with pytest.raises(RequestRefusedError) as refused:
+        decide(catalog, choices=[edit(value)]).execute(make_context())
+    assert f": {told} (asset {catalog.asset_identifier!r}" in str(refused.value)

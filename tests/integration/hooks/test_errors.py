@@ -1,0 +1,212 @@
+"""Which errors the hook raises, and of which kind they are."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from airflow_provider_datazone.exceptions import MalformedResponseError, NotConfiguredError
+from airflow_provider_datazone.hooks import datazone as hook_module
+from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent, is_transient
+from airflow_provider_datazone.testing.responses import DataZoneResponse
+from tests.wrong import DOMAIN, Answer, make_hook, render, serve
+
+if TYPE_CHECKING:
+    from tests.conftest import Catalog
+
+
+@pytest.mark.parametrize(
+    "code", ["ExpiredTokenException", "UnrecognizedClientException", "ConflictException"]
+)
+def test_trouble_that_neither_passes_nor_stays_is_left_to_airflow_s_retries(
+    hook: DataZoneHook, catalog: Catalog, code: str
+):
+    catalog.server.fail("GetMetadataGenerationRun", code)
+    with pytest.raises(ClientError, match=code) as refused:
+        hook.wait_for_metadata_generation_run("run1", domain_identifier=catalog.domain_identifier)
+    assert not is_permanent(refused.value)
+    assert not is_transient(refused.value)
+
+
+def test_service_s_own_exception_classes_can_be_caught(hook: DataZoneHook, catalog: Catalog):
+    with pytest.raises(
+        hook.conn.exceptions.ResourceNotFoundException, match="Requested prediction cannot be found in domain"
+    ):
+        hook.get_metadata_generation_run("unknownrun", domain_identifier=catalog.domain_identifier)
+
+
+def test_malformed_answer_is_an_error_of_its_own(hook: DataZoneHook, catalog: Catalog):
+    catalog.server.fail("GetMetadataGenerationRun", "malformed")
+    with pytest.raises(MalformedResponseError, match="unknownrun"):
+        hook.get_metadata_generation_run("unknownrun", domain_identifier=catalog.domain_identifier)
+
+
+def test_session_token_in_a_rejected_signature_is_cut(hook: DataZoneHook, catalog: Catalog):
+    catalog.server.fail(
+        "GetMetadataGenerationRun",
+        "UnrecognizedClientException",
+        message="The request signature does not match.\n\nThe Canonical String for this request should have been\n"
+        "x-amz-security-token:SECRET",
+    )
+    with pytest.raises(ClientError, match="does not match") as refused:
+        hook.get_metadata_generation_run("run1", domain_identifier=catalog.domain_identifier)
+    assert "SECRET" not in str(refused.value)
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    """Have the local DataZone answer Get with something."""
+    monkeypatch.setattr(
+        DataZoneResponse,
+        "get_metadata_generation_run",
+        lambda self: (200, {}, value if isinstance(value, (str, bytes)) else json.dumps(value)),
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "null",
+        "[]",
+        "5",
+        '"text"',
+        "[" * 100_000,
+        {"typeStats": 5},
+        {"typeStats": ["FAILED"]},
+        {"target": "asset1"},
+        {"createdAt": "not a\n\x1b[31mtime"},
+        {"createdAt": []},
+    ],
+    ids=lambda answer: json.dumps(answer)[:40],
+)
+def test_answer_that_botocore_trips_over_is_malformed_and_may_pass(
+    hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, answer: Any
+):
+    good = {"domainId": catalog.domain_identifier, "id": "run1", "status": "FAILED"}
+    answering(monkeypatch, good | answer if isinstance(answer, dict) else answer)
+    with pytest.raises(MalformedResponseError, match=r"run 'run1', domain 'dzd.*connection") as malformed:
+        hook.get_metadata_generation_run("run1", domain_identifier=catalog.domain_identifier)
+    assert is_transient(malformed.value)
+    # Nor does the traceback have what came over the wire.
+    assert malformed.value.__suppress_context__
+    assert str(malformed.value).isprintable()
+
+
+def test_page_of_a_proxy_is_told_in_short(
+    hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+):
+    page = "<!DOCTYPE html>\n" + "<p>Forbidden" * 10_000
+    monkeypatch.setattr(
+        DataZoneResponse, "get_metadata_generation_run", lambda self: (403, {"status": 403}, page)
+    )
+    with pytest.raises(ClientError, match="Forbidden") as refused:
+        hook.get_metadata_generation_run("run1", domain_identifier=catalog.domain_identifier)
+    assert len(str(refused.value)) < 3000
+    assert str(refused.value).isprintable()
+    assert "(run 'run1', domain" in str(refused.value)
+
+
+@pytest.mark.parametrize("tokens", [["a", "b"], [5], [["a"]]])
+def test_pages_that_come_again_or_lead_nowhere_are_not_asked_for_for_ever(
+    hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tokens: list[Any]
+):
+    following = itertools.cycle(tokens)
+    monkeypatch.setattr(
+        DataZoneResponse,
+        "list_metadata_generation_runs",
+        lambda self: (200, {}, json.dumps({"items": [], "nextToken": next(following)})),
+    )
+    with pytest.raises(MalformedResponseError, match=r"again and again|nextToken that is no text"):
+        list(hook.list_metadata_generation_runs(domain_identifier=catalog.domain_identifier))
+
+
+def test_item_of_a_list_that_is_no_run_is_an_error(
+    hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        DataZoneResponse, "list_metadata_generation_runs", lambda self: (200, {}, '{"items": [null]}')
+    )
+    with pytest.raises(MalformedResponseError, match="of asset 'asset1', domain"):
+        list(
+            hook.list_metadata_generation_runs(
+                asset_identifier="asset1", domain_identifier=catalog.domain_identifier
+            )
+        )
+
+
+@pytest.mark.parametrize("identifier", ["\ud800", "run\udfff"])
+def test_identifier_that_cannot_be_sent_is_named(hook: DataZoneHook, catalog: Catalog, identifier: str):
+    before = len(catalog.server.requests)
+    with pytest.raises(NotConfiguredError, match=r"cannot be sent.*\(run '") as unsent:
+        hook.get_metadata_generation_run(identifier, domain_identifier=catalog.domain_identifier)
+    assert repr(identifier) in str(unsent.value)
+    assert is_permanent(unsent.value)
+    assert not is_transient(unsent.value)
+    assert catalog.server.requests[before:] == []
+
+
+@pytest.mark.parametrize("revision", [None, 5, ["2"]])
+@pytest.mark.parametrize("answer", ["accept_predictions", "reject_predictions"])
+def test_answer_without_a_revision_is_malformed(
+    hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, answer: str, revision: Any
+):
+    body = json.dumps({"revision": revision, "assetRevision": revision})
+    monkeypatch.setattr(DataZoneResponse, answer, lambda self: (200, {}, body))
+    with pytest.raises(MalformedResponseError, match=r"without \w*evision \(asset 'asset1', domain"):
+        getattr(hook, answer)("asset1", domain_identifier=catalog.domain_identifier, rule="ALL")
+
+
+KINDS = {
+    name: getattr(hook_module, f"is_{name}")
+    for name in ("throttling", "transient", "permanent", "not_found", "conflict", "rejected_credentials")
+}
+PAGE = b"<html><body>Sorry</body></html>"
+REJECTED = [
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kinds"),
+    [
+        (429, "ThrottlingException", {"throttling", "transient"}),
+        (400, "Throttling", {"throttling", "transient"}),
+        (400, "TooManyRequestsException", {"throttling", "transient"}),
+        # Of what stands in front of DataZone, and has a page of its own for everything.
+        (429, None, {"throttling", "transient"}),
+        (428, None, set()),
+        (500, None, {"transient"}),
+        (503, None, {"transient"}),
+        (499, None, set()),
+        (500, "InternalServerException", {"transient"}),
+        (400, "InternalServerException", {"transient"}),
+        (400, "RequestTimeout", {"transient"}),
+        (400, "ValidationException", {"permanent"}),
+        (401, "UnauthorizedException", {"permanent"}),
+        (403, "AccessDeniedException", {"permanent"}),
+        (404, "ResourceNotFoundException", {"permanent", "not_found"}),
+        (409, "ConflictException", {"conflict"}),
+        # It may be raised, or be there again next month.
+        (402, "ServiceQuotaExceededException", set()),
+        (400, "SomethingNewException", set()),
+        *((403, code, {"rejected_credentials"}) for code in REJECTED),
+    ],
+)
+def test_error_is_of_the_kind_that_its_code_and_status_say(status: int, code: str | None, kinds: set[str]):
+    with serve() as service:
+        service.answer = lambda *request: (
+            Answer(PAGE, status, {"Content-Type": "text/html"})
+            if code is None
+            else render({"message": "no"}, status, **{"x-amzn-ErrorType": code})
+        )
+        with pytest.raises(ClientError) as refused:
+            make_hook().get_metadata_generation_run("run1", domain_identifier=DOMAIN)
+    assert {name for name, is_of_kind in KINDS.items() if is_of_kind(refused.value)} == kinds

@@ -1,0 +1,149 @@
+"""Start, Get, List, Cancel and decisions on predictions, over HTTP through real boto3."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from airflow_provider_datazone.exceptions import MalformedResponseError
+from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent
+
+if TYPE_CHECKING:
+    from tests.conftest import Catalog
+
+
+def test_start_then_get(hook: DataZoneHook, catalog: Catalog):
+    started = hook.start_metadata_generation_run(
+        catalog.asset_identifier,
+        types=["BUSINESS_NAMES"],
+        owning_project_identifier=catalog.project_identifier,
+        domain_identifier=catalog.domain_identifier,
+    )
+    assert started.status == "SUBMITTED"
+    assert started.asset_id is None, "Start answers no target"
+    run = hook.get_metadata_generation_run(started.id, domain_identifier=catalog.domain_identifier)
+    assert (run.id, run.asset_id, run.types) == (started.id, catalog.asset_identifier, ("BUSINESS_NAMES",))
+    assert run.created_at is not None
+    assert run.created_at.tzinfo is not None
+
+
+def test_same_client_token_starts_one_run(hook: DataZoneHook, catalog: Catalog):
+    def start(token: str | None) -> str:
+        return hook.start_metadata_generation_run(
+            catalog.asset_identifier,
+            types=["BUSINESS_NAMES"],
+            owning_project_identifier=catalog.project_identifier,
+            domain_identifier=catalog.domain_identifier,
+            client_token=token,
+        ).id
+
+    assert start("mine") == start("mine")
+    assert len({start(None), start(None), start("mine")}) == 3
+
+
+def test_asset_revision_reaches_the_service(hook: DataZoneHook, catalog: Catalog):
+    started = hook.start_metadata_generation_run(
+        catalog.asset_identifier,
+        types=["BUSINESS_NAMES"],
+        asset_revision="1",
+        owning_project_identifier=catalog.project_identifier,
+        domain_identifier=catalog.domain_identifier,
+    )
+    run = hook.get_metadata_generation_run(started.id, domain_identifier=catalog.domain_identifier)
+    assert run.asset_revision == "1"
+
+
+def test_list_asks_for_a_page_when_it_is_needed(hook: DataZoneHook, catalog: Catalog):
+    started = [catalog.start_run() for _ in range(7)]
+    runs = hook.list_metadata_generation_runs(domain_identifier=catalog.domain_identifier, page_size=3)
+    assert catalog.server.request_counts["ListMetadataGenerationRuns"] == 0
+    first = next(runs)
+    assert catalog.server.request_counts["ListMetadataGenerationRuns"] == 1
+    assert [first.id, *(run.id for run in runs)] == started
+    assert catalog.server.request_counts["ListMetadataGenerationRuns"] == 3
+
+
+def test_list_filters(hook: DataZoneHook, catalog: Catalog):
+    kept = catalog.start_run("BUSINESS_NAMES")
+    catalog.start_run("BUSINESS_DESCRIPTIONS")
+    domain = catalog.domain_identifier
+    found = hook.list_metadata_generation_runs(
+        domain_identifier=domain,
+        status="SUBMITTED",
+        run_type="BUSINESS_NAMES",
+        asset_identifier=catalog.asset_identifier,
+    )
+    assert [run.id for run in found] == [kept]
+    assert list(hook.list_metadata_generation_runs(domain_identifier=domain, status="FAILED")) == []
+
+
+def test_list_that_cannot_be_read_is_not_taken_for_an_empty_one(hook: DataZoneHook, catalog: Catalog):
+    catalog.server.fail("ListMetadataGenerationRuns", "malformed")
+    with pytest.raises(MalformedResponseError, match="items"):
+        list(hook.list_metadata_generation_runs(domain_identifier=catalog.domain_identifier))
+    assert list(hook.list_metadata_generation_runs(domain_identifier=catalog.domain_identifier)) == []
+
+
+def test_list_without_a_domain_fails_before_it_is_iterated(hook: DataZoneHook):
+    with pytest.raises(ValueError, match="domain_identifier"):
+        hook.list_metadata_generation_runs()
+
+
+def test_run_type_answers_for_that_type_alone(hook: DataZoneHook, catalog: Catalog):
+    run = hook.get_metadata_generation_run(
+        catalog.start_run(), domain_identifier=catalog.domain_identifier, run_type="BUSINESS_NAMES"
+    )
+    assert [stat["type"] for stat in run.type_stats] == ["BUSINESS_NAMES"]
+
+
+def test_cancel(hook: DataZoneHook, catalog: Catalog):
+    run = catalog.start_run()
+    hook.cancel_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
+    assert (
+        hook.get_metadata_generation_run(run, domain_identifier=catalog.domain_identifier).status
+        == "CANCELED"
+    )
+    with pytest.raises(ClientError, match="cannot be canceled") as refused:
+        hook.cancel_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
+    assert is_permanent(refused.value)
+
+
+def test_accept_makes_a_new_revision_and_reject_names_one(hook: DataZoneHook, catalog: Catalog):
+    domain = catalog.domain_identifier
+    hook.wait_for_metadata_generation_run(catalog.start_run(), domain_identifier=domain, poll_interval=0.001)
+    accepted = hook.accept_predictions(
+        catalog.asset_identifier, domain_identifier=domain, rule="ALL", threshold=0.0, client_token="once"
+    )
+    assert accepted == "2"
+    again = hook.accept_predictions(
+        catalog.asset_identifier, domain_identifier=domain, rule="ALL", threshold=0.0, client_token="once"
+    )
+    assert again == accepted
+    hook.wait_for_metadata_generation_run(catalog.start_run(), domain_identifier=domain, poll_interval=0.001)
+    assert hook.reject_predictions(catalog.asset_identifier, domain_identifier=domain, rule="ALL")
+
+
+@pytest.mark.parametrize("answer", ["accept_predictions", "reject_predictions"])
+@pytest.mark.parametrize("arguments", [{}, {"threshold": 0.5}])
+def test_predictions_need_a_rule_or_choices(
+    hook: DataZoneHook, catalog: Catalog, answer: str, arguments: dict[str, Any]
+):
+    before = len(catalog.server.requests)
+    with pytest.raises(ValueError, match="rule"):
+        getattr(hook, answer)(
+            catalog.asset_identifier, domain_identifier=catalog.domain_identifier, **arguments
+        )
+    assert len(catalog.server.requests) == before
+
+
+@pytest.mark.parametrize("answer", ["accept_predictions", "reject_predictions"])
+def test_threshold_needs_a_rule(hook: DataZoneHook, catalog: Catalog, answer: str):
+    with pytest.raises(ValueError, match="threshold goes with a rule"):
+        getattr(hook, answer)(
+            catalog.asset_identifier,
+            domain_identifier=catalog.domain_identifier,
+            threshold=0.5,
+            choices=[{"predictionTarget": "summary"}],
+        )

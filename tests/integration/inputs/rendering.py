@@ -1,0 +1,70 @@
+"""Operators with their templates rendered, and the requests that they send."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_datazone.operators.datazone import (
+    DataZoneAcceptPredictionsOperator,
+    DataZoneGetMetadataGenerationRunOperator,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_datazone.testing import DataZoneServer
+    from tests.conftest import Catalog
+
+
+def parameters_of(server: DataZoneServer, operation: str) -> list[dict[str, Any]]:
+    return [request.parameters for request in server.requests if request.operation == operation]
+
+
+class TaskInstance:
+    """Stands for Airflow's, which runs in other tests; here it is about what rendering makes of a template."""
+
+    dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "task", -1, 1, 0
+
+    def __init__(self, upstream: Any = None) -> None:
+        self.upstream = upstream
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+    def xcom_pull(self, *args: Any, **kwargs: Any) -> Any:
+        return self.upstream
+
+    def get_relevant_upstream_map_indexes(self, *args: Any, **kwargs: Any) -> None:
+        """Airflow 2.11 asks; the upstream task is not mapped."""
+
+
+def render(make: Callable[..., Any], upstream: Any = None, *, native: bool = True, **arguments: Any) -> Any:
+    """Return an operator with its templates rendered, as Airflow does before each try."""
+    with DAG("dag", schedule=None, render_template_as_native_obj=native):
+        if upstream is not None:
+            source = DataZoneGetMetadataGenerationRunOperator(task_id="upstream", run_identifier="run1")
+            arguments = {
+                name: value(source.output) if callable(value) else value for name, value in arguments.items()
+            }
+        operator = make(**arguments)
+    context = {"ti": TaskInstance(upstream), "params": {"nothing": None, "empty": ""}}
+    # Airflow 2.11 asks for the last one.
+    operator.render_template_fields(context | {"expanded_ti_count": None})
+    return operator
+
+
+NOTHING = ["", " ", "\n"]
+
+
+def decide_task(catalog: Catalog) -> Callable[..., Any]:
+    return partial(
+        DataZoneAcceptPredictionsOperator,
+        task_id="decide",
+        asset_identifier=catalog.asset_identifier,
+        domain_identifier=catalog.domain_identifier,
+        aws_conn_id="datazone_default",
+    )

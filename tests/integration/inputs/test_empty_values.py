@@ -1,0 +1,198 @@
+"""Empty arguments, and templates that render to nothing, count as not set."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_datazone.exceptions import InvalidInputError, NotConfiguredError, RequestRefusedError
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.inputs import to_verify
+from airflow_provider_datazone.operators.datazone import (
+    DataZoneAcceptPredictionsOperator,
+    DataZoneGetMetadataGenerationRunOperator,
+    DataZoneStartMetadataGenerationRunOperator,
+)
+from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
+from tests.dags.lazy_inputs import TYPES
+from tests.integration.inputs.rendering import NOTHING, parameters_of, render
+from tests.integration.operators.start_task import make_context, start
+from tests.integration.operators.test_predictions import decide
+from tests.integration.triggers.waits import events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_datazone.testing import DataZoneServer
+    from tests.conftest import Catalog
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+@pytest.mark.parametrize("conn_type", ["aws", "awsdatazone"])
+def test_empty_argument_does_not_hide_the_connections(
+    mine: Callable[..., None], conn_type: str, nothing: str
+) -> None:
+    mine(conn_type=conn_type, region_name="eu-west-1", verify=False)
+    hook = DataZoneHook("mine", region_name=nothing, verify=nothing)
+    assert (hook.region_name, hook.verify) == ("eu-west-1", False)
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+@pytest.mark.parametrize("conn_type", ["aws", "awsdatazone"])
+def test_empty_value_in_a_connection_is_not_set(
+    mine: Callable[..., None], datazone: DataZoneServer, conn_type: str, nothing: str
+) -> None:
+    mine(
+        conn_type=conn_type,
+        region_name=nothing,
+        verify=nothing,
+        service_config={"datazone": {"endpoint_url": "", "domain_identifier": nothing}},
+        endpoint_url=datazone.endpoint_url,
+    )
+    hook = DataZoneHook("mine", region_name="us-east-1")
+    assert hook.verify is None
+    assert hook.conn.meta.endpoint_url == datazone.endpoint_url
+    assert DataZoneHook("mine").region_name is None
+    with pytest.raises(NotConfiguredError, match="No domain identifier is known"):
+        hook.resolve_domain_identifier(nothing)
+
+
+@pytest.mark.parametrize(
+    ("given", "verify"),
+    [
+        ("True", True),
+        ("true", True),
+        ("FALSE", False),
+        (" False ", False),
+        (True, True),
+        (False, False),
+        (None, None),
+    ]
+    + [(nothing, None) for nothing in NOTHING]
+    + [(Path("/ca.pem"), "/ca.pem"), ("/False", "/False")],
+)
+def test_verify_may_be_a_word(mine: Callable[..., None], given: Any, verify: Any) -> None:
+    assert to_verify(given) == verify
+    mine(region_name="us-east-1", verify=str(given) if isinstance(given, Path) else given)
+    assert DataZoneHook("mine").verify == verify
+    task = DataZoneGetMetadataGenerationRunOperator(task_id="get", run_identifier="run1", verify=given)
+    assert task._hook_parameters["verify"] == verify
+
+
+@pytest.mark.parametrize("given", [0, 1, 0.5, [], {"a": 1}])
+def test_verify_of_another_kind_is_refused(mine: Callable[..., None], given: Any) -> None:
+    mine(region_name="us-east-1", verify=given)
+    with pytest.raises(NotConfiguredError, match="verify must be True, False or the path"):
+        DataZoneHook("mine").conn  # noqa: B018
+    with pytest.raises(NotConfiguredError, match="verify must be True, False or the path"):
+        DataZoneHook(verify=given)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(DataZoneGetMetadataGenerationRunOperator, run_identifier="run1"),
+        partial(DataZoneMetadataGenerationRunSensor, run_identifier="run1"),
+    ],
+    ids=["operator", "sensor"],
+)
+@pytest.mark.parametrize(
+    ("given", "native", "connection"),
+    [
+        (None, True, None),
+        ("", True, "aws_default"),
+        ("{{ params.empty }}", False, "aws_default"),
+        ("{{ params.empty }}", True, "aws_default"),
+        ("{{ params.nothing }}", True, "aws_default"),
+        # As text, this is the name of a connection, which is not defined.
+        ("{{ params.nothing }}", False, "None"),
+        ("{{ 123 }}", True, "123"),
+    ],
+)
+def test_only_none_itself_asks_for_the_identity_of_the_machine(
+    make: Any, given: Any, native: bool, connection: str | None
+) -> None:
+    task = render(make, native=native, task_id="task", aws_conn_id=given)
+    assert task.hook.aws_conn_id == connection
+    trigger = DataZoneMetadataGenerationRunTrigger.for_task(
+        task, run_identifier="run1", domain_identifier="dzd-1"
+    )
+    assert trigger.aws_conn_id == connection
+
+
+def test_trigger_of_an_earlier_version_may_have_empty_arguments(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", catalog.server.connection)
+    run = catalog.start_run("BUSINESS_NAMES", polls=0)
+    trigger = DataZoneMetadataGenerationRunTrigger(
+        run,
+        catalog.domain_identifier,
+        run_type="",
+        poll_interval=0.001,
+        aws_conn_id="",
+        region_name="",
+        verify="",
+    )
+    (event,) = events(trigger)
+    assert (event["status"], event["run"]["id"]) == ("terminal", run)
+
+
+@pytest.mark.parametrize("nothing", [*NOTHING, None])
+def test_empty_identifiers_are_not_sent(catalog: Catalog, nothing: str | None) -> None:
+    start(catalog, client_token=nothing, asset_revision=nothing, wait_for_completion=False).execute(
+        make_context()
+    )
+    (sent,) = parameters_of(catalog.server, "StartMetadataGenerationRun")
+    assert sent["clientToken"].startswith("airflow-")
+    assert "revision" not in sent["target"]
+    hook = DataZoneHook("datazone_default")
+    (run,) = hook.list_metadata_generation_runs(
+        domain_identifier=catalog.domain_identifier,
+        status=nothing,
+        run_type=nothing,
+        asset_identifier=nothing,
+    )
+    hook.get_metadata_generation_run(run.id, domain_identifier=catalog.domain_identifier, run_type=nothing)
+    (got,) = parameters_of(catalog.server, "GetMetadataGenerationRun")
+    assert "type" not in got
+
+
+@pytest.mark.parametrize("nothing", [*NOTHING, None])
+def test_empty_choices_leave_the_decision_to_the_rule(catalog: Catalog, nothing: str | None) -> None:
+    catalog.server.fail("AcceptPredictions", "ValidationException")
+    with pytest.raises(RequestRefusedError):
+        decide(catalog, rule="ALL", choices=nothing, revision=nothing).execute(make_context())
+    (sent,) = parameters_of(catalog.server, "AcceptPredictions")
+    assert "acceptChoices" not in sent
+    assert "revision" not in sent
+    with pytest.raises(InvalidInputError, match="pass rule"):
+        decide(catalog, rule=nothing, choices=nothing).execute(make_context())
+
+
+@pytest.mark.parametrize("nothing", [*NOTHING, None])
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (DataZoneGetMetadataGenerationRunOperator, "run_identifier"),
+        (DataZoneMetadataGenerationRunSensor, "run_identifier"),
+        (partial(DataZoneAcceptPredictionsOperator, rule="ALL"), "asset_identifier"),
+        (
+            partial(
+                DataZoneStartMetadataGenerationRunOperator, types=TYPES, owning_project_identifier="project1"
+            ),
+            "asset_identifier",
+        ),
+    ],
+)
+def test_identifier_that_is_needed_is_named(
+    datazone: DataZoneServer, make: Any, name: str, nothing: str | None
+) -> None:
+    task = make(task_id="task", domain_identifier="dzd-1", aws_conn_id="datazone_default", **{name: nothing})
+    with pytest.raises(InvalidInputError, match=f"{name} is required.*Did its template render to nothing"):
+        task.execute(make_context())
+    assert datazone.requests == []

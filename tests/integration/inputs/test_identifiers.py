@@ -1,0 +1,84 @@
+"""Numbers are accepted as identifiers and sent as text."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_datazone.batch import parse_assets
+from airflow_provider_datazone.exceptions import NotConfiguredError, RequestRefusedError
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.inputs import to_text
+from tests.dags.lazy_inputs import TYPES
+from tests.integration.inputs.rendering import decide_task, parameters_of, render
+from tests.integration.operators.start_task import make_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_datazone.testing import DataZoneServer
+    from tests.conftest import Catalog
+
+
+def test_native_rendering_may_make_a_number_of_a_revision(catalog: Catalog) -> None:
+    catalog.server.fail("AcceptPredictions", "ValidationException")
+    task = render(
+        decide_task(catalog),
+        "7",
+        revision="{{ ti.xcom_pull('accept') }}",
+        client_token="{{ 41 }}",
+        rule="ALL",
+    )
+    assert (task.revision, task.client_token) == (7, 41), "is rendered as a number"
+    with pytest.raises(RequestRefusedError):
+        task.execute(make_context())
+    (sent,) = parameters_of(catalog.server, "AcceptPredictions")
+    assert (sent["revision"], sent["clientToken"]) == ("7", "41")
+
+
+def test_numbers_are_sent_as_text_by_every_method_of_the_hook(datazone: DataZoneServer) -> None:
+    hook: Any = DataZoneHook("datazone_default")
+    where = {"domain_identifier": 1}
+    calls: list[Callable[[], Any]] = [
+        lambda: hook.get_metadata_generation_run(2, run_type=3, **where),
+        lambda: hook.start_metadata_generation_run(
+            2, types=TYPES, owning_project_identifier=3, asset_revision=4, client_token=5, **where
+        ),
+        lambda: list(hook.list_metadata_generation_runs(asset_identifier=2, **where)),
+        lambda: hook.find_active_metadata_generation_run(2, types=TYPES, asset_revision=3, **where),
+        lambda: hook.cancel_metadata_generation_run(2, **where),
+        lambda: hook.accept_predictions(2, revision=3, client_token=4, rule="ALL", **where),
+        lambda: hook.reject_predictions(2, revision=3, client_token=4, rule="ALL", **where),
+        lambda: list(hook.search_assets(owning_project_identifier=2, **where)),
+    ]
+    for number, call in enumerate(calls, start=1):
+        # None of them is there; it is about what is asked.
+        with pytest.raises(Exception, match="domain '1'"):
+            call()
+        assert len(datazone.requests) == number
+    for request in datazone.requests:
+        told = {**request.parameters, **request.parameters.get("target", {})}
+        numbers = {key: value for key, value in told.items() if type(value) is int and key != "maxResults"}
+        assert numbers == {}, request
+
+
+@pytest.mark.parametrize("wrong", [True, 1.0, ["a"], {"a": "b"}, b"a", Decimal(1)])
+def test_other_kinds_are_no_identifiers(wrong: Any) -> None:
+    with pytest.raises(NotConfiguredError, match="revision must be a text, got "):
+        to_text("revision", wrong)
+
+
+def test_assets_of_a_batch_may_be_numbers() -> None:
+    rows, duplicates = parse_assets(
+        [1, "1", {"asset_identifier": 2, "asset_revision": 3, "owning_project_identifier": 4}], lambda: "p"
+    )
+    assert [row.key for row in rows] == [("1", None, "p"), ("2", "3", "4")]
+    assert duplicates == 1
+
+
+@pytest.mark.parametrize("item", [True, 1.5, None, " ", {"asset_identifier": "a", "asset_revision": 1.5}])
+def test_item_of_a_batch_that_is_no_asset_is_named(item: Any) -> None:
+    with pytest.raises(NotConfiguredError, match="Item 2 of asset_identifiers"):
+        parse_assets(["a", item], lambda: "p")

@@ -1,0 +1,63 @@
+"""An argument that cannot be used is refused before a run is started."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.config import Config
+
+from airflow_provider_datazone.exceptions import InvalidInputError
+from airflow_provider_datazone.operators.datazone import (
+    DataZoneStartMetadataGenerationRunOperator,
+)
+from tests.integration.inputs.rendering import parameters_of
+from tests.integration.operators.start_task import make_context
+
+if TYPE_CHECKING:
+    from tests.conftest import Catalog
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"botocore_config": "read_timeout=7"},
+        {"botocore_config": [7]},
+        {"botocore_config": {"read_timeout": timedelta(7)}},
+        {"botocore_config": {"read_timout": 7}},
+        {"botocore_config": Config(client_context_params={"a": object()})},
+        {"poll_interval": timedelta(seconds=30)},
+        {"poll_interval": Decimal(30)},
+        {"poll_interval": "30"},
+        {"cancel_on_kill": "False"},
+        {"cancel_on_kill": None},
+        {"allow_partial_success": "no"},
+        {"verify": ["ca.pem"]},
+        {"region_name": ["us-east-1"]},
+        {"aws_conn_id": ["datazone_default"]},
+        {"types": [object()]},
+        {"types": [1]},
+        {"types": {"BUSINESS_NAMES": 1}},
+        {"asset_revision": 1.5},
+    ],
+    ids=lambda wrong: re.sub(r" at 0x[0-9a-f]+", "", str(wrong)),
+)
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_argument_that_cannot_be_used_is_refused_before_a_run_is_started(
+    catalog: Catalog, wrong: dict[str, Any], deferrable: bool
+) -> None:
+    known = {
+        "task_id": "start",
+        "asset_identifier": catalog.asset_identifier,
+        "types": ["BUSINESS_NAMES"],
+        "domain_identifier": catalog.domain_identifier,
+        "owning_project_identifier": catalog.project_identifier,
+        "aws_conn_id": "datazone_default",
+    }
+    task = DataZoneStartMetadataGenerationRunOperator(**known | {"deferrable": deferrable} | wrong)
+    with pytest.raises(InvalidInputError, match=next(iter(wrong))):
+        task.execute(make_context())
+    assert parameters_of(catalog.server, "StartMetadataGenerationRun") == []

@@ -1,0 +1,492 @@
+"""Whatever is in a connection, in a DAG's Params, and in what the database has of a trigger or a task."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from botocore.exceptions import BotoCoreError, ClientError
+from hypothesis import given, strategies as st
+
+from airflow_provider_datazone.batch import AssetRow, BatchMemory, pack, unpack
+from airflow_provider_datazone.exceptions import (
+    BatchFailedError,
+    InvalidInputError,
+    MalformedResponseError,
+    MetadataGenerationRunError,
+    NotConfiguredError,
+    WaitFailedError,
+)
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.operators.datazone import (
+    DataZoneAcceptPredictionsOperator,
+    DataZoneBatchMetadataGenerationOperator,
+    DataZoneCancelMetadataGenerationRunOperator,
+    DataZoneGetMetadataGenerationRunOperator,
+    DataZoneStartMetadataGenerationRunOperator,
+)
+from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.triggers.datazone import (
+    DataZoneBatchMetadataGenerationTrigger,
+    DataZoneMetadataGenerationRunTrigger,
+)
+from tests.integration.submission.tries import Store
+from tests.wrong import (
+    ACCESS_KEY,
+    CONNECTION,
+    LOG,
+    SECRET_KEY,
+    SESSION_TOKEN,
+    Answer,
+    Service,
+    check_error,
+    check_log,
+    check_told,
+    fuzz,
+    logged,
+    make_context,
+    make_hook,
+    make_run,
+    make_task,
+    render,
+    serve,
+    spoiled,
+    texts,
+    values,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with serve() as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def hook(service: Service) -> DataZoneHook:
+    return make_hook()
+
+
+def end(method: str, path: str, body: bytes) -> Answer:
+    """Answer as a service does whose runs have ended; whatever is asked for."""
+    if method == "PUT":
+        return render({"revision": "2", "assetRevision": "2"})
+    return render(make_run("run1", "SUCCEEDED"), 201 if method == "POST" else 200)
+
+
+# ------------------------------------------------------------------ connections
+
+EXTRA = {
+    "region_name": "us-east-1",
+    "aws_session_token": SESSION_TOKEN,
+    "endpoint_url": "http://127.0.0.1:1",
+    "domain_identifier": "dzd-1",
+    "owning_project_identifier": "project1",
+    "verify": True,
+    "config_kwargs": {"retries": {"total_max_attempts": 1}, "connect_timeout": 1},
+    "service_config": {
+        "datazone": {"domain_identifier": "dzd-2"},
+        "sts": {"endpoint_url": "http://127.0.0.1:1"},
+    },
+    "session_kwargs": {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY},
+    "role_arn": None,
+    "assume_role_method": "assume_role",
+    "assume_role_kwargs": {"ExternalId": "external"},
+}
+
+
+# Airflow looks for each secret of a connection in all that is logged later: not for whole pages, please.
+extras = st.one_of(spoiled(EXTRA), values).filter(lambda extra: len(json.dumps(extra)) < 2000)
+
+
+@fuzz(25)
+@given(extra=extras, conn_type=st.sampled_from(["aws", "awsdatazone"]))
+def test_any_extra_works_or_is_told(service: Service, extra: Any, conn_type: str) -> None:
+    service.answer = end
+    if isinstance(extra, dict) and extra.get("endpoint_url") == EXTRA["endpoint_url"]:
+        extra = extra | {"endpoint_url": service.endpoint_url}
+    connection = {"conn_type": conn_type, "login": ACCESS_KEY, "password": SECRET_KEY}
+    text = extra if isinstance(extra, str) else json.dumps(extra)
+    with pytest.MonkeyPatch.context() as monkeypatch, logged() as lines:
+        try:
+            monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connection | {"extra": text}))
+        except ValueError:
+            # What an environment has no place for.
+            return
+        # Found for sure, also where it is from before Airflow looked at an extra itself.
+        hook = DataZoneHook("mine", config={"retries": {"total_max_attempts": 1}, "connect_timeout": 1})
+        hook._log = LOG
+        if isinstance(extra, dict) and not isinstance(extra.get("endpoint_url"), str):
+            # Nothing is to leave this machine.
+            extra = None
+        try:
+            hook.resolve_domain_identifier("dzd-1")
+            if extra is not None and hook.conn.meta.endpoint_url == service.endpoint_url:
+                run = hook.get_metadata_generation_run("run1", domain_identifier="dzd-1")
+                assert run.status == "SUCCEEDED"
+        except Exception as error:
+            if "conn" in hook.__dict__ or isinstance(error, NotConfiguredError):
+                check_error(error, "mine")
+    check_log(lines)
+
+
+# ------------------------------------------------------------ Params and arguments
+
+identifiers = st.one_of(texts, values)
+TASKS: dict[str, Any] = {
+    "get": (DataZoneGetMetadataGenerationRunOperator, ("run_identifier", "run_type")),
+    "sensor": (DataZoneMetadataGenerationRunSensor, ("run_identifier", "run_type")),
+    "cancel": (DataZoneCancelMetadataGenerationRunOperator, ("run_identifier",)),
+    "start": (
+        DataZoneStartMetadataGenerationRunOperator,
+        ("asset_identifier", "types", "owning_project_identifier", "asset_revision", "client_token"),
+    ),
+    "accept": (
+        DataZoneAcceptPredictionsOperator,
+        ("asset_identifier", "revision", "choices", "client_token"),
+    ),
+    "batch": (
+        DataZoneBatchMetadataGenerationOperator,
+        ("asset_identifiers", "types", "owning_project_identifier"),
+    ),
+}
+GOOD: dict[str, Any] = {
+    "run_identifier": "run1",
+    "asset_identifier": "asset1",
+    "asset_identifiers": ["asset1", {"asset_identifier": "asset2", "asset_revision": "1"}],
+    "types": ["BUSINESS_NAMES"],
+    "owning_project_identifier": "project1",
+    "choices": [{"predictionTarget": "summary", "predictionChoice": 0}],
+    "domain_identifier": "dzd-1",
+}
+MAY_BE_RAISED = (
+    AirflowFailException,
+    ClientError,
+    BotoCoreError,
+    MalformedResponseError,
+    MetadataGenerationRunError,
+    BatchFailedError,
+)
+
+
+@st.composite
+def params(draw: Any, kind: str) -> dict[str, Any]:
+    """Arguments of a task, some of which are rendered to something else than was meant."""
+    _, names = TASKS[kind]
+    arguments = {name: GOOD[name] for name in (*names, "domain_identifier") if name in GOOD}
+    for name in draw(st.lists(st.sampled_from([*names, "domain_identifier"]), min_size=1, max_size=3)):
+        arguments[name] = draw(st.one_of(identifiers, spoiled(GOOD.get(name))))
+    return arguments
+
+
+@pytest.mark.parametrize("kind", TASKS)
+@fuzz(50)
+@given(data=st.data())
+def test_any_params_work_or_are_told(service: Service, hook: DataZoneHook, kind: str, data: Any) -> None:
+    service.answer = end
+    cls, _ = TASKS[kind]
+    arguments = data.draw(params(kind))
+    if kind == "batch":
+        # In the worker it would ask for real; here it is about what is not sent at all.
+        arguments["deferrable"] = True
+    operator = make_task(cls, hook, **arguments)
+    with logged() as lines:
+        try:
+            operator.execute(make_context())
+        except TaskDeferred as deferred:
+            json.dumps(deferred.trigger.serialize()[1])
+        except MAY_BE_RAISED as error:
+            check_error(error)
+    check_log(lines)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1, "30", None, True, [30], 10**400])
+@pytest.mark.parametrize("kind", ["start", "batch"])
+def test_interval_that_nobody_can_wait_is_told_before_anything_is_started(
+    service: Service, hook: DataZoneHook, kind: str, seconds: Any
+) -> None:
+    cls, names = TASKS[kind]
+    arguments = {name: GOOD[name] for name in names if name in GOOD}
+    before = len(service.requests)
+    operator = make_task(cls, hook, poll_interval=seconds, **arguments)
+    with pytest.raises(InvalidInputError, match="poll_interval must be a number of seconds"):
+        operator.execute(make_context())
+    assert service.requests[before:] == []
+
+
+@pytest.mark.parametrize("timeout", [4e9, 1e12])
+def test_sensor_may_wait_for_ever(service: Service, hook: DataZoneHook, timeout: float) -> None:
+    service.answer = lambda *request: render(make_run("run1", "IN_PROGRESS"))
+    sensor = make_task(
+        DataZoneMetadataGenerationRunSensor, hook, run_identifier="run1", deferrable=True, timeout=timeout
+    )
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute(make_context())
+    assert deferred.value.trigger.deadline is None
+    assert deferred.value.timeout is None
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"max_concurrent_runs": "5"}, "max_concurrent_runs must be at least 1"),
+        ({"max_concurrent_runs": math.nan}, "max_concurrent_runs must be at least 1"),
+        ({"max_concurrent_runs": None}, "max_concurrent_runs must be at least 1"),
+        ({"max_failures": "10%"}, "max_failures must be a number of assets"),
+        ({"max_failures": math.nan}, "max_failures must be a number of assets"),
+        ({"types": ["BUSINESS_NAMES", 1]}, "types must be a list of texts"),
+        ({"asset_identifiers": [{"asset_identifier": "asset1", 1: "x"}]}, "has 1; it may have"),
+        ({"asset_identifiers": [{"asset_identifier": "asset1", "\nx": "x"}]}, r"has '\\nx'; it may have"),
+    ],
+)
+def test_bounds_of_another_kind_are_told(
+    service: Service, hook: DataZoneHook, bounds: dict[str, Any], message: str
+) -> None:
+    arguments = {
+        "asset_identifiers": ["asset1"],
+        "types": ["BUSINESS_NAMES"],
+        "owning_project_identifier": "p",
+    }
+    operator = make_task(DataZoneBatchMetadataGenerationOperator, hook, **arguments | bounds)
+    with pytest.raises(InvalidInputError, match=message):
+        operator.execute(make_context())
+
+
+# -------------------------------------------------- triggers, from the database
+
+
+def events_of(*triggers: Any) -> list[Any]:
+    """Run triggers side by side as a triggerer does, on one event loop; each must end, and leave nothing."""
+
+    async def only_event(trigger: Any) -> Any:
+        (event,) = [event async for event in trigger.run()]
+        return event.payload
+
+    async def main() -> list[Any]:
+        jobs = (asyncio.wait_for(only_event(trigger), 30) for trigger in triggers)
+        found = await asyncio.gather(*jobs, return_exceptions=True)
+        for shared in run_poller._shared.values():
+            assert not shared.pollers, "a poller is left"
+        return found
+
+    return asyncio.run(main())
+
+
+RUN_TRIGGER = {
+    "run_identifier": "run1",
+    "domain_identifier": "dzd-1",
+    "run_type": None,
+    "poll_interval": 0.001,
+    "deadline": None,
+    "aws_conn_id": CONNECTION,
+    "region_name": None,
+    "verify": None,
+    "botocore_config": {"retries": {"total_max_attempts": 1}},
+    "cancel_on_kill": False,
+}
+BATCH_TRIGGER = {
+    "rows": pack([AssetRow("asset1", None, "project1"), AssetRow("asset2", "1", "project1", 2, "run1")]),
+    "noted_at": 4e9,
+    "types": ["BUSINESS_NAMES"],
+    "domain_identifier": "dzd-1",
+    "identity": "identity",
+    "began_at": 1.0,
+    "max_concurrent_runs": 2,
+    "poll_interval": 0.001,
+    "allow_partial_success": True,
+    "started_at": 1.0,
+    "duplicates": 0,
+    "quota_used_up": False,
+    "checkpoint_interval": 600,
+    "deadline": None,
+    "aws_conn_id": CONNECTION,
+    "botocore_config": {"retries": {"total_max_attempts": 1}},
+}
+
+
+@st.composite
+def kwargs_from_elsewhere(draw: Any, good: dict[str, Any]) -> dict[str, Any]:
+    """Arguments as the database may have them: of another kind, gone, or some that only another version has."""
+    kwargs = dict(good)
+    for name in draw(st.lists(st.sampled_from(sorted(good)), max_size=3)):
+        change = draw(st.sampled_from(["change", "drop"]))
+        # Not to another connection, which may lead anywhere.
+        if change == "drop":
+            kwargs.pop(name, None)
+        elif name != "aws_conn_id":
+            kwargs[name] = draw(values)
+    if draw(st.integers(0, 9)) == 0:
+        kwargs["of_another_version"] = True
+    if good.get("poll_interval") is not None:
+        interval = kwargs.get("poll_interval")
+        # A long one would be waited for, rightly.
+        if "poll_interval" not in kwargs or (isinstance(interval, (int, float)) and 0.01 < interval < 1e10):
+            kwargs["poll_interval"] = 0.001
+    return kwargs
+
+
+@pytest.mark.parametrize("kind", ["run", "batch"])
+@fuzz(15)
+@given(data=st.data())
+def test_trigger_with_any_arguments_ends_with_an_event(service: Service, kind: str, data: Any) -> None:
+    service.answer = end
+    cls, good = {
+        "run": (DataZoneMetadataGenerationRunTrigger, RUN_TRIGGER),
+        "batch": (DataZoneBatchMetadataGenerationTrigger, BATCH_TRIGGER),
+    }[kind]
+    triggers = []
+    for kwargs in data.draw(st.lists(kwargs_from_elsewhere(good), min_size=1, max_size=5)):
+        try:
+            trigger = cls(**{"aws_conn_id": CONNECTION} | kwargs)
+        except TypeError as error:
+            # Airflow tells it in its triggerer's log, and fails the task with what is tested elsewhere.
+            assert "argument" in str(error)  # noqa: PT017
+            continue
+        trigger._log = LOG
+        triggers.append(trigger)
+    with logged() as lines:
+        found = events_of(*triggers)
+    check_log(lines)
+    for trigger, event in zip(triggers, found, strict=True):
+        assert isinstance(event, dict), event
+        json.dumps(event)
+        about = repr(trigger.run_identifier) if kind == "run" else repr(trigger.domain_identifier)
+        if event["status"] == "error":
+            assert about in event["message"]
+            check_told(event["message"])
+        elif kind == "run":
+            assert event["status"] in ("terminal", "timeout")
+
+
+# ------------------------------------------------------- events, from the database
+
+RUN_EVENT = {
+    "status": "terminal",
+    "run": make_run("run1", "SUCCEEDED"),
+    "message": "not in time",
+    "permanent": False,
+}
+BATCH_EVENT = {
+    "status": "ended",
+    "rows": pack([AssetRow("asset1", None, "project1", 1, "run1", "SUCCEEDED")]),
+    "noted_at": 1.0,
+    "started_at": 1.0,
+    "duplicates": 0,
+    "quota_used_up": False,
+}
+
+
+@fuzz(150)
+@given(
+    event=st.one_of(spoiled(RUN_EVENT), values),
+    status=st.sampled_from([None, None, "terminal", "timeout", "error", "of another version"]),
+)
+def test_any_event_of_a_run_ends_a_task_in_a_way_that_helps(
+    service: Service, hook: DataZoneHook, event: Any, status: str | None
+) -> None:
+    service.answer = end
+    if isinstance(event, dict) and status is not None:
+        event["status"] = status
+    sensor = make_task(DataZoneMetadataGenerationRunSensor, hook, run_identifier="run1", deferrable=True)
+    with logged() as lines:
+        try:
+            ended = sensor.resume_execution("execute_complete", {"event": event}, make_context())
+        except (WaitFailedError, MetadataGenerationRunError, AirflowFailException) as error:
+            ended = error
+            said = isinstance(event, dict) and event.get("status") == "error"
+            check_error(error, *(() if said else ("run1" if isinstance(error, WaitFailedError) else "run",)))
+    assert isinstance(ended, (list, Exception))
+    check_log(lines)
+
+
+@fuzz(60)
+@given(
+    event=st.one_of(spoiled(BATCH_EVENT), values),
+    status=st.sampled_from([None, "ended", "checkpoint", "timeout", "error", "of another version"]),
+)
+def test_any_event_of_a_batch_ends_a_task_in_a_way_that_helps(
+    service: Service, hook: DataZoneHook, event: Any, status: str | None
+) -> None:
+    if isinstance(event, dict) and status is not None:
+        event["status"] = status
+    operator = make_task(
+        DataZoneBatchMetadataGenerationOperator,
+        hook,
+        asset_identifiers=["asset1"],
+        types=["BUSINESS_NAMES"],
+        owning_project_identifier="project1",
+    )
+    with logged() as lines:
+        try:
+            operator.resume_execution("execute_complete", {"event": event}, make_context())
+        except (TaskDeferred, AirflowTaskTimeout):
+            pass
+        except (WaitFailedError, BatchFailedError, AirflowFailException) as error:
+            check_error(error)
+    check_log(lines)
+
+
+def test_rows_of_a_later_version_are_read_as_far_as_they_are_known() -> None:
+    import base64
+    import zlib
+
+    known = ["asset1", None, "project1", 1, "run1", "SUCCEEDED", [], None, None, False]
+    later = [[*known, "what only that version knows"]]
+    packed = base64.b85encode(zlib.compress(json.dumps(later).encode())).decode()
+    assert unpack(packed) == [AssetRow("asset1", None, "project1", 1, "run1", "SUCCEEDED")]
+
+
+@pytest.mark.parametrize("packed", [None, 5, "", "no rows", "é", pack([])[:-1]])
+def test_rows_that_cannot_be_read_are_told(packed: Any) -> None:
+    with pytest.raises(ValueError, match="rows of the batch cannot be read"):
+        unpack(packed)
+
+
+# ----------------------------------------------------- what a task has remembered
+
+
+@fuzz(100)
+@given(record=st.one_of(values, spoiled({"number": 1, "token": "token", "run": "run1", "request": ""})))
+def test_any_memory_of_a_submission_is_good_enough_to_go_on(
+    service: Service, hook: DataZoneHook, record: Any
+) -> None:
+    service.answer = end
+    context = make_context()
+    context["task_state_store"] = Store()
+    arguments = {name: GOOD[name] for name in ("asset_identifier", "types", "owning_project_identifier")}
+    operator = make_task(DataZoneStartMetadataGenerationRunOperator, hook, **arguments)
+    # What belongs to this very request is looked at most closely.
+    operator.execute(context)
+    ours = context["task_state_store"].get("metadata_generation_run")
+    if isinstance(record, dict) and record.get("request") == "":
+        record["request"] = ours["request"]
+    context["task_state_store"].set("metadata_generation_run", record)
+    try:
+        assert operator.execute(context) == "run1"
+    except MAY_BE_RAISED as error:
+        check_error(error)
+
+
+@fuzz(100)
+@given(data=st.data())
+def test_any_memory_of_a_batch_is_good_enough_to_go_on(data: Any) -> None:
+    context = make_context()
+    context["task_state_store"] = store = Store()
+    rows = [AssetRow("asset1", None, "project1")]
+    memory = BatchMemory(context, "dzd-1", ["BUSINESS_NAMES"])
+    memory.note(rows)
+    key = "metadata_generation_batch"
+    store.set(key, data.draw(st.one_of(spoiled(store.get(key)), values)))
+    memory = BatchMemory(context, "dzd-1", ["BUSINESS_NAMES"])
+    recalled = memory.recall([AssetRow("asset1", None, "project1")], allow_partial_success=True)
+    assert [row.key for row in recalled] == [row.key for row in rows]
+    assert memory.identity
+    assert math.isfinite(memory.noted_at)

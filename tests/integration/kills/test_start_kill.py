@@ -1,0 +1,392 @@
+"""The Start operator, killed with a real SIGTERM: nothing is started afterwards, and no run is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from airflow_provider_datazone.operators import datazone as operator_module
+from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
+from airflow_provider_datazone.version_compat import TaskKilled
+from tests.conftest import once
+from tests.dags.start_kill import dag
+from tests.integration.dag_runs import mend_dag_test
+from tests.integration.operators.start_task import TaskInstance, start, status_of
+from tests.integration.submission.tries import Store, runs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.conftest import Catalog
+
+START, CANCEL = "StartMetadataGenerationRun", "CancelMetadataGenerationRun"
+GET, LIST = "GetMetadataGenerationRun", "ListMetadataGenerationRuns"
+# How long a killed task may work until Airflow 3 sends SIGKILL.
+SECONDS_TO_END = 5
+
+
+class Terminated(BaseException):
+    """Stands for the exception that Airflow 2.11 raises in the interrupted code."""
+
+
+class Worker:
+    """Executes an operator in the main thread, with the signal handler of an Airflow version."""
+
+    def __init__(self, *, returns: bool) -> None:
+        self.returns = returns
+        self.operator: DataZoneStartMetadataGenerationRunOperator | None = None
+        self.killed_at: float | None = None
+
+    def handle_signal(self, *_: Any) -> None:
+        assert self.operator is not None
+        if self.killed_at is None:
+            self.killed_at = time.monotonic()
+        self.operator.on_kill()
+        if not self.returns:
+            raise Terminated
+
+    def kill_once(self, holds: Callable[[], bool]) -> None:
+        once(holds, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+    def fails(
+        self, operator: DataZoneStartMetadataGenerationRunOperator, work: Callable[[], Any]
+    ) -> BaseException:
+        """Work until the kill, and return the error with which the task ends."""
+        self.operator = operator
+        with pytest.raises((TaskKilled, Terminated)) as raised:
+            work()
+        assert self.killed_at is not None
+        assert time.monotonic() - self.killed_at < SECONDS_TO_END
+        return raised.value
+
+
+@pytest.fixture(params=[True, False], ids=["handler returns", "handler raises"])
+def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    worker = Worker(returns=request.param)
+    previous = signal.signal(signal.SIGTERM, worker.handle_signal)
+    yield worker
+    signal.signal(signal.SIGTERM, previous)
+
+
+def make_context(*, try_number: int = 1, store: Store | None = None) -> Any:
+    ti = TaskInstance()
+    ti.try_number, ti.max_tries = try_number, 3
+    context = {
+        "ti": ti,
+        "dag_run": SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)),
+    }
+    return context if store is None else context | {"task_state_store": store}
+
+
+def has_received(catalog: Catalog, operation: str) -> Callable[[], bool]:
+    before = catalog.server.request_counts[operation]
+    return lambda: catalog.server.request_counts[operation] > before
+
+
+def settles(holds: Callable[[], bool]) -> bool:
+    """Whether something holds soon: what a thread still does is not waited for by the task."""
+    end = time.monotonic() + 5
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.02)
+    return holds()
+
+
+def states_of_task(dag_id: str) -> list[str]:
+    from airflow.models import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        return [str(ti.state) for ti in session.query(TaskInstance).filter_by(dag_id=dag_id)]
+
+
+def test_airflow_retries_a_killed_task(
+    catalog: Catalog, airflow_database: None, monkeypatch: pytest.MonkeyPatch
+):
+    """With Airflow's own signal handler, and what it makes of the error."""
+    mend_dag_test(monkeypatch)
+    catalog.server.set_run_outcome(in_progress_seconds=3600)
+    catalog.server.set_run_outcome(polls=0)
+    has_begun_to_wait = has_received(catalog, GET)
+    killed_at: list[float] = []
+
+    def kill() -> None:
+        killed_at.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    previous = signal.getsignal(signal.SIGTERM)
+    conf = {
+        "asset_identifier": catalog.asset_identifier,
+        "domain_identifier": catalog.domain_identifier,
+        "project_identifier": catalog.project_identifier,
+    }
+    try:
+        once(has_begun_to_wait, kill)
+        if not AIRFLOW_V_3_0_PLUS:
+            # There the error ends `dag.test()` itself, once Airflow has marked the task.
+            with pytest.raises(TaskKilled):
+                dag.test(run_conf=conf)
+            assert states_of_task("start_kill") == ["up_for_retry"]
+            assert [status_of(catalog, run) for run in runs_of(catalog)] == ["CANCELED"]
+            return
+        dag_run = dag.test(run_conf=conf)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    (ti,) = dag_run.get_task_instances()
+    assert (str(ti.state), ti.try_number) == ("success", 2)
+    assert time.monotonic() - killed_at[0] < 60, "the wait did not go on"
+    first, second = runs_of(catalog)
+    assert [status_of(catalog, run) for run in (first, second)] == ["CANCELED", "SUCCEEDED"]
+
+
+def test_task_killed_before_it_executes_sends_nothing(catalog: Catalog):
+    operator = start(catalog)
+    before = len(catalog.server.requests)
+    operator.on_kill()
+    with pytest.raises(TaskKilled) as killed:
+        operator.execute(make_context())
+    assert catalog.server.requests[before:] == []
+    assert not isinstance(killed.value, Exception), "no handler of errors may take it for one"
+
+
+def test_retry_killed_while_it_looks_for_its_run_starts_nothing(catalog: Catalog, worker: Worker):
+    catalog.server.fail(LIST, "hang", seconds=0.5)
+    operator = start(catalog)
+    worker.kill_once(has_received(catalog, LIST))
+    worker.fails(operator, lambda: operator.execute(make_context(try_number=2)))
+    assert catalog.server.request_counts[START] == 0
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_run_whose_start_is_in_flight_at_the_kill_is_canceled(
+    catalog: Catalog, worker: Worker, remembers: bool
+):
+    catalog.server.set_run_outcome(in_progress_seconds=3600, times=None)
+    catalog.server.fail(START, "hang", seconds=1, after=True)
+    operator = start(catalog)
+    worker.kill_once(has_received(catalog, START))
+    store = Store() if remembers else None
+    worker.fails(operator, lambda: operator.execute(make_context(store=store)))
+    (run,) = runs_of(catalog)
+    assert status_of(catalog, run) == "CANCELED"
+    assert catalog.server.request_counts[START] == 1
+    assert catalog.server.request_counts[CANCEL] == 1
+    # The retry does not take the canceled run for its own.
+    catalog.server.set_run_outcome(polls=0)
+    retry = start(catalog).execute(make_context(try_number=2, store=store))
+    assert runs_of(catalog) == [run, retry]
+
+
+@pytest.mark.parametrize("arguments", [{"cancel_on_kill": False}, {"wait_for_completion": False}])
+def test_run_that_a_kill_is_not_to_cancel_is_left_for_the_retry(
+    catalog: Catalog, worker: Worker, arguments: dict[str, Any]
+):
+    catalog.server.set_run_outcome(in_progress_seconds=3600)
+    catalog.server.fail(START, "hang", seconds=0.5, after=True)
+    operator = start(catalog, **arguments)
+    worker.kill_once(has_received(catalog, START))
+    worker.fails(operator, lambda: operator.execute(make_context()))
+    (run,) = runs_of(catalog)
+    assert status_of(catalog, run) == "IN_PROGRESS"
+    assert catalog.server.request_counts[CANCEL] == 0
+
+
+@pytest.mark.parametrize("trouble", ["InternalServerException", "ThrottlingException", "drop"])
+def test_botocore_sends_no_start_again_after_the_kill(catalog: Catalog, worker: Worker, trouble: str):
+    catalog.server.fail(START, trouble, times=None)
+    operator = start(catalog, botocore_config={"retries": {"total_max_attempts": 10, "mode": "standard"}})
+
+    def kill_between_attempts(**_: Any) -> None:
+        if worker.killed_at is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert settles(lambda: worker.killed_at is not None)
+
+    operator.hook.conn.meta.events.register_first(f"needs-retry.datazone.{START}", kill_between_attempts)
+    worker.fails(operator, lambda: operator.execute(make_context()))
+    # botocore's next attempt comes in up to a second.
+    time.sleep(1.2)
+    assert catalog.server.request_counts[START] == 1
+    assert runs_of(catalog) == []
+
+
+@pytest.mark.parametrize("how", ["started", "found by List", "found in the state store", "started again"])
+def test_task_killed_in_its_wait_cancels_its_run_and_starts_no_other(
+    catalog: Catalog, worker: Worker, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    is_asleep = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        is_asleep.set()
+        time.sleep(seconds)
+
+    sleeping = SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=sleep)
+    monkeypatch.setattr(operator_module, "time", sleeping)
+    catalog.server.set_run_outcome(in_progress_seconds=3600, times=None)
+    store = None
+    if how == "started":
+        context = make_context()
+    else:
+        if how == "found by List":
+            catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
+        else:
+            store = Store()
+            first = start(catalog, wait_for_completion=False)
+            first.execute(make_context(store=store))
+            if how == "started again":
+                # Its answer was lost, and List does not show it.
+                record = store.get("metadata_generation_run")
+                del record["run"]
+                store.set("metadata_generation_run", record)
+                catalog.server.fail(LIST, "AccessDeniedException", times=None)
+        context = make_context(try_number=2, store=store)
+    operator = start(catalog, poll_interval=600)
+    worker.kill_once(is_asleep.is_set)
+    starts = catalog.server.request_counts[START]
+    worker.fails(operator, lambda: operator.execute(context))
+    catalog.server.recover()
+    (run,) = runs_of(catalog)
+    assert status_of(catalog, run) == "CANCELED"
+    assert catalog.server.request_counts[START] - starts == (how in ("started", "started again"))
+    assert catalog.server.request_counts[CANCEL] == 1
+
+
+def test_run_known_from_the_state_store_is_canceled_before_it_is_read(catalog: Catalog, worker: Worker):
+    catalog.server.set_run_outcome(in_progress_seconds=3600)
+    store = Store()
+    run = start(catalog, wait_for_completion=False).execute(make_context(store=store))
+    catalog.server.fail(GET, "hang", seconds=1)
+    operator = start(catalog)
+    worker.kill_once(has_received(catalog, GET))
+    worker.fails(operator, lambda: operator.execute(make_context(try_number=2, store=store)))
+    assert status_of(catalog, run) == "CANCELED"
+    assert runs_of(catalog) == [run]
+
+
+@pytest.mark.parametrize("answer", ["late", "not known yet"])
+def test_killed_task_does_not_hand_itself_to_the_triggerer(catalog: Catalog, worker: Worker, answer: str):
+    catalog.server.set_run_outcome(in_progress_seconds=3600)
+    if answer == "late":
+        catalog.server.fail(GET, "hang", seconds=0.5)
+    else:
+        catalog.server.fail(GET, "ResourceNotFoundException")
+    operator = start(catalog, deferrable=True)
+    worker.kill_once(has_received(catalog, GET))
+    worker.fails(operator, lambda: operator.execute(make_context()))
+    (run,) = runs_of(catalog)
+    assert status_of(catalog, run) == "CANCELED"
+
+
+@pytest.mark.parametrize("killed", ["before the deferral", "in the deferral"])
+def test_kill_at_the_last_moment_before_a_deferral_counts(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, killed: str
+):
+    catalog.server.set_run_outcome(in_progress_seconds=3600)
+    operator = start(catalog, deferrable=True)
+    defer = operator.defer
+
+    def defer_and_be_killed(**arguments: Any) -> None:
+        if killed == "before the deferral":
+            operator.on_kill()
+        try:
+            defer(**arguments)
+        finally:
+            if killed == "in the deferral":
+                operator.on_kill()
+
+    monkeypatch.setattr(operator, "defer", defer_and_be_killed)
+    with pytest.raises(TaskKilled):
+        operator.execute(make_context())
+    (run,) = runs_of(catalog)
+    assert status_of(catalog, run) == "CANCELED"
+
+
+@pytest.mark.parametrize("adopted", [True, False])
+def test_task_killed_when_it_resumes_starts_nothing(catalog: Catalog, adopted: bool):
+    run = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
+    catalog.server.set_run_status(run, "CANCELED")
+    found = catalog.server.client().get_metadata_generation_run(
+        domainIdentifier=catalog.domain_identifier, identifier=run
+    )
+    found["createdAt"] = found["createdAt"].isoformat()
+    del found["ResponseMetadata"]
+    operator = start(catalog, deferrable=True)
+    operator.on_kill()
+    with pytest.raises(TaskKilled):
+        operator.execute_complete(
+            make_context(try_number=2), {"status": "terminal", "run": found}, adopted=adopted
+        )
+    assert runs_of(catalog) == [run]
+
+
+def test_task_killed_while_it_looks_once_more_cancels_the_run(catalog: Catalog, worker: Worker):
+    run = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
+    context = make_context()
+    context["ti"].xcom_pull = lambda **_: {"id": run, "domainId": catalog.domain_identifier}
+    catalog.server.fail(GET, "hang", seconds=0.5)
+    operator = start(catalog, deferrable=True)
+    worker.kill_once(has_received(catalog, GET))
+    event = {"status": "timeout", "message": "too late"}
+    worker.fails(operator, lambda: operator.execute_complete(context, event))
+    assert status_of(catalog, run) == "CANCELED"
+
+
+def test_time_out_of_a_deferred_task_leaves_its_run_alone(catalog: Catalog):
+    run = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
+    context = make_context()
+    context["ti"].xcom_pull = lambda **_: {"id": run, "domainId": catalog.domain_identifier}
+    operator = start(catalog, deferrable=True)
+    with pytest.raises(AirflowTaskTimeout):
+        operator.execute_complete(context, {"status": "timeout", "message": "too late"})
+    # As Airflow does then, where the task has an execution_timeout.
+    operator.on_kill()
+    assert status_of(catalog, run) == "IN_PROGRESS"
+
+
+@pytest.mark.parametrize(
+    "trouble", ["ResourceNotFoundException", "ThrottlingException", "InternalServerException", "drop"]
+)
+def test_kill_cancels_again_what_could_not_be_canceled_just_now(
+    catalog: Catalog, worker: Worker, trouble: str
+):
+    catalog.server.set_run_outcome(in_progress_seconds=3600)
+    catalog.server.fail(CANCEL, trouble, times=2)
+    operator = start(catalog)
+    worker.kill_once(has_received(catalog, GET))
+    worker.fails(operator, lambda: operator.execute(make_context()))
+    (run,) = runs_of(catalog)
+    assert status_of(catalog, run) == "CANCELED"
+    assert catalog.server.request_counts[CANCEL] == 3
+
+
+def test_time_out_while_start_is_in_flight_leaves_the_run_for_the_retry(catalog: Catalog):
+    catalog.server.set_run_outcome(in_progress_seconds=3600)
+    catalog.server.fail(START, "hang", seconds=0.5, after=True)
+    operator, store = start(catalog), Store()
+
+    def time_out(*_: Any) -> None:
+        raise AirflowTaskTimeout("Timeout")
+
+    previous = signal.signal(signal.SIGALRM, time_out)
+    try:
+        once(
+            has_received(catalog, START),
+            lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM),
+        )
+        with pytest.raises(AirflowTaskTimeout):
+            operator.execute(make_context(store=store))
+        operator.on_kill()
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    (run,) = runs_of(catalog)
+    assert status_of(catalog, run) == "IN_PROGRESS"
+    with pytest.raises(TaskDeferred) as deferred:
+        start(catalog, deferrable=True).execute(make_context(try_number=2, store=store))
+    assert deferred.value.trigger.run_identifier == run

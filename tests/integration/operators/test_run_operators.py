@@ -1,0 +1,536 @@
+"""What a task of each operator leaves behind, in real Airflow: state, tries, XComs, links, and runs at the service."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
+from airflow.serialization import serialized_objects
+from botocore.exceptions import ClientError
+
+from airflow_provider_datazone.exceptions import (
+    InvalidInputError,
+    MetadataGenerationRunFailedError,
+    RequestRefusedError,
+    StartedRunFailedError,
+)
+from airflow_provider_datazone.hooks import datazone as hooks
+from airflow_provider_datazone.links.datazone import DataZoneDomainLink
+from airflow_provider_datazone.metadata_generation import RUN_TYPES
+from airflow_provider_datazone.operators import datazone as operators
+from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+from airflow_provider_datazone.triggers import datazone as triggers
+from tests.conftest import TYPE_STATS, Clock, make_catalog, outcome_of
+from tests.dags.run_operators import (
+    AWS_PARAMETERS,
+    CANCEL_CASES,
+    DECISIONS,
+    EXECUTION_TIMEOUT,
+    LOST_ANSWERS,
+    MAPPED_ASSETS,
+    MODES,
+    REGIONS,
+    RULE,
+    START_CASES,
+    dag,
+    start_id,
+)
+from tests.integration.dag_runs import AlarmClock, mend_dag_test
+
+if TYPE_CHECKING:
+    from airflow_provider_datazone.testing import DataZoneServer
+
+# Different ones: what is masked is so for the whole process.
+EDITED_VALUES = {
+    "accept-edited": "Sales before tax, confidential until May",
+    "accept-edited_mapped": "Sales after tax, confidential until June",
+}
+SERIALIZER = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+
+
+@dataclass
+class Deferral:
+    """A task that handed its wait to a triggerer, with what was in XCom by then."""
+
+    raised: TaskDeferred
+    xcoms: dict[str, Any]
+
+    @property
+    def trigger(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = self.raised.trigger.serialize()[1]
+        return arguments
+
+
+@dataclass
+class Outcome:
+    """A task instance after its last try."""
+
+    state: str = ""
+    try_number: int = 0
+    return_value: Any = None
+    type_stats: Any = None
+    run: Any = None
+    link: str | None = None
+    rendered: dict[str, Any] = field(default_factory=dict)
+    errors: list[BaseException] = field(default_factory=list)
+    deferrals: list[Deferral] = field(default_factory=list)
+
+
+@dataclass
+class Outcomes:
+    """The DAG run, and what the service knows of it."""
+
+    tasks: dict[tuple[str, int], Outcome]
+    conf: dict[str, Any]
+    requests: list[Any]
+    runs: dict[str, list[str]]
+    assets: dict[str, Any]
+
+    def __getitem__(self, task_id: str) -> Outcome:
+        return self.tasks[task_id, -1]
+
+    def runs_of(self, name: str) -> list[str]:
+        """Return the runs that the service has started for a task's asset, oldest first."""
+        return self.runs.get(self.conf["assets"][name], [])
+
+    def requests_for(self, operation: str, identifier: str) -> list[dict[str, Any]]:
+        """Return the parameters of the requests about an asset or a run."""
+        return [
+            request.parameters
+            for request in self.requests
+            if request.operation == operation
+            and identifier
+            in (request.parameters.get("identifier"), request.parameters.get("target", {}).get("identifier"))
+        ]
+
+
+def observe(
+    monkeypatch: pytest.MonkeyPatch,
+    cls: type,
+    method: str,
+    outcomes: dict[tuple[str, int], Outcome],
+    clock: AlarmClock,
+) -> None:
+    """See what leaves a method of a task: Airflow keeps it to itself."""
+    original = getattr(cls, method)
+
+    @functools.wraps(original)
+    def observed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        ti = (kwargs.get("context") or args[-1])["ti"]
+        outcome = outcomes.setdefault((ti.task_id, ti.map_index), Outcome())
+        try:
+            return original(self, *args, **kwargs)
+        except TaskDeferred as deferred:
+            # What is resumed may execute anew, and leaves two methods then.
+            if deferred not in (deferral.raised for deferral in outcome.deferrals):
+                if self.execution_timeout:
+                    clock.put_forward(self.execution_timeout.total_seconds())
+                xcoms = {
+                    key: ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+                    for key in ("run", "type_stats", DataZoneDomainLink.key)
+                }
+                outcome.deferrals.append(Deferral(deferred, xcoms))
+            raise
+        except BaseException as error:
+            if error not in outcome.errors:
+                outcome.errors.append(error)
+            raise
+
+    monkeypatch.setattr(cls, method, observed)
+
+
+@pytest.fixture(scope="module")
+def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcomes:
+    """Run the DAG once, on a catalog in which each task has an asset or a run of its own."""
+    server = datazone_server
+    server.reset()
+    catalog = make_catalog(server)
+    client = server.client()
+
+    def create_asset(**arguments: Any) -> str:
+        where = {
+            "domain_identifier": catalog.domain_identifier,
+            "project_identifier": catalog.project_identifier,
+        }
+        return server.create_asset(**where | arguments).asset_identifier
+
+    def end(asset: str, ending: str, **pace: Any) -> None:
+        server.set_run_outcome(asset, times=None, **outcome_of(TYPE_STATS[ending]), **pace)
+
+    names = [
+        task_id for task_id in dag.task_ids if task_id.startswith(("start-", "accept-", "reject-", "wrong-"))
+    ]
+    names += [f"start-mapped-{index}" for index in range(MAPPED_ASSETS)]
+    assets = {name: create_asset() for name in names}
+    for case in START_CASES:
+        end(assets[start_id(*case)], case[0])
+    for mode in MODES:
+        server.set_run_outcome(assets[f"start-timeout-{mode}"], in_progress_seconds=3600, times=None)
+
+    def start_run(asset: str, ending: str) -> str:
+        if ending == "ACTIVE":
+            server.set_run_outcome(asset, in_progress_seconds=3600)
+        else:
+            end(asset, ending, polls=0)
+        run = client.start_metadata_generation_run(
+            domainIdentifier=catalog.domain_identifier,
+            owningProjectIdentifier=catalog.project_identifier,
+            target={"type": "ASSET", "identifier": asset},
+            types=["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
+        )["id"]
+        client.get_metadata_generation_run(domainIdentifier=catalog.domain_identifier, identifier=run)
+        return str(run)
+
+    for name in names:
+        if name.startswith(tuple(DECISIONS)):
+            start_run(assets[name], "SUCCEEDED")
+    runs = {"-".join(("cancel", *case)): start_run(create_asset(), case[0]) for case in CANCEL_CASES}
+    runs["get"] = start_run(create_asset(), "SUCCEEDED")
+    runs["sensor-deferrable"] = catalog.start_run(polls=3)
+    regions = {region: server.create_asset(region_name=region) for region in REGIONS[:-1]}
+    assets |= {f"link-{region}": created.asset_identifier for region, created in regions.items()}
+    nowhere = REGIONS[-1]
+    assets[f"link-{nowhere}"] = "nowhere"
+    conf = {
+        "domain_identifier": catalog.domain_identifier,
+        "project_identifier": catalog.project_identifier,
+        "assets": assets,
+        "runs": runs,
+        "regions": {region: list(created[:2]) for region, created in regions.items()}
+        | {nowhere: ["dzd-nowhere", "none"]},
+        "edited_values": EDITED_VALUES,
+    }
+    conflicts = [case for case in CANCEL_CASES if case[1] == "ConflictException"]
+    server.fail("CancelMetadataGenerationRun", "ConflictException", times=len(conflicts))
+    for operation in ("AcceptPredictions", "RejectPredictions"):
+        for fault in LOST_ANSWERS:
+            server.fail(operation, fault, after=True)
+    before = len(server.requests)
+    tasks: dict[tuple[str, int], Outcome] = {}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", server.connection)
+        monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_REQUESTS_PER_SECOND", "1000")
+        mend_dag_test(monkeypatch)
+        clock = AlarmClock(monkeypatch)
+        for module in (operators, triggers):
+            monkeypatch.setattr(module, "time", clock)
+        # A run that DataZone does not know is asked for for a while.
+        monkeypatch.setattr(hooks, "time", Clock())
+        for cls in (*vars(operators).values(), DataZoneMetadataGenerationRunSensor):
+            if isinstance(cls, type) and cls.__name__.startswith("DataZone") and hasattr(cls, "execute"):
+                observe(monkeypatch, cls, "execute", tasks, clock)
+                observe(monkeypatch, cls, "resume_execution", tasks, clock)
+        dag_run = dag.test(run_conf=conf)
+        shown = SERIALIZER.from_dict(SERIALIZER.to_dict(dag))
+        for ti in dag_run.get_task_instances():
+            outcome = tasks.setdefault((ti.task_id, ti.map_index), Outcome())
+            outcome.state, outcome.try_number = str(ti.state), ti.try_number
+            for key in ("return_value", "type_stats", "run"):
+                value = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+                setattr(outcome, key, value)
+            # As the UI asks for it, of the DAG as it is stored.
+            outcome.link = shown.get_task(ti.task_id).get_extra_links(ti, DataZoneDomainLink.name)
+            outcome.rendered = RenderedTaskInstanceFields.get_templated_fields(ti) or {}
+    requests = server.requests[before:]
+    found: dict[str, list[str]] = {}
+    for page in client.get_paginator("list_metadata_generation_runs").paginate(
+        domainIdentifier=catalog.domain_identifier
+    ):
+        for run in page["items"]:
+            found.setdefault(run["target"]["identifier"], []).append(run["id"])
+    described = {
+        name: client.get_asset(domainIdentifier=catalog.domain_identifier, identifier=assets[name])
+        for name in names
+        if name.startswith(tuple(DECISIONS))
+    }
+    return Outcomes(tasks, conf, requests, found, described)
+
+
+def link_to(domain_identifier: str, region_name: str = "us-east-1", console: str = "aws.amazon.com") -> str:
+    return f"https://{region_name}.console.{console}/datazone/home?region={region_name}#/domains/{domain_identifier}"
+
+
+# -------------------------------------------------------------------- start
+
+
+@pytest.mark.parametrize(("ending", "mode", "allow_partial_success"), START_CASES)
+def test_start_ends_as_its_run_did(
+    outcomes: Outcomes, ending: str, mode: str, allow_partial_success: bool
+) -> None:
+    name = start_id(ending, mode, allow_partial_success)
+    outcome, runs = outcomes[name], outcomes.runs_of(name)
+    succeeds = ending == "SUCCEEDED" or (ending == "PARTIALLY_SUCCEEDED" and allow_partial_success)
+    # Only another run can do better than one that failed, and none where the quota is used up.
+    tries = 1 if succeeds or ending == "QUOTA" else 2
+    assert (outcome.state, outcome.try_number) == ("success" if succeeds else "failed", tries)
+    assert len(runs) == tries, "one run a try"
+    assert len(outcome.deferrals) == (tries if mode == "deferrable" else 0)
+
+    assert outcome.return_value == (runs[-1] if succeeds else None)
+    assert outcome.type_stats == TYPE_STATS[ending]
+    assert outcome.run["id"] == runs[-1]
+    assert outcome.run["status"] == ("FAILED" if ending == "QUOTA" else ending)
+    assert outcome.run["typeStats"] == TYPE_STATS[ending]
+
+    assert len(outcome.errors) == (0 if succeeds else tries)
+    for error, run in zip(outcome.errors, runs, strict=True) if outcome.errors else ():
+        assert type(error) is (
+            MetadataGenerationRunFailedError if ending == "QUOTA" else StartedRunFailedError
+        )
+        for part in (run, outcomes.conf["domain_identifier"], outcome.run["status"]):
+            assert part in str(error)
+        for stat in TYPE_STATS[ending]:
+            assert stat["status"] == "SUCCEEDED" or stat["type"] in str(error)
+            assert stat.get("errorMessage", "") in str(error)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_start_that_does_not_wait_hands_out_its_run_and_looks_no_further(
+    outcomes: Outcomes, mode: str
+) -> None:
+    name = f"start-no_wait-{mode}"
+    outcome, runs = outcomes[name], outcomes.runs_of(name)
+    assert (outcome.state, outcome.try_number, outcome.deferrals) == ("success", 1, [])
+    assert [outcome.return_value] == [outcome.run["id"]] == runs
+    assert outcome.run["status"] == "SUBMITTED"
+    assert outcome.type_stats is None
+    assert outcomes.requests_for("GetMetadataGenerationRun", runs[0]) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_time_out_fails_the_task_and_leaves_the_run_alone(outcomes: Outcomes, mode: str) -> None:
+    name = f"start-timeout-{mode}"
+    outcome = outcomes[name]
+    assert outcome.state == "failed"
+    assert [type(error) for error in outcome.errors] == [AirflowTaskTimeout] * outcome.try_number
+    (run,) = outcomes.runs_of(name)
+    assert outcomes.requests_for("CancelMetadataGenerationRun", run) == []
+    assert (outcome.run["id"], outcome.return_value) == (run, None)
+    # Airflow 2.11 times a deferred task out itself, before the task can push anything.
+    assert not outcome.type_stats
+
+
+def test_try_after_a_deferred_time_out_waits_for_the_run_that_is_there(outcomes: Outcomes) -> None:
+    outcome = outcomes["start-timeout-deferrable"]
+    (run,) = outcomes.runs_of("start-timeout-deferrable")
+    assert outcome.try_number == 2
+    assert [deferral.trigger["run_identifier"] for deferral in outcome.deferrals] == [run, run]
+    first, second = (deferral.trigger["deadline"] for deferral in outcome.deferrals)
+    assert second >= first + EXECUTION_TIMEOUT.total_seconds(), "has its own time"
+    for deferral in outcome.deferrals:
+        assert deferral.raised.timeout > EXECUTION_TIMEOUT, (
+            "the trigger tells of its deadline before Airflow ends it"
+        )
+
+
+def test_run_is_in_xcom_while_the_task_is_deferred(outcomes: Outcomes) -> None:
+    deferred = [
+        # Of the first try: Airflow 3.0 keeps what a try that was deferred had in XCom.
+        outcome.deferrals[0]
+        for (task_id, _), outcome in outcomes.tasks.items()
+        if task_id.startswith("start-") and outcome.deferrals
+    ]
+    assert len(deferred) > len(START_CASES) / 2
+    for deferral in deferred:
+        assert deferral.xcoms["run"]["id"] == deferral.trigger["run_identifier"]
+        assert deferral.xcoms["type_stats"] is None, "nothing is known of them yet"
+
+
+def test_all_three_types_can_be_asked_for(outcomes: Outcomes) -> None:
+    assert outcomes["start-all_types"].run["types"] == list(RUN_TYPES)
+
+
+def test_mapped_start_has_a_run_for_each_of_its_assets(outcomes: Outcomes) -> None:
+    for index in range(MAPPED_ASSETS):
+        (run,) = outcomes.runs_of(f"start-mapped-{index}")
+        outcome = outcomes.tasks["start-mapped", index]
+        assert (outcome.state, outcome.return_value, outcome.run["id"]) == ("success", run, run)
+
+
+def test_triggers_reach_datazone_as_their_tasks_do(outcomes: Outcomes) -> None:
+    defaults = {"region_name": None, "verify": None, "botocore_config": None}
+    for (task_id, _), outcome in outcomes.tasks.items():
+        expected = {"aws_conn_id": "datazone_default"} | (
+            AWS_PARAMETERS if task_id == "start-parameters" else defaults
+        )
+        # Nobody has said that a run which a sensor only waits for is to be canceled.
+        expected["cancel_on_kill"] = task_id.startswith("start-") and task_id != "start-parameters"
+        for deferral in outcome.deferrals:
+            assert deferral.trigger.items() >= expected.items(), task_id
+            assert deferral.trigger["domain_identifier"] == outcomes.conf["domain_identifier"]
+    assert outcomes["start-parameters"].deferrals
+    assert outcomes["sensor-deferrable"].deferrals
+
+
+# ------------------------------------------------------------------- cancel
+
+
+@pytest.mark.parametrize(("before", "answer"), CANCEL_CASES)
+def test_cancel_reports_how_the_run_stands_and_takes_no_offence_at_one_that_has_ended(
+    outcomes: Outcomes, before: str, answer: str
+) -> None:
+    name = f"cancel-{before}-{answer}"
+    outcome, run = outcomes[name], outcomes.conf["runs"][name]
+    after = "CANCELED" if before == "ACTIVE" else before
+    # A run that is at work, and is not to be canceled just now, may be so later.
+    refused = before == "ACTIVE" and answer == "ConflictException"
+    assert (outcome.state, outcome.try_number) == ("success", 2 if refused else 1)
+    assert [
+        error.response["Error"]["Code"] for error in outcome.errors if isinstance(error, ClientError)
+    ] == (["ConflictException"] if refused else [])
+    assert outcome.return_value == after
+    assert (outcome.run["id"], outcome.run["status"]) == (run, after)
+    assert len(outcomes.requests_for("CancelMetadataGenerationRun", run)) == outcome.try_number
+
+
+def test_cancel_of_an_unknown_run_is_not_retried(outcomes: Outcomes) -> None:
+    outcome = outcomes["cancel-unknown"]
+    assert (outcome.state, outcome.try_number, outcome.return_value, outcome.run) == ("failed", 1, None, None)
+    (error,) = outcome.errors
+    assert type(error) is RequestRefusedError
+    for part in (
+        "Requested prediction cannot be found in domain",
+        "'unknownrun'",
+        outcomes.conf["domain_identifier"],
+    ):
+        assert part in str(error)
+
+
+# -------------------------------------------------------- accept and reject
+
+
+def predictions_of(asset: dict[str, Any]) -> dict[str, list[str]]:
+    """Return what is still suggested for an asset, by field path."""
+    for form in asset["readOnlyFormsOutput"]:
+        found = json.loads(form["content"])["fieldSuggestions"]
+        return {path: [entry["suggestion"] for entry in entries] for path, entries in found.items()}
+    return {}
+
+
+def summary_of(asset: dict[str, Any]) -> str | None:
+    forms = {form["formName"]: json.loads(form["content"]) for form in asset["formsOutput"]}
+    summary: str | None = forms.get("AssetCommonDetailsForm", {}).get("summary")
+    return summary
+
+
+@pytest.mark.parametrize(("decision", "revision"), [("accept", "2"), ("reject", "1")])
+@pytest.mark.parametrize("how", ["rule", "choices", *(f"lost_{fault}" for fault in LOST_ANSWERS)])
+def test_decision_on_predictions_is_carried_out_once(
+    outcomes: Outcomes, decision: str, revision: str, how: str
+) -> None:
+    name = f"{decision}-{how}"
+    outcome, asset = outcomes[name], outcomes.assets[name]
+    lost = how.startswith("lost")
+    assert (outcome.state, outcome.try_number, len(outcome.errors)) == (
+        "success",
+        2 if lost else 1,
+        int(lost),
+    )
+    # Airflow 3's own pull of an XCom from outside of a task makes a number of it.
+    assert str(outcome.return_value) == asset["revision"] == revision
+
+    left = predictions_of(asset)
+    if how == "rule":
+        # The threshold lies between summary and name, and the columns.
+        assert {path.partition("[")[0] for path in left} == {"columns"}
+        assert (summary_of(asset), asset["name"]) == (
+            ("A summary of orders", "Orders") if decision == "accept" else (None, "orders")
+        )
+    elif decision == "accept":
+        assert "summary" not in left
+        assert "name" in left
+        assert summary_of(asset) == "A summary of orders, in other words"
+    else:
+        # Done twice, this would leave no suggestion.
+        assert left["summary"] == ["A summary of orders, in other words"]
+
+    operation = f"{decision.capitalize()}Predictions"
+    requests = outcomes.requests_for(operation, outcomes.conf["assets"][name])
+    assert len(requests) == outcome.try_number
+    assert len({request["clientToken"] for request in requests}) == 1
+    rule = RULE if how == "rule" else None
+    assert [request.get(f"{decision}Rule") for request in requests] == [rule] * len(requests)
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_nothing_is_decided_by_default(outcomes: Outcomes, decision: str) -> None:
+    name = f"{decision}-neither"
+    outcome = outcomes[name]
+    assert (outcome.state, outcome.try_number) == ("failed", 1)
+    (error,) = outcome.errors
+    assert type(error) is InvalidInputError
+    assert isinstance(error, ValueError)
+    for part in (outcomes.conf["assets"][name], "rule", "choices"):
+        assert part in str(error)
+    assert outcomes.requests_for(f"{decision.capitalize()}Predictions", outcomes.conf["assets"][name]) == []
+
+
+@pytest.mark.parametrize("name", EDITED_VALUES)
+def test_edited_value_is_masked_where_airflow_shows_rendered_fields(outcomes: Outcomes, name: str) -> None:
+    outcome = outcomes.tasks[name, 0 if name.endswith("mapped") else -1]
+    assert outcome.state == "success"
+    assert summary_of(outcomes.assets[name]) == EDITED_VALUES[name], (
+        "masked for who looks on, not for DataZone"
+    )
+    assert outcome.rendered["choices"] == [{"predictionTarget": "summary", "editedValue": "***"}]
+
+
+# -------------------------------------------------------------- wrong input
+
+
+@pytest.mark.parametrize(
+    ("problem", "error"), [("refused", RequestRefusedError), ("invalid", InvalidInputError)]
+)
+def test_wrong_input_fails_a_task_at_once_and_starts_nothing(
+    outcomes: Outcomes, problem: str, error: type[Exception]
+) -> None:
+    outcome = outcomes[f"wrong-{problem}"]
+    assert (outcome.state, outcome.try_number) == ("failed", 1)
+    assert [type(raised) for raised in outcome.errors] == [error]
+    assert (outcome.return_value, outcome.run) == (None, None)
+    assert outcomes.runs_of(f"wrong-{problem}") == []
+
+
+# --------------------------------------------------------------------- link
+
+
+def test_every_task_links_to_its_domain_however_it_ended(outcomes: Outcomes) -> None:
+    links = {key: outcome.link for key, outcome in outcomes.tasks.items() if not key[0].startswith("link-")}
+    assert links == dict.fromkeys(links, link_to(outcomes.conf["domain_identifier"]))
+    kinds = {(task_id.partition("-")[0], outcomes.tasks[task_id, index].state) for task_id, index in links}
+    assert kinds >= set(itertools.product(("start", "cancel", *DECISIONS), ("success", "failed")))
+    assert kinds >= {("get", "success"), ("sensor", "success")}
+    assert ("start-mapped", MAPPED_ASSETS - 1) in links
+
+
+def test_link_is_stored_before_a_task_defers(outcomes: Outcomes) -> None:
+    deferrals = {
+        task_id: outcome.deferrals for (task_id, _), outcome in outcomes.tasks.items() if outcome.deferrals
+    }
+    assert deferrals.keys() >= {"sensor-deferrable", "start-mapped", "start-parameters"}
+    for deferral in itertools.chain(*deferrals.values()):
+        assert (
+            deferral.xcoms[DataZoneDomainLink.key]["domain_identifier"] == outcomes.conf["domain_identifier"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("region_name", "console"),
+    zip(REGIONS, ["aws.amazon.com", "amazonaws.cn", "amazonaws-us-gov.com", None], strict=True),
+)
+def test_link_leads_to_the_console_of_its_partition_if_that_is_known(
+    outcomes: Outcomes, region_name: str, console: str | None
+) -> None:
+    outcome = outcomes[f"link-{region_name}"]
+    domain = outcomes.conf["regions"][region_name][0]
+    if console is None:
+        assert not outcome.link
+    else:
+        assert outcome.state == "success"
+        assert outcome.link == link_to(domain, region_name, console)

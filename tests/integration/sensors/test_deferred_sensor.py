@@ -1,0 +1,226 @@
+"""The deferrable sensor: what it hands to its trigger, and how it resumes."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from airflow_provider_datazone.exceptions import RequestRefusedError, WaitFailedError
+from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
+from tests.wrong import make_run
+
+if TYPE_CHECKING:
+    from tests.conftest import Catalog
+
+
+pytestmark = pytest.mark.usefixtures("unhurried")
+SENSOR_ARGUMENTS = {
+    "task_id": "wait",
+    "run_identifier": "run1",
+    "domain_identifier": "dzd_1",
+    "deferrable": True,
+}
+
+
+@pytest.mark.parametrize(
+    "aws",
+    [
+        {},
+        {"aws_conn_id": None},
+        {
+            "aws_conn_id": "mine",
+            "region_name": "eu-west-1",
+            "verify": "/ca.pem",
+            "botocore_config": {"read_timeout": 7},
+        },
+        {"verify": False},
+    ],
+)
+def test_aws_parameters_of_the_task_reach_the_trigger_and_its_hook(aws: dict[str, Any]):
+    task = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, **aws)
+    made = DataZoneMetadataGenerationRunTrigger.for_task(
+        task, run_identifier="run1", domain_identifier="dzd_1"
+    )
+    path, arguments = made.serialize()
+    again = DataZoneMetadataGenerationRunTrigger(**json.loads(json.dumps(arguments)))
+    assert path == f"{type(made).__module__}.{type(made).__name__}"
+    names = {"config": "botocore_config"}
+    for name, value in task._hook_parameters.items():
+        assert getattr(again, names.get(name, name)) == value
+
+
+class TaskInstance:
+    """Stands for Airflow's, which runs in other tests; here only the way to it matters."""
+
+    task_id = "wait"
+    map_index = -1
+    try_number = 1
+
+    def __init__(self) -> None:
+        # On Airflow 3.0 a deferred task says in which try it was.
+        self.pushed: dict[str, Any] = {"deferred_in_try": 1}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+    def xcom_pull(self, *, key: str, **_: Any) -> Any:
+        return self.pushed.get(key)
+
+
+def sensor(catalog: Catalog, run: str, **arguments: Any) -> DataZoneMetadataGenerationRunSensor:
+    known = {"run_identifier": run, "domain_identifier": catalog.domain_identifier}
+    return DataZoneMetadataGenerationRunSensor(
+        **SENSOR_ARGUMENTS | {"aws_conn_id": "datazone_default"} | known | arguments
+    )
+
+
+def defer(**arguments: Any) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as deferred:
+        DataZoneMetadataGenerationRunSensor(
+            **SENSOR_ARGUMENTS | {"aws_conn_id": "datazone_default"} | arguments
+        ).execute({"ti": TaskInstance()})
+    return deferred.value
+
+
+def test_sensor_defers_until_its_time_out(catalog: Catalog):
+    began = time.time()
+    deferred = defer(
+        run_identifier=catalog.start_run(),
+        domain_identifier=catalog.domain_identifier,
+        timeout=600,
+        poke_interval=5,
+    )
+    assert began + 600 <= deferred.trigger.deadline <= time.time() + 600
+    assert deferred.trigger.poll_interval == 5
+    # The trigger tells of its deadline before Airflow ends it; but where there is no trigger, that is soon.
+    assert 600 < deferred.timeout.total_seconds() < 900
+
+
+def test_domain_is_resolved_before_deferring(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+    connection = json.loads(catalog.server.connection)
+    connection["extra"]["domain_identifier"] = catalog.domain_identifier
+    monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
+    deferred = defer(run_identifier=catalog.start_run(), domain_identifier=None)
+    assert deferred.trigger.domain_identifier == catalog.domain_identifier
+
+
+def test_run_that_has_ended_is_not_deferred(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+    task_instance = TaskInstance()
+    waiting = sensor(catalog, catalog.start_run(polls=0))
+    assert waiting.execute({"ti": task_instance}) == task_instance.pushed["type_stats"]
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        ({"status": "error", "message": "not so (run1)", "permanent": True}, RequestRefusedError),
+        ({"status": "error", "message": "not so (run1)", "permanent": False}, WaitFailedError),
+        ({"status": "terminal", "run": make_run("run1", "IN_PROGRESS")}, WaitFailedError),
+        (None, WaitFailedError),
+    ],
+)
+def test_trouble_of_the_trigger_is_never_hidden_by_soft_fail(
+    event: dict[str, Any] | None, error: type[Exception], soft_fail: bool
+):
+    waiting = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
+    with pytest.raises(error, match="run1" if event else "without an event"):
+        waiting.resume_execution("execute_complete", {"event": event}, {"ti": TaskInstance()})
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("execute_complete", {"event": {"status": "error", "message": "not so", "permanent": True}}),
+        ("execute_complete", {"event": {"status": "error", "message": "not so", "permanent": False}}),
+        ("execute_complete", {"event": None}),
+        ("__fail__", {"error": "Trigger failure"}),
+    ],
+)
+def test_trouble_of_the_trigger_is_skipped_under_never_fail(method: str, arguments: dict[str, Any]):
+    waiting = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, never_fail=True)
+    with pytest.raises(AirflowSkipException, match=r"not so|without an event|Trigger failure"):
+        waiting.resume_execution(method, arguments, {"ti": TaskInstance()})
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_trigger_that_crashed_is_never_hidden_by_soft_fail(soft_fail: bool):
+    waiting = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
+    with pytest.raises(WaitFailedError, match=r"run1.*Trigger failure"):
+        waiting.resume_execution("__fail__", {"error": "Trigger failure"}, {"ti": TaskInstance()})
+
+
+@pytest.mark.parametrize("policy", ["soft_fail", "never_fail"])
+def test_execution_timeout_of_a_deferred_wait_is_skipped_under(catalog: Catalog, policy: str):
+    timeouts = {"execution_timeout": timedelta(seconds=5)}
+    waiting = sensor(catalog, catalog.start_run(in_progress_seconds=3600), **timeouts, **{policy: True})
+    with pytest.raises(AirflowSkipException, match="late"):
+        waiting.resume_execution(
+            "execute_complete", {"event": {"status": "timeout", "message": "late"}}, {"ti": TaskInstance()}
+        )
+
+
+@pytest.mark.parametrize("policy", ["soft_fail", "never_fail"])
+def test_kill_that_is_no_time_out_is_not_skipped(catalog: Catalog, policy: str):
+    sensor(catalog, "run1", **{policy: True}).on_kill()
+
+
+def test_execution_timeout_bounds_the_deferred_wait_too(catalog: Catalog):
+    deferred = defer(
+        run_identifier=catalog.start_run(),
+        domain_identifier=catalog.domain_identifier,
+        execution_timeout=timedelta(seconds=5),
+    )
+    assert deferred.trigger.deadline <= time.time() + 5
+    waiting = sensor(catalog, catalog.start_run(), execution_timeout=timedelta(seconds=5))
+    with pytest.raises(AirflowTaskTimeout, match="late"):
+        waiting.resume_execution(
+            "execute_complete", {"event": {"status": "timeout", "message": "late"}}, {"ti": TaskInstance()}
+        )
+
+
+# Airflow 2 and 3 have each their own word for it.
+NOBODY_TRIGGERED = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
+TIMED_OUT = [
+    ("execute_complete", {"event": {"status": "timeout", "message": "run has not ended in time"}}),
+    ("__fail__", {"error": NOBODY_TRIGGERED}),
+]
+
+
+@pytest.mark.parametrize(
+    ("policy", "error"),
+    [
+        ({}, AirflowSensorTimeout),
+        ({"soft_fail": True}, AirflowSkipException),
+        # As in the other modes: `never_fail` is about what a poke raises.
+        ({"never_fail": True}, AirflowSensorTimeout),
+    ],
+)
+@pytest.mark.parametrize(("method", "arguments"), TIMED_OUT)
+def test_time_out_is_a_sensor_time_out_whoever_tells_of_it(
+    catalog: Catalog, method: str, arguments: dict[str, Any], policy: dict[str, bool], error: type[Exception]
+):
+    waiting = sensor(catalog, catalog.start_run(in_progress_seconds=3600), **policy)
+    with pytest.raises(error, match="in time"):
+        waiting.resume_execution(method, arguments, {"ti": TaskInstance()})
+
+
+@pytest.mark.parametrize(("method", "arguments"), TIMED_OUT)
+def test_run_that_ended_while_no_triggerer_looked_is_not_a_time_out(
+    catalog: Catalog, method: str, arguments: dict[str, Any]
+):
+    waiting = sensor(catalog, catalog.start_run(polls=0))
+    type_stats = waiting.resume_execution(method, arguments, {"ti": TaskInstance()})
+    assert [stat["status"] for stat in type_stats] == ["SUCCEEDED"] * 2

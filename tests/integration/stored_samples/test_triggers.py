@@ -1,0 +1,119 @@
+"""Triggers that earlier versions have stored are read and resume their work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_datazone.triggers.datazone import (
+    DataZoneBatchMetadataGenerationTrigger,
+    DataZoneMetadataGenerationRunTrigger,
+)
+from tests.conftest import TYPE_STATS
+from tests.integration.batch.tasks import event_of
+from tests.integration.stored_samples.samples import RUN, SampleCatalog, samples, stored_rows
+
+pytestmark = pytest.mark.usefixtures("unhurried")
+TRIGGERS = {"run": DataZoneMetadataGenerationRunTrigger, "batch": DataZoneBatchMetadataGenerationTrigger}
+# Arguments that earlier versions leave out, and what they mean.
+LATER_ARGUMENTS = {"quota_used_up": False, "try_number": 1, "refusals": None}
+
+
+def load_trigger(sample: dict[str, Any]) -> Any:
+    """Store a trigger and make it again, as scheduler and triggerer do."""
+    from airflow.jobs.triggerer_job_runner import TriggerRunner
+    from airflow.models.trigger import Trigger
+    from airflow.utils.session import create_session
+
+    try:
+        from airflow.serialization.decoders import smart_decode_trigger_kwargs as decode
+    except ImportError:  # Earlier versions of Airflow decode all arguments at once.
+
+        def decode(value: Any) -> Any:
+            return value
+
+    with create_session() as session:
+        row = Trigger(classpath=sample["classpath"], kwargs=sample["kwargs"])
+        session.add(row)
+        session.flush()
+        stored = row.id
+    with create_session() as session:
+        row = session.get(Trigger, stored)
+        classpath, arguments = row.classpath, {name: decode(value) for name, value in row.kwargs.items()}
+        session.delete(row)
+    return TriggerRunner().get_trigger_by_classpath(classpath)(**arguments)
+
+
+@pytest.mark.parametrize("sample", samples("triggers", ""))
+def test_trigger_that_an_earlier_version_stored_is_read(sample: dict[str, Any], airflow_database: None):
+    loaded = load_trigger(sample)
+    assert type(loaded) is TRIGGERS[sample["name"].partition(":")[0]]
+    expected = sample["kwargs"]
+    if type(loaded) is DataZoneBatchMetadataGenerationTrigger:
+        expected = LATER_ARGUMENTS | expected
+    assert {name: getattr(loaded, name) for name in expected} == expected
+    # Nor is there anything else in what is stored next.
+    assert loaded.serialize()[1] == expected
+
+
+@pytest.mark.parametrize("sample", samples("triggers", "run: first", "batch: first"))
+def test_trigger_that_a_newer_version_stored_is_refused_with_a_type_error(
+    sample: dict[str, Any], airflow_database: None
+):
+    """As `docs/versions.md` says: before a rollback, deferred tasks have to end."""
+    arguments = sample["kwargs"] | {"of_a_newer_version": True}
+    with pytest.raises(TypeError, match="unexpected keyword argument 'of_a_newer_version'"):
+        load_trigger(sample | {"kwargs": arguments})
+
+
+@pytest.mark.parametrize("sample", samples("triggers", "run: deferred by"))
+def test_stored_trigger_waits_for_its_run(
+    sample: dict[str, Any], catalog: SampleCatalog, airflow_database: None
+):
+    catalog.add_run(status="SUCCEEDED")
+    loaded = load_trigger(sample)
+    loaded.poll_interval, loaded.deadline = 0.02, None
+    event = event_of(loaded)
+    assert (event["status"], event["run"]["id"]) == ("terminal", RUN)
+    all_types = TYPE_STATS["SUCCEEDED"]
+    assert event["run"]["typeStats"] == (all_types[1:] if sample["kwargs"]["run_type"] else all_types)
+
+
+@pytest.mark.parametrize(
+    "sample", samples("triggers", "batch: nothing", "batch: under way", "batch: second try", "batch: quota")
+)
+def test_stored_trigger_continues_its_batch(
+    sample: dict[str, Any], catalog: SampleCatalog, airflow_database: None
+):
+    before = stored_rows(sample["kwargs"]["rows"])
+    catalog.add_runs_of(before, active="SUCCEEDED")
+    starts = catalog.starts
+    loaded = load_trigger(sample)
+    loaded.poll_interval, loaded.deadline = 0.02, None
+    event = event_of(loaded)
+    assert event["status"] == "ended"
+    after = stored_rows(event["rows"])
+    assert [row[:4] for row in after] == [row[:4] for row in before]
+    not_started = "quota used up" in sample["name"]
+    for row, old in zip(after, before, strict=True):
+        if old.run is not None:
+            assert (row.run, row.status) == (old.run, old.status or "SUCCEEDED")
+        elif not_started:
+            assert (row.run, row.status) == (None, None)
+        else:
+            assert row.run in catalog.runs_of(row.asset)
+            assert row.status == "SUCCEEDED"
+    assert catalog.starts - starts == (0 if not_started else sum(row.run is None for row in before))
+    assert event["quota_used_up"] is not_started
+    for name in ("domain_identifier", "types", "started_at", "duplicates"):
+        assert event[name] == sample["kwargs"][name]
+
+
+@pytest.mark.parametrize("sample", samples("triggers", "batch: first"))
+def test_trigger_whose_rows_cannot_be_read_says_so(
+    sample: dict[str, Any], catalog: SampleCatalog, airflow_database: None
+):
+    event = event_of(load_trigger(sample))
+    assert event["status"] == "error"
+    assert "rows of the batch cannot be read" in event["message"]

@@ -1,0 +1,91 @@
+"""A conflict at Start adopts the active run, or is an error."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+from botocore.exceptions import ClientError
+
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from tests.conftest import Clock, make_catalog
+from tests.integration.submission.tries import ACTIVE, TYPES, Task, end, runs_of, tokens_of
+
+if TYPE_CHECKING:
+    from tests.conftest import Catalog
+
+
+def test_conflict_goes_on_with_the_run_that_is_there(
+    task: Task, catalog: Catalog, caplog: pytest.LogCaptureFixture
+):
+    run = catalog.start_run(*TYPES, **ACTIVE)
+    catalog.server.fail("StartMetadataGenerationRun", "ConflictException")
+    with caplog.at_level(logging.INFO):
+        submitted = task.submit()
+    assert submitted.run.id == run
+    assert submitted.adopted
+    assert f"Going on with metadata generation run {run}" in caplog.text
+    # A retry knows it.
+    end(catalog, run, "IN_PROGRESS")
+    assert task.submit().run.id == run
+
+
+@pytest.mark.parametrize("types", [None, ["BUSINESS_NAMES"]], ids=["none", "of another type"])
+def test_conflict_without_such_a_run_is_the_error(
+    task: Task, catalog: Catalog, clock: Clock, types: list[str] | None
+):
+    if types:
+        catalog.start_run(*types, **ACTIVE)
+    catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=None, message="busy")
+    with pytest.raises(ClientError, match="busy"):
+        task.submit()
+    assert sum(clock.naps) == 30
+    # One that is about nothing else than this submission.
+    assert len(set(tokens_of(catalog)[-6:])) == 1
+
+
+def test_conflict_adopts_a_run_that_is_listed_late(task: Task, catalog: Catalog, clock: Clock):
+    catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=None)
+    started: list[str] = []
+
+    def sleep(seconds: float) -> None:
+        Clock.sleep(clock, seconds)
+        if sum(clock.naps) >= 5 and not started:
+            catalog.server.recover()
+            started.append(catalog.start_run(*TYPES, **ACTIVE))
+            catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=None)
+
+    clock.sleep = sleep  # type: ignore[method-assign]
+    submitted = task.submit()
+    assert ([submitted.run.id], submitted.adopted) == (started, True)
+    assert sum(clock.naps) == 7
+
+
+def test_conflict_that_passes_starts_the_run(task: Task, catalog: Catalog, clock: Clock):
+    catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=2)
+    submitted = task.submit()
+    assert not submitted.adopted
+    assert runs_of(catalog) == [submitted.run.id]
+    assert len(set(tokens_of(catalog))) == 1
+    assert sum(clock.naps) == 3
+
+
+def test_run_of_another_asset_or_revision_is_not_adopted(task: Task, catalog: Catalog, clock: Clock):
+    other = make_catalog(catalog.server)
+    other.start_run(*TYPES, **ACTIVE)
+    catalog.start_run(*TYPES, **ACTIVE)
+    catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=None)
+    with pytest.raises(ClientError):
+        task.submit(asset_revision="1")
+
+
+def test_youngest_active_run_is_adopted(catalog: Catalog):
+    runs = [catalog.start_run(*TYPES, **ACTIVE) for _ in range(3)]
+    catalog.server.set_run_status(runs[1], "SUBMITTED")
+    hook = DataZoneHook("datazone_default")
+    found = hook.find_active_metadata_generation_run(
+        catalog.asset_identifier, types=list(reversed(TYPES)), domain_identifier=catalog.domain_identifier
+    )
+    assert found is not None
+    assert found.id == runs[-1]

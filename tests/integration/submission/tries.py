@@ -1,0 +1,107 @@
+"""A task instance over its tries, and what DataZone has of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.submission import (
+    RunRequest,
+    Submission,
+    Submitted,
+)
+from airflow_provider_datazone.testing import models
+
+if TYPE_CHECKING:
+    from tests.conftest import Catalog
+
+TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
+ACTIVE = {"in_progress_seconds": 3600}
+
+
+class Store:
+    """Stands for Airflow's task state store, which is there in a running task alone; JSON, as there."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self._values[key]) if key in self._values else default
+
+    def set(self, key: str, value: Any) -> None:
+        self._values[key] = json.dumps(value)
+
+
+class Task:
+    """
+    A task instance over its tries, as far as a submission looks at it.
+
+    Whole Airflows, with what they really remember, are in the tests of faults; here it is about every case.
+    """
+
+    def __init__(self, catalog: Catalog, *, remembers: bool, retries: int = 5) -> None:
+        self.catalog = catalog
+        self.ti = SimpleNamespace(
+            dag_id="enrich", run_id="manual", task_id="start", map_index=-1, try_number=0, max_tries=retries
+        )
+        self.dag_run = SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), clear_number=0)
+        self.task = SimpleNamespace(retries=retries)
+        self.context: Any = {"ti": self.ti, "dag_run": self.dag_run, "task": self.task}
+        # Its client does not try again by itself.
+        self.hook = DataZoneHook("datazone_default", config={"retries": {"total_max_attempts": 1}})
+        if remembers:
+            self.context["task_state_store"] = Store()
+
+    def clear(self) -> None:
+        """Do what Airflow 3.2 and later do in `clear_task_instances`."""
+        self.ti.max_tries = self.ti.try_number + self.task.retries
+        self.clear_another_task()
+
+    def clear_another_task(self) -> None:
+        """Do what Airflow 3.2 and later do for all tasks of the DAG run then."""
+        self.dag_run.clear_number += 1
+
+    def submit(self, **changes: Any) -> Submitted:
+        """Try once more."""
+        self.ti.try_number += 1
+        request = {
+            "asset_identifier": self.catalog.asset_identifier,
+            "types": TYPES,
+            "domain_identifier": self.catalog.domain_identifier,
+            "owning_project_identifier": self.catalog.project_identifier,
+            "asset_revision": None,
+        }
+        options = {"token": None, "allow_partial_success": True}
+        for name, value in changes.items():
+            (request if name in request else options)[name] = value
+        log = logging.getLogger("airflow.task.submission")
+        return Submission(self.context, self.hook, RunRequest(**request), log=log, **options).submit()
+
+
+def runs_of(catalog: Catalog) -> list[str]:
+    """Ask DataZone for all runs of the asset, oldest first."""
+    found = catalog.server.client().list_metadata_generation_runs(
+        domainIdentifier=catalog.domain_identifier, targetIdentifier=catalog.asset_identifier
+    )
+    return [run["id"] for run in found["items"]]
+
+
+def tokens_of(catalog: Catalog) -> list[str]:
+    requests = catalog.server.requests
+    return [r.parameters["clientToken"] for r in requests if r.operation == "StartMetadataGenerationRun"]
+
+
+def end(catalog: Catalog, run: str, status: str) -> None:
+    catalog.server.set_run_status(run, status)
+
+
+def forget_tokens(catalog: Catalog) -> None:
+    """How long DataZone honours a client token is not known."""
+    for account in models.datazone_backends.values():
+        for backend in account.values():
+            for domain in backend.domains.values():
+                domain.results_by_token.clear()

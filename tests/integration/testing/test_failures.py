@@ -1,0 +1,299 @@
+"""Requests to the local DataZone fail, hang or lose their answers as a test asks for."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    HTTPClientError,
+    ReadTimeoutError,
+)
+
+from airflow_provider_datazone.testing import (
+    DataZoneControls,
+    DataZoneServer,
+    Request,
+    local_responses,
+    mock_datazone,
+)
+from tests.integration.testing.clients import Runs, impatient
+
+# What a URL, and with it a signature, has another form for; no id is like that.
+ODD = "a b/%20?&=+ü€*"
+NAMING_AN_ASSET: dict[str, Callable[[Runs], Any]] = {
+    "StartMetadataGenerationRun": Runs.start,
+    "ListMetadataGenerationRuns": lambda runs: runs.list(targetIdentifier=runs.asset.asset_identifier),
+    "GetAsset": lambda runs: runs.client.get_asset(**runs.of_asset),
+    "AcceptPredictions": lambda runs: runs.client.accept_predictions(
+        **runs.of_asset, acceptRule={"rule": "NONE"}
+    ),
+    "RejectPredictions": lambda runs: runs.client.reject_predictions(
+        **runs.of_asset, rejectRule={"rule": "NONE"}
+    ),
+    "CreateListingChangeSet": lambda runs: runs.client.create_listing_change_set(
+        domainIdentifier=runs.asset.domain_identifier,
+        entityIdentifier=runs.asset.asset_identifier,
+        entityType="ASSET",
+        action="PUBLISH",
+    ),
+}
+
+
+class TestFailures:
+    @pytest.mark.parametrize("code", sorted(local_responses.ERRORS))
+    def test_an_operation_fails_as_often_as_asked_for(self, datazone: DataZoneControls, code: str) -> None:
+        runs = Runs(datazone)
+        runs.client = impatient(datazone)
+        run = runs.start()
+        datazone.fail("GetMetadataGenerationRun", code, times=2)
+        for _ in range(2):
+            with pytest.raises(ClientError) as info:
+                runs.get(run)
+            assert info.value.response["Error"]["Code"] == code
+            assert (
+                info.value.response["ResponseMetadata"]["HTTPStatusCode"] == local_responses.ERRORS[code][0]
+            )
+        # A request that failed has moved nothing on, and other operations go well.
+        assert runs.list()[0]["status"] == "SUBMITTED"
+
+    def test_any_operation_fails_until_reset(self, datazone: DataZoneControls) -> None:
+        datazone.fail("*", "AccessDeniedException", times=None, message="not you")
+        client = impatient(datazone)
+        for _ in range(3):
+            with pytest.raises(ClientError, match="not you"):
+                client.list_domains()
+        datazone.reset()
+        assert client.list_domains()["items"] == []
+
+    def test_failures_come_in_the_order_they_were_asked_for(self, server: DataZoneServer) -> None:
+        server.fail("ListDomains", "ThrottlingException")
+        server.fail("ListDomains", "InternalServerException")
+        client, codes = impatient(server), []
+        for _ in range(2):
+            with pytest.raises(ClientError) as info:
+                client.list_domains()
+            codes.append(info.value.response["Error"]["Code"])
+        assert codes == ["ThrottlingException", "InternalServerException"]
+
+    def test_what_was_to_fail_goes_well_after_a_recovery(self, datazone: DataZoneControls) -> None:
+        datazone.fail("*", "InternalServerException", times=None)
+        datazone.fail("ListDomains", "ThrottlingException", times=7)
+        client = impatient(datazone)
+        with pytest.raises(ClientError):
+            client.list_domains()
+        datazone.recover()
+        assert client.list_domains()["items"] == []
+
+    def test_only_what_is_signed_with_a_key_fails(self, datazone: DataZoneControls) -> None:
+        datazone.fail("*", "UnrecognizedClientException", times=None, access_key_id="testing")
+        with pytest.raises(ClientError, match="UnrecognizedClientException"):
+            impatient(datazone).list_domains()
+        other = boto3.client(
+            "datazone",
+            region_name="us-east-1",
+            endpoint_url=datazone.endpoint_url,
+            aws_access_key_id="AKIAIOSFODNN7EXAMPLE",
+            aws_secret_access_key="testing",
+        )
+        assert other.list_domains()["items"] == []
+
+    def test_boto3_retries_what_it_retries_of_the_service(self, server: DataZoneServer) -> None:
+        client = server.client()
+        server.fail("ListDomains", "ThrottlingException")
+        assert client.list_domains()["ResponseMetadata"]["RetryAttempts"] == 1
+        assert server.request_counts["ListDomains"] == 2
+
+    def test_a_hanging_request_times_out(self, datazone: DataZoneControls) -> None:
+        datazone.fail("ListDomains", "hang")
+        client = impatient(datazone)
+        with pytest.raises(ReadTimeoutError):
+            client.list_domains()
+        assert client.list_domains()["items"] == []
+
+    def test_an_answer_can_be_late(self, server: DataZoneServer) -> None:
+        server.fail("ListDomains", "hang", seconds=0.01)
+        assert server.client().list_domains()["items"] == []
+
+    def test_a_dropped_connection_is_closed_without_an_answer(self, datazone: DataZoneControls) -> None:
+        datazone.fail("ListDomains", "drop")
+        client = impatient(datazone)
+        with pytest.raises(ConnectionClosedError):
+            client.list_domains()
+        assert client.list_domains()["items"] == []
+
+    def test_a_dropped_connection_sends_not_one_byte(self, server: DataZoneServer) -> None:
+        server.fail("ListDomains", "drop")
+        request = (
+            "GET /v2/domains HTTP/1.1\r\nHost: localhost\r\nAuthorization: AWS4-HMAC-SHA256 "
+            "Credential=testing/20250101/us-east-1/datazone/aws4_request, SignedHeaders=host, "
+            "Signature=0\r\n\r\n"
+        )
+        host, port = server.endpoint_url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(request.encode())
+            assert connection.recv(1) == b""
+
+    def test_a_malformed_answer_is_json_that_is_cut_off(self, datazone: DataZoneControls) -> None:
+        bodies = []
+        client = impatient(datazone)
+        client.meta.events.register(
+            "before-parse.datazone", lambda response_dict, **_: bodies.append(response_dict)
+        )
+        datazone.fail("ListDomains", "malformed")
+        client.list_domains()
+        assert bodies[0]["status_code"] == 200
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(bodies[0]["body"])
+
+    @pytest.mark.parametrize("error", ["drop", "hang", "InternalServerException"])
+    def test_a_lost_answer_has_been_carried_out(self, datazone: DataZoneControls, error: str) -> None:
+        runs = Runs(datazone)
+        patient, runs.client = runs.client, impatient(datazone)
+        datazone.fail("StartMetadataGenerationRun", error, after=True)
+        with pytest.raises((HTTPClientError, ClientError)):
+            runs.start(clientToken="once")
+        runs.client = patient
+        (item,) = runs.list()
+        assert runs.start(clientToken="once") == item["id"]
+
+    @pytest.mark.parametrize("operation", ["*", *NAMING_AN_ASSET])
+    def test_a_fault_of_an_asset_hits_only_requests_that_name_it(
+        self, datazone: DataZoneControls, operation: str
+    ) -> None:
+        hit = Runs(datazone)
+        domain, project, asset = hit.asset
+        other = datazone.create_asset(domain_identifier=domain, project_identifier=project)
+        spared = Runs(datazone, other)
+        run = hit.finish()
+        spared.finish()
+        for call in NAMING_AN_ASSET.values() if operation == "*" else [NAMING_AN_ASSET[operation]]:
+            datazone.fail(operation, "AccessDeniedException", asset_identifier=asset)
+            call(spared)
+            # Requests that name no asset.
+            assert hit.status(run) == "SUCCEEDED"
+            assert run in [item["id"] for item in hit.list()]
+            with pytest.raises(ClientError, match="AccessDeniedException"):
+                call(hit)
+            call(hit)
+
+    def test_faults_of_one_operation_wait_for_the_assets_they_are_for(self, server: DataZoneServer) -> None:
+        first, second = Runs(server), Runs(server)
+        first.client = second.client = impatient(server)
+        for runs, error in ((first, "ThrottlingException"), (second, "ConflictException")):
+            asset = runs.asset.asset_identifier
+            server.fail("StartMetadataGenerationRun", error, asset_identifier=asset)
+        server.fail("StartMetadataGenerationRun", "InternalServerException")
+        for runs, error in (
+            (second, "ConflictException"),
+            (second, "InternalServerException"),
+            (first, "ThrottlingException"),
+        ):
+            with pytest.raises(ClientError, match=error):
+                runs.start()
+        assert first.start()
+        assert second.start()
+
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            lambda client: client.get_domain(identifier=ODD),
+            lambda client: client.list_metadata_generation_runs(
+                domainIdentifier="dzd-1", targetIdentifier=ODD
+            ),
+            lambda client: client.create_project(domainIdentifier="dzd-1", name=ODD * 10),
+        ],
+        ids=["path", "query", "body"],
+    )
+    def test_required_credentials_are_those_that_a_request_is_signed_with(
+        self, datazone: DataZoneControls, ask: Callable[[Any], None]
+    ) -> None:
+        def answer(key: str, secret: str, token: str | None = None) -> str:
+            client = boto3.client(
+                "datazone",
+                region_name="us-east-1",
+                endpoint_url=datazone.endpoint_url,
+                aws_access_key_id=key,
+                aws_secret_access_key=secret,
+                aws_session_token=token,
+            )
+            with pytest.raises(ClientError) as info:
+                ask(client)
+            return str(info.value.response["Error"]["Code"])
+
+        refused = ("UnrecognizedClientException", "InvalidSignatureException")
+        assert answer("AKIAEXAMPLE", "any") not in refused
+        datazone.require_credentials("AKIAEXAMPLE", "right")
+        assert answer("AKIAEXAMPLE", "right") not in refused
+        assert answer("AKIAEXAMPLE", "right", token="t/o+k=") not in refused
+        assert answer("AKIAEXAMPLE", "wrong") == "InvalidSignatureException"
+        assert answer("AKIAOTHER", "right") == "UnrecognizedClientException"
+        datazone.require_credentials("AKIAEXAMPLE", "rotated")
+        assert answer("AKIAEXAMPLE", "rotated") not in refused
+        assert answer("AKIAEXAMPLE", "right") == "InvalidSignatureException"
+        # The test's own client, and whatever is asked after a reset.
+        assert datazone.client().list_domains()["items"] == []
+        datazone.reset()
+        assert answer("AKIAOTHER", "any") not in refused
+
+    def test_requests_are_counted_and_remembered_without_edited_values(
+        self, datazone: DataZoneControls
+    ) -> None:
+        runs = Runs(datazone)
+        runs.finish()
+        choice = {"predictionTarget": "summary", "editedValue": "confidential"}
+        runs.client.accept_predictions(**runs.of_asset, acceptChoices=[choice], clientToken="t")
+        assert datazone.request_counts["GetMetadataGenerationRun"] == 2
+        expected = {
+            **runs.of_asset,
+            "acceptChoices": [{"predictionTarget": "summary"}],
+            "clientToken": "t",
+        }
+        assert datazone.requests[-1] == Request("AcceptPredictions", expected)
+
+    def test_requests_know_when_they_were_received_and_stay_pairs(
+        self, datazone: DataZoneControls, clock: Callable[[float], None]
+    ) -> None:
+        client = datazone.client()
+        client.list_domains()
+        clock(2.5)
+        client.list_domains()
+        first, second = datazone.requests
+        assert (first.received_at, second.received_at) == (0.0, 2.5)
+        assert first == second == Request("ListDomains", {})
+        operation, parameters = second
+        assert (operation, parameters) == ("ListDomains", {})
+
+    @pytest.mark.parametrize(
+        ("call", "said"),
+        [
+            (lambda d: d.limit("GetMetadataRun", 1), "Unknown operation 'GetMetadataRun'"),
+            (lambda d: d.limit("*", 1), r"Unknown operation '\*'"),
+            (lambda d: d.limit("GetDomain", 0), "per_second must be a number above 0, got 0"),
+            (lambda d: d.limit("GetDomain", float("nan")), "per_second must be a number above 0, got nan"),
+            (lambda d: d.limit("GetDomain", 1, burst=0), "burst must be at least 1, got 0"),
+            (lambda d: d.fail("GetMetadataRun", "drop"), "Unknown operation 'GetMetadataRun'"),
+            (lambda d: d.fail("GetDomain", "Throttling"), "Unknown error 'Throttling'"),
+            (lambda d: d.fail("GetDomain", "drop", times=0), "times must be at least 1"),
+            (lambda d: d.fail("GetDomain", "drop", seconds=1), "must be 0 or more, for 'hang' only"),
+            (lambda d: d.fail("GetDomain", "drop", asset_identifier="a"), "GetDomain names no asset"),
+            (lambda d: d.set_run_outcome(statuses="DONE"), "Unknown status 'DONE'"),
+            (lambda d: d.set_run_outcome(statuses={"NAMES": "FAILED"}), "Unknown type 'NAMES'"),
+            (lambda d: d.set_run_outcome(error_messages={"NAMES": "x"}), "Unknown type 'NAMES'"),
+            (lambda d: d.set_run_outcome(polls=1, submitted_seconds=1), "not both"),
+            (lambda d: d.set_run_outcome(polls=-1), "cannot be negative"),
+            (lambda d: d.set_run_outcome(times=0), "times must be at least 1"),
+            (lambda d: d.set_run_status("nosuchrun", "FAILED"), "There is no run 'nosuchrun'"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_at_once(
+        self, call: Callable[[DataZoneControls], None], said: str
+    ) -> None:
+        with mock_datazone() as datazone, pytest.raises(ValueError, match=said):
+            call(datazone)

@@ -1,0 +1,87 @@
+"""The local DataZone inside the process, without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+import moto.backend_index
+import pytest
+from botocore.config import Config
+from moto import mock_aws
+
+from airflow_provider_datazone.testing import (
+    DataZoneControls,
+    mock_datazone,
+    registration,
+)
+from tests.integration.testing.clients import Runs
+
+
+class TestMockDatazone:
+    @mock_datazone
+    def test_it_decorates_a_function_bare(self) -> None:
+        assert Runs(DataZoneControls()).finish()
+
+    @mock_datazone()
+    def test_it_decorates_a_function_called(self) -> None:
+        assert DataZoneControls().client().list_domains()["items"] == []
+
+    def test_it_decorates_a_class(self) -> None:
+        @mock_datazone
+        class TestSomething:
+            def test_it(self) -> int:
+                return len(DataZoneControls().client().list_domains()["items"])
+
+            def helper(self) -> str:
+                return "still there"
+
+        assert TestSomething().test_it() == 0
+        assert TestSomething().helper() == "still there"
+
+    def test_each_use_begins_empty(self) -> None:
+        with mock_datazone() as datazone:
+            datazone.create_asset()
+            datazone.fail("*", "AccessDeniedException", times=None)
+            datazone.set_run_outcome(status="FAILED", times=None)
+        with mock_datazone() as datazone:
+            assert datazone.client().list_domains()["items"] == []
+            runs = Runs(datazone)
+            assert runs.status(runs.finish()) == "SUCCEEDED"
+
+    def test_the_rest_of_moto_is_there_too(self) -> None:
+        with mock_datazone():
+            sts = boto3.client("sts", region_name="us-east-1")
+            assert sts.get_caller_identity()["Account"] == "123456789012"
+
+    def test_motos_own_mock_aws_knows_datazone_too(self) -> None:
+        with mock_aws():
+            assert boto3.client("datazone", region_name="eu-west-1").list_domains()["items"] == []
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"region_name": "us-east-1"},
+            {"region_name": "us-east-1", "config": Config(use_dualstack_endpoint=True)},
+            {"region_name": "us-east-1", "config": Config(use_fips_endpoint=True)},
+            {"region_name": "us-gov-west-1"},
+            {"region_name": "cn-north-1"},
+            {"region_name": "us-east-1", "endpoint_url": "https://datazone.us-east-1.amazonaws.com"},
+        ],
+    )
+    def test_every_endpoint_of_the_service_is_answered_within_the_process(
+        self, options: dict[str, Any]
+    ) -> None:
+        with mock_datazone():
+            assert boto3.client("datazone", **options).list_domains()["items"] == []
+
+    def test_registering_again_changes_nothing(self) -> None:
+        before = list(moto.backend_index.backend_url_patterns)
+        registration.register()
+        assert moto.backend_index.backend_url_patterns == before
+
+    def test_accounts_are_apart_as_in_moto(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with mock_datazone() as datazone:
+            datazone.create_asset()
+            monkeypatch.setenv("MOTO_ACCOUNT_ID", "111122223333")
+            assert datazone.client().list_domains()["items"] == []

@@ -1,0 +1,115 @@
+"""The server of the local DataZone: how it starts, stops, and what it serves."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import (
+    ConnectionClosedError,
+    EndpointConnectionError,
+)
+
+from airflow_provider_datazone.testing import (
+    DataZoneServer,
+)
+from tests.integration.testing.clients import Runs, impatient
+
+
+class TestServer:
+    def test_it_takes_any_credentials_and_every_region(self, server: DataZoneServer) -> None:
+        for region, key in (("eu-west-1", "AKIAIOSFODNN7EXAMPLE"), ("us-gov-west-1", "x")):
+            client = boto3.client(
+                "datazone",
+                region_name=region,
+                endpoint_url=server.endpoint_url,
+                aws_access_key_id=key,
+                aws_secret_access_key="x",
+            )
+            server.fail("ListDomains", "ConflictException")
+            with pytest.raises(client.exceptions.ConflictException):
+                client.list_domains()
+            domain = client.create_domain(name="here", domainExecutionRole="arn:aws:iam::123456789012:role/x")
+            assert f":{region}:" in domain["arn"]
+            assert [d["id"] for d in client.list_domains()["items"]] == [domain["id"]]
+
+    def test_the_rest_of_moto_is_there_too(self, server: DataZoneServer) -> None:
+        sts = boto3.client(
+            "sts",
+            region_name="us-east-1",
+            endpoint_url=server.endpoint_url,
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+        )
+        assert sts.get_caller_identity()["Account"] == "123456789012"
+
+    def test_connection_is_an_airflow_connection_as_json(self, server: DataZoneServer) -> None:
+        assert json.loads(server.connection) == {
+            "conn_type": "awsdatazone",
+            "login": "testing",
+            "password": "testing",
+            "extra": {"region_name": "us-east-1", "endpoint_url": server.endpoint_url},
+        }
+
+    def test_stop_frees_the_port_and_leaves_no_thread(self) -> None:
+        before = set(threading.enumerate())
+        server = DataZoneServer()
+        server.start()
+        port = int(server.endpoint_url.rsplit(":", 1)[1])
+        server.client().list_domains()
+        idle = socket.create_connection(("127.0.0.1", port))
+        server.stop()
+        idle.close()
+        assert set(threading.enumerate()) <= before
+        with DataZoneServer(port=port) as again:
+            assert again.endpoint_url.endswith(f":{port}")
+
+    def test_stop_releases_a_request_that_hangs(self) -> None:
+        server = DataZoneServer()
+        server.start()
+        server.fail("ListDomains", "hang")
+        client = server.client(config=Config(retries={"total_max_attempts": 1}))
+        with ThreadPoolExecutor(1) as pool:
+            hanging = pool.submit(client.list_domains)
+            while not server.request_counts["ListDomains"] and not hanging.done():
+                threading.Event().wait(0.01)
+            server.stop()
+            with pytest.raises(ConnectionClosedError):
+                hanging.result(timeout=30)
+
+    def test_the_last_server_takes_everything_with_it(self) -> None:
+        with DataZoneServer() as first:
+            with DataZoneServer() as second:
+                second.create_asset()
+            assert len(first.client().list_domains()["items"]) == 1
+        with DataZoneServer() as third:
+            assert third.client().list_domains()["items"] == []
+            assert [request.operation for request in third.requests] == ["ListDomains"]
+
+    def test_a_port_in_use_is_an_error_that_says_so(self, server: DataZoneServer) -> None:
+        port = int(server.endpoint_url.rsplit(":", 1)[1])
+        with pytest.raises(OSError, match="in use"):
+            DataZoneServer(port=port).start()
+
+    def test_it_prints_nothing(self, capfd: pytest.CaptureFixture[str]) -> None:
+        with DataZoneServer() as server:
+            Runs(server).start()
+        assert capfd.readouterr() == ("", "")
+
+    def test_it_cannot_be_started_twice_nor_asked_where_it_is_before(self, server: DataZoneServer) -> None:
+        with pytest.raises(RuntimeError, match="started already"):
+            server.start()
+        with pytest.raises(RuntimeError, match="not been started"):
+            _ = DataZoneServer().endpoint_url
+        DataZoneServer().stop()
+
+    def test_a_stopped_server_is_gone(self, server: DataZoneServer) -> None:
+        client = impatient(server)
+        server.stop()
+        with pytest.raises(EndpointConnectionError):
+            client.list_domains()

@@ -1,0 +1,178 @@
+"""Requests to the local DataZone whose answers are compared with botocore's service model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
+from moto.core.utils import get_service_model
+
+from airflow_provider_datazone.testing import AssetIdentifiers, DataZoneServer
+
+NAMES, DESCRIPTIONS, GLOSSARY = (
+    "BUSINESS_NAMES",
+    "BUSINESS_DESCRIPTIONS",
+    "BUSINESS_GLOSSARY_ASSOCIATIONS",
+)
+OPERATIONS = {
+    "AcceptPredictions",
+    "CancelMetadataGenerationRun",
+    "CreateAsset",
+    "CreateDomain",
+    "CreateListingChangeSet",
+    "CreateProject",
+    "GetAsset",
+    "GetDomain",
+    "GetMetadataGenerationRun",
+    "GetProject",
+    "ListDomains",
+    "ListMetadataGenerationRuns",
+    "RejectPredictions",
+    "Search",
+    "StartMetadataGenerationRun",
+}
+PUBLISHED_ERRORS = {
+    "InternalServerException": 500,
+    "ThrottlingException": 429,
+    "ResourceNotFoundException": 404,
+    "AccessDeniedException": 403,
+    "UnauthorizedException": 401,
+    "ValidationException": 400,
+    "ServiceQuotaExceededException": 402,
+    "ConflictException": 409,
+}
+# Before botocore 1.42.30 a filter has an attribute and a value, and no more.
+with_operators = pytest.mark.skipif(
+    "operator" not in get_service_model("datazone").shape_for("Filter").members,
+    reason="botocore has no operators yet",
+)
+ROLE = "arn:aws:iam::123456789012:role/service-role/AmazonDataZoneDomainExecution"
+
+
+def violations(shape: Shape, value: Any, path: str = "") -> Iterator[str]:
+    """Every way in which a JSON value does not follow a shape of the service model."""
+    if isinstance(shape, StructureShape):
+        if not isinstance(value, dict):
+            yield f"{path}: {value!r} is no structure"
+            return
+        yield from (f"{path}.{name}: missing" for name in shape.required_members if name not in value)
+        for name, member in value.items():
+            if name in shape.members:
+                yield from violations(shape.members[name], member, f"{path}.{name}")
+            else:
+                yield f"{path}.{name}: not in the model"
+    elif isinstance(shape, ListShape):
+        if not isinstance(value, list):
+            yield f"{path}: {value!r} is no list"
+            return
+        yield from out_of_range(shape, len(value), path)
+        for index, item in enumerate(value):
+            yield from violations(shape.member, item, f"{path}[{index}]")
+    elif isinstance(shape, MapShape):
+        for key, item in value.items():
+            yield from violations(shape.key, key, f"{path} key")
+            yield from violations(shape.value, item, f"{path}[{key}]")
+    elif shape.type_name == "string":
+        if not isinstance(value, str):
+            yield f"{path}: {value!r} is no string"
+            return
+        enum, pattern = shape.metadata.get("enum"), shape.metadata.get("pattern")
+        if enum and value not in enum:
+            yield f"{path}: {value!r} is not one of {enum}"
+        if pattern and not re.fullmatch(pattern, value):
+            yield f"{path}: {value!r} does not match {pattern}"
+        yield from out_of_range(shape, len(value), path)
+    elif shape.type_name == "timestamp":
+        if shape.serialization.get("timestampFormat") == "iso8601":
+            datetime.fromisoformat(value.replace("Z", "+00:00"))
+        elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            yield f"{path}: {value!r} is no Unix time"
+    elif shape.type_name == "boolean":
+        if not isinstance(value, bool):
+            yield f"{path}: {value!r} is no boolean"
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        yield f"{path}: {value!r} is no number"
+    else:
+        yield from out_of_range(shape, value, path)
+
+
+def out_of_range(shape: Shape, size: float, path: str) -> Iterator[str]:
+    if not shape.metadata.get("min", size) <= size <= shape.metadata.get("max", size):
+        yield f"{path}: {size} is out of range"
+
+
+def answer_violations(operation: OperationModel, answer: dict[str, Any]) -> list[str]:
+    """What is wrong with an answer as it came over the wire."""
+    status, body = answer["status_code"], json.loads(answer["body"] or b"{}")
+    if status < 300:
+        wrong = [] if status == operation.http["responseCode"] else [f"status {status}"]
+        return wrong + list(violations(operation.output_shape, body))
+    declared = {e.name: e.metadata["error"]["httpStatusCode"] for e in operation.error_shapes}
+    code = answer["headers"].get("x-amzn-errortype")
+    wrong = [] if declared.get(code) == status else [f"status {status} for {code}, declared: {declared}"]
+    return wrong if isinstance(body.get("message"), str) else [*wrong, f"no message in {body}"]
+
+
+class Wire:
+    """A boto3 client that keeps what came over the wire, before botocore drops what it does not know."""
+
+    def __init__(self, server: DataZoneServer) -> None:
+        self.server = server
+        self.client = server.client(config=Config(retries={"total_max_attempts": 1}))
+        self.client.meta.events.register("before-parse.datazone", self._keep)
+        self.answers: list[tuple[OperationModel, dict[str, Any]]] = []
+
+    def _keep(self, operation_model: OperationModel, response_dict: dict[str, Any], **_: Any) -> None:
+        self.answers.append((operation_model, response_dict))
+
+    @property
+    def last(self) -> Any:
+        return json.loads(self.answers[-1][1]["body"])
+
+    @property
+    def wrong(self) -> list[str]:
+        return [
+            f"{operation.name}: {what}"
+            for operation, answer in self.answers
+            for what in answer_violations(operation, answer)
+        ]
+
+
+def start(wire: Wire, asset: AssetIdentifiers, **kwargs: Any) -> Any:
+    request = {
+        "domainIdentifier": asset.domain_identifier,
+        "owningProjectIdentifier": asset.project_identifier,
+        "target": {"type": "ASSET", "identifier": asset.asset_identifier},
+        "types": [NAMES, DESCRIPTIONS],
+    }
+    return wire.client.start_metadata_generation_run(**{**request, **kwargs})
+
+
+def get(wire: Wire, asset: AssetIdentifiers, run: str, **kwargs: Any) -> Any:
+    return wire.client.get_metadata_generation_run(
+        domainIdentifier=asset.domain_identifier, identifier=run, **kwargs
+    )
+
+
+def finish(wire: Wire, asset: AssetIdentifiers, run: str) -> Any:
+    get(wire, asset, run)
+    return get(wire, asset, run)
+
+
+def error_of(info: pytest.ExceptionInfo[ClientError]) -> tuple[int, str, str]:
+    response = info.value.response
+    error = response["Error"]
+    return response["ResponseMetadata"]["HTTPStatusCode"], error["Code"], error["Message"]
+
+
+def search(wire: Wire, asset: AssetIdentifiers, **kwargs: Any) -> Any:
+    return wire.client.search(
+        **{"domainIdentifier": asset.domain_identifier, "searchScope": "ASSET", **kwargs}
+    )

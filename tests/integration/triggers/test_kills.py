@@ -1,0 +1,129 @@
+"""A trigger whose task a user ends cancels the run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
+from tests.integration.triggers.waits import only_event, trigger
+
+if TYPE_CHECKING:
+    from tests.conftest import Catalog
+
+
+pytestmark = pytest.mark.usefixtures("unhurried")
+
+
+def kill(*triggers: DataZoneMetadataGenerationRunTrigger, by_user: bool = True) -> list[str]:
+    """
+    Cancel triggers in mid-wait as Airflow's triggerer does (`TriggerRunner.run_trigger`).
+
+    :param by_user: Whether a user ended the tasks, so that ``on_kill`` is called.
+    :return: What the triggers logged meanwhile, at WARNING.
+    """
+
+    async def run(trigger: DataZoneMetadataGenerationRunTrigger) -> None:
+        try:
+            await only_event(trigger)
+        except asyncio.CancelledError:
+            if by_user:
+                await trigger.on_kill()
+            raise
+
+    async def main() -> None:
+        tasks = [asyncio.ensure_future(run(trigger)) for trigger in triggers]
+        loop = asyncio.get_running_loop()
+        while loop not in run_poller._shared or not run_poller._shared[loop].pollers:
+            await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), timeout=60)
+        assert all(isinstance(error, asyncio.CancelledError) for error in ended), ended
+
+    warnings: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("tests.kill")
+    logger.addHandler(handler)
+    for made in triggers:
+        made._log = logger  # on Airflow 3 a logger of its own kind
+    try:
+        asyncio.run(main())
+    finally:
+        logger.removeHandler(handler)
+    return warnings
+
+
+def statuses(catalog: Catalog, runs: list[str]) -> list[str]:
+    client = catalog.server.client()
+    return [
+        client.get_metadata_generation_run(domainIdentifier=catalog.domain_identifier, identifier=run)[
+            "status"
+        ]
+        for run in runs
+    ]
+
+
+def start_endless_runs(catalog: Catalog, number: int) -> list[str]:
+    return [catalog.start_run(in_progress_seconds=3600) for _ in range(number)]
+
+
+def test_kill_by_a_user_cancels_the_run(catalog: Catalog):
+    runs = start_endless_runs(catalog, 3)
+    triggers = [trigger(catalog, run, cancel_on_kill=True, poll_interval=60) for run in runs]
+    assert kill(*triggers) == []
+    assert statuses(catalog, runs) == ["CANCELED"] * 3
+
+
+@pytest.mark.parametrize(("cancel_on_kill", "by_user"), [(False, True), (True, False)])
+def test_restart_or_a_trigger_that_is_not_to_cancel_leaves_the_run_alone(
+    catalog: Catalog, cancel_on_kill: bool, by_user: bool
+):
+    runs = start_endless_runs(catalog, 1)
+    triggers = [trigger(catalog, run, cancel_on_kill=cancel_on_kill, poll_interval=60) for run in runs]
+    assert kill(*triggers, by_user=by_user) == []
+    assert catalog.server.request_counts["CancelMetadataGenerationRun"] == 0
+    assert statuses(catalog, runs) == ["IN_PROGRESS"]
+
+
+def test_kill_after_the_run_has_ended_is_no_trouble(catalog: Catalog):
+    run = catalog.start_run(polls=0)
+    assert kill(trigger(catalog, run, cancel_on_kill=True, poll_interval=60)) == []
+    assert statuses(catalog, [run]) == ["SUCCEEDED"]
+    assert catalog.server.request_counts["CancelMetadataGenerationRun"] == 1
+
+
+def test_cancelling_waits_passing_trouble_out(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_poller, "CANCEL_AGAIN_AFTER", 0.01)
+    catalog.server.fail("CancelMetadataGenerationRun", "ThrottlingException", times=2)
+    catalog.server.fail("CancelMetadataGenerationRun", "drop")
+    (run,) = start_endless_runs(catalog, 1)
+    warnings = kill(trigger(catalog, run, cancel_on_kill=True, poll_interval=60))
+    assert len(warnings) == 3
+    assert statuses(catalog, [run]) == ["CANCELED"]
+
+
+def test_run_that_could_not_be_canceled_is_named(catalog: Catalog):
+    catalog.server.fail("CancelMetadataGenerationRun", "AccessDeniedException", message="not yours")
+    (run,) = start_endless_runs(catalog, 1)
+    (warning,) = kill(trigger(catalog, run, cancel_on_kill=True, poll_interval=60))
+    assert run in warning
+    assert "not yours" in warning
+
+
+def test_nothing_is_canceled_where_airflow_cannot_say_who_ended_the_task(catalog: Catalog):
+    (run,) = start_endless_runs(catalog, 1)
+    waiting = trigger(catalog, run, cancel_on_kill=True, poll_interval=60)
+    # There is no supervisor to ask. Where there is one, tests/faults has triggerers stall.
+    waiting.task_instance = SimpleNamespace(dag_id="dag", run_id="run", task_id="wait", map_index=-1)
+    (warning,) = kill(waiting)
+    assert warning.startswith(
+        "Nothing is canceled, as Airflow does not say whether a user has ended the task"
+    )
+    assert statuses(catalog, [run]) == ["IN_PROGRESS"]

@@ -1,0 +1,114 @@
+"""The summary of a batch, and the error that a failed batch raises."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_datazone.batch import (
+    AssetRow,
+    summarise,
+)
+from airflow_provider_datazone.exceptions import (
+    BatchFailedError,
+    RequestRefusedError,
+)
+from tests.unit.simulated_batch import (
+    assets,
+    ended,
+    judge,
+    stats,
+)
+
+# ------------------------------------------------------- what goes wrong for one
+
+
+def test_summary_shows_the_first_hundred_failures():
+    rows = assets(300)
+    for row in rows:
+        row.error = "no"
+    shown = summarise(rows, 0, 1.0, True)["failures"]
+    assert [failure["asset"] for failure in shown] == [row.asset_identifier for row in rows[:100]]
+
+
+# ------------------------------------------------------------------ the verdict
+
+
+@pytest.mark.parametrize(
+    ("failed", "max_failures", "passes"),
+    [
+        (0, 0, True),
+        (1, 0, False),
+        (1, 1, True),
+        (2, 1, False),
+        (10, 0.1, True),
+        (11, 0.1, False),
+        (29, 0.29, True),  # 0.29 * 100 is less than 29
+        (30, 0.29, False),
+        (57, 0.57, True),
+        (100, 1.0, True),
+        (1, 0.0, False),
+        (0, 0.0, True),
+    ],
+)
+def test_as_many_may_fail_as_was_said(failed: int, max_failures: float, passes: bool):
+    rows = ended(100 - failed, failed)
+    if passes:
+        judge(rows, max_failures)
+        return
+    with pytest.raises(BatchFailedError, match=rf"^{failed} of 100 .*asset{100 - failed}.*no names today"):
+        judge(rows, max_failures)
+
+
+def test_nothing_is_a_success():
+    judge([], 0)
+    judge([], 0.5)
+
+
+def test_error_names_what_failed_and_not_what_went_well():
+    rows = ended(1, 0)
+    rows[0].status = "PARTIALLY_SUCCEEDED"
+    rows[0].type_stats = [stats("SUCCEEDED")[0], stats("FAILED", "no names today")[1]]
+    judge(rows, 0)
+    with pytest.raises(BatchFailedError, match="BUSINESS_NAMES FAILED: no names today") as failure:
+        judge(rows, 0, allow_partial_success=False)
+    assert "BUSINESS_DESCRIPTIONS" not in str(failure.value)
+
+
+# ------------------------------------------------------------------- what a failure says
+
+
+def test_failed_batch_names_a_failure_and_not_an_asset_that_was_left_out_for_it():
+    left_out = AssetRow("left_out", None, "p")
+    refused = AssetRow("refused", None, "p", error="no.", is_refused=True)
+    with pytest.raises(RequestRefusedError) as failed:
+        judge([left_out, refused], 0, refusals={"p": "no."})
+    first = "the first failure (asset 'refused', no run was started): no. A retry would meet the same."
+    assert str(failed.value).endswith(first)
+    with pytest.raises(RequestRefusedError) as failed:
+        judge([left_out], 0, refusals={"p": "no."})
+    assert str(failed.value).endswith("the first failure: no. A retry would meet the same.")
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (AssetRow("a", None, "p"), "the first failure (asset 'a', no run was started): not started"),
+        (
+            AssetRow("a", None, "p", error="refused (asset 'a', domain 'd')"),
+            "the first failure (no run was started): refused (asset 'a', domain 'd')",
+        ),
+        (
+            AssetRow("a", None, "p", error="not found (run 'r', domain 'd')"),
+            "the first failure (asset 'a'): not found (run 'r', domain 'd')",
+        ),
+        (
+            AssetRow("a", None, "p", run_identifier="r", status="CANCELED"),
+            "the first failure (asset 'a', run 'r'): ended CANCELED; DataZone gave no reason",
+        ),
+    ],
+)
+def test_failed_batch_names_asset_and_run_of_the_first_failure_once(row: AssetRow, told: str):
+    with pytest.raises(BatchFailedError) as failed:
+        judge([row], 0)
+    assert str(failed.value).endswith(told)
+    assert "None" not in str(failed.value)

@@ -1,0 +1,289 @@
+"""The tasks of the model: batches, single waits, and the connections that they share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from airflow_provider_datazone.batch import (
+    SECONDS_TO_DRAIN,
+    AssetRow,
+    Batch,
+    BatchMemory,
+    active_runs,
+    pack,
+    unpack,
+)
+from airflow_provider_datazone.hooks.datazone import is_rejected_credentials
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.triggers.run_poller import HookParameters
+from tests.unit.model.service import LOG, LONGEST_DISPATCH, Account, Domain, ThreadSource, incarnation
+from tests.unit.simulated_batch import (
+    TYPES,
+    Airflow,
+    AssetRun,
+    SimulatedTime,
+    make,
+)
+from tests.unit.simulation import now
+
+
+class Connections(Airflow):
+    """One process after the other, with several connections that lead to the same account."""
+
+    def __init__(
+        self, account: Account, domains: dict[str, Domain], look_up_seconds: float, building: float
+    ) -> None:
+        super().__init__(next(iter(domains.values())))
+        self.building = building
+        self.account = account
+        self.domains = domains
+        self.look_up_seconds = look_up_seconds
+        self.credentials: dict[str, str] = {}
+        self.fingerprints: dict[str, str] = {}
+        self.rejected_at: dict[str, list[float]] = defaultdict(list)
+
+    def new_process(self) -> None:
+        super().new_process()
+        self.account.process += 1
+
+    def reject(self, connection: str, same_fingerprint: bool) -> None:
+        """Have the credentials of a connection rejected; fresh ones stand in it from now on."""
+        old = self.credentials.get(connection, connection)
+        self.account.rejected.add(old)
+        self.credentials[connection] = f"{old}+"
+        if not same_fingerprint:
+            self.fingerprints[connection] = f"{old}+"
+        self.rejected_at[connection].append(now())
+
+    async def look_up(self, parameters: Any) -> Any:
+        connection = parameters.aws_conn_id
+        self.look_ups += 1
+        hook = SimpleNamespace(credentials=self.credentials.get(connection, connection))
+        fingerprint = self.fingerprints.get(connection, connection)
+        await asyncio.sleep(self.look_up_seconds)
+        return run_poller._Connection(hook, fingerprint, (connection, "the account"))  # type: ignore[arg-type]
+
+    def source(self, hook: Any, domain_identifier: str) -> Any:
+        source = ThreadSource(self.domains[domain_identifier], hook.credentials, self.building)
+        self.sources.append(source)  # type: ignore[arg-type]
+        return source
+
+
+@dataclass(eq=False)
+class Incarnation:
+    """One process' work on a batch."""
+
+    batch: Batch
+    # The runs that its rows named when it began.
+    known: set[str | None]
+    ends_at: float = math.inf
+    task: asyncio.Task[None] | None = None
+    # The runs that the service has started for it, or has answered it with.
+    started: dict[str, AssetRun] = field(default_factory=dict)
+    late_starts: list[float] = field(default_factory=list)
+    # Starts that a thread has sent, and has no answer to yet.
+    under_way: int = 0
+
+    def sent(self, at: float) -> None:
+        if at > self.ends_at:
+            self.late_starts.append(at)
+
+
+class Store(dict[str, Any]):
+    """Airflow's task state store."""
+
+    set = dict.__setitem__
+
+
+@dataclass(eq=False)
+class BatchTask:
+    """A task that generates metadata for many assets, over its tries and processes."""
+
+    number: int
+    domain: Domain
+    domain_identifier: str
+    parameters: HookParameters
+    assets: int
+    max_concurrent_runs: int
+    poll_interval: float
+    # Whether it notes its rows every half minute, as a worker does; a triggerer notes nothing in between.
+    notes: bool
+    store: Store = field(default_factory=Store)
+    try_number: int = 0
+    current: Incarnation | None = None
+    history: list[Incarnation] = field(default_factory=list)
+    # It is being drained or canceled.
+    is_busy: bool = False
+    is_over: bool = False
+    given: tuple[str, float] = ("", 0.0)
+    failure: BaseException | None = None
+
+    def new_rows(self) -> list[AssetRow]:
+        return [AssetRow(f"asset{self.number}-{n}", None, "project") for n in range(self.assets)]
+
+    def memory(self) -> BatchMemory:
+        context: Any = {
+            "ti": SimpleNamespace(
+                try_number=self.try_number, max_tries=10, dag_id="dag", run_id="run", task_id=str(self.number),
+                map_index=-1,
+            ),
+            "dag_run": SimpleNamespace(start_date=None),
+            "task_state_store": self.store,
+        }  # fmt: skip
+        return BatchMemory(context, self.domain_identifier, TYPES)
+
+    def retry(self) -> None:
+        """Begin another try, with what the memory holds."""
+        self.try_number += 1
+        memory = self.memory()
+        rows = memory.recall(self.new_rows(), allow_partial_success=False)
+        self.given = pack(rows), memory.noted_at
+        self.try_began_at = SimulatedTime.time()
+        self.resume()
+
+    def resume(self) -> None:
+        """Begin a process of the same try, with the rows that it was given."""
+        packed, noted_at = self.given
+        rows = unpack(packed)
+        memory = self.memory()
+        batch = make(
+            rows,
+            domain_identifier=self.domain_identifier,
+            identity=memory.identity,
+            try_number=self.try_number,
+            try_began_at=self.try_began_at,
+            max_concurrent_runs=self.max_concurrent_runs,
+            poll_interval=self.poll_interval,
+            allow_partial_success=False,
+            log=LOG,
+            on_progress=(lambda: memory.note(rows)) if self.notes else None,
+        )
+        current = self.current = Incarnation(batch, {row.run_identifier for row in rows})
+        self.history.append(current)
+
+        def begin() -> asyncio.Task[None]:
+            incarnation.set(current)
+            return asyncio.ensure_future(batch.run(self.parameters, noted_at=noted_at))
+
+        current.task = contextvars.copy_context().run(begin)
+        current.task.add_done_callback(partial(self._ended, current))
+
+    def _ended(self, ended: Incarnation, task: asyncio.Task[None]) -> None:
+        failure = None if task.cancelled() else task.exception()
+        if self.is_busy or self.current is not ended or task.cancelled():
+            return
+        self.failure = failure
+        self.note()
+        self.current = None
+        self.is_over = self.failure is None and all(row.status == "SUCCEEDED" for row in ended.batch.rows)
+
+    def note(self) -> None:
+        assert self.current is not None
+        rows = self.current.batch.rows
+        self.given = pack(rows), SimulatedTime.time()
+        self.memory().note(rows)
+
+    async def checkpoint(self) -> None:
+        """Go from a triggerer to a worker and back."""
+        current = self.current
+        assert current is not None
+        assert current.task is not None
+        began = now()
+        await current.batch.drain()
+        assert not current.under_way or now() - began >= SECONDS_TO_DRAIN, (
+            "a run is being started after the drain"
+        )
+        current.ends_at = min(current.ends_at, began)
+        current.task.cancel()
+        await asyncio.wait({current.task})
+        self.note()
+        self.resume()
+
+    async def end_by_user(self, *, all_at_once: bool) -> None:
+        """Stop and cancel everything, as a user has asked for."""
+        current = self.current
+        assert current is not None
+        assert current.task is not None
+        current.ends_at = min(current.ends_at, now())
+        batch = current.batch
+        if all_at_once:
+            current.task.cancel()
+            _, failed = await batch.cancel_all(self.parameters)
+        else:
+            batch.stop()
+            await asyncio.wait({current.task})
+            while batch.is_starting:
+                await asyncio.sleep(0.05)
+            canceled = await asyncio.gather(
+                *(
+                    run_poller.cancel_run(
+                        self.parameters, run, domain_identifier=self.domain_identifier, log=LOG
+                    )
+                    for run in active_runs(batch.rows)
+                ),
+                return_exceptions=True,
+            )
+            failed = {str(n): error for n, error in enumerate(canceled) if isinstance(error, BaseException)}
+        assert not current.under_way, "a run is being started after all were canceled"
+        if not failed:
+            known = {row.run_identifier for row in batch.rows}
+            left = [run for run in current.started.values() if run.id in known and now() < run.ends]
+            assert not left, f"after canceling all there are {left}"
+            lost = [run for run in current.started.values() if run.id not in known and now() < run.ends]
+            assert not lost or self.domain.account.trouble_at > -math.inf, f"nobody knows of {lost}"
+        assert all(is_rejected_credentials(error) for error in failed.values()), failed
+        self.memory().note(batch.rows)
+        self.current = None
+
+    def kill(self) -> None:
+        """End its process, without a word."""
+        assert self.current is not None
+        assert self.current.task is not None
+        # What a thread has been given by then, it sends.
+        self.current.ends_at = min(self.current.ends_at, now() + LONGEST_DISPATCH)
+        current, self.current = self.current, None
+        current.task.cancel()  # type: ignore[union-attr]
+
+
+@dataclass(eq=False)
+class WaitTask:
+    """A sensor: one wait for a run, over its processes."""
+
+    run: AssetRun
+    domain_identifier: str
+    parameters: HookParameters
+    poll_interval: float
+    deadline: float | None
+    began: float
+    task: asyncio.Task[MetadataGenerationRun] | None = None
+    ended_at: float | None = None
+    is_checked: bool = False
+
+    def begin(self) -> None:
+        self.began = now()
+        timeout = None if self.deadline is None else self.deadline - now()
+        self.task = asyncio.ensure_future(
+            run_poller.wait_for_run(
+                self.parameters,
+                self.run.id,
+                domain_identifier=self.domain_identifier,
+                run_type=None,
+                poll_interval=self.poll_interval,
+                timeout=timeout,
+                log=LOG,
+            )
+        )
+        self.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[MetadataGenerationRun]) -> None:
+        self.ended_at = now()
+        # So that asyncio does not complain where the check comes no more.
+        task.cancelled() or task.exception()

@@ -1,0 +1,199 @@
+"""
+Batches, single waits and single cancels in one process, against a model of the service that enforces its limits.
+
+Hypothesis draws a list of steps; one coroutine carries them out on the simulated clock, and what must hold is
+checked after each of them and in the end. What a thread of the package does is done by a thread here, too: the
+event loop stands still while it runs, and the simulated time passes while it waits for the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given, strategies as st
+
+from tests.unit.model.tasks import Connections, WaitTask
+from tests.unit.model.world import Plan, World, carry_out
+from tests.unit.simulated_batch import (
+    RATE,
+    run_in,
+    settle,
+)
+from tests.unit.simulation import now
+from tests.wrong import fuzz
+
+picks = st.integers(0, 50)
+intervals = st.sampled_from([5.0, 30.0])
+gaps = st.sampled_from([0.0, 0.5, 5.0, 59.0, 61.0, 400.0])
+connections = st.integers(1, 2)
+kinds = st.sampled_from(["start", "cancel", "poll", "all"])
+batches_drawn = st.tuples(
+    st.just("batch"), st.integers(1, 2), connections, st.sampled_from([1, 2, 10, 40]),
+    st.sampled_from([1, 3, 20, 400]), intervals, st.booleans(),
+)  # fmt: skip
+steps_drawn = st.one_of(
+    batches_drawn,
+    st.tuples(st.just("wait"), picks, connections, intervals, st.none() | st.sampled_from([0.0, 20.0, 90.0])),
+    st.tuples(st.just("waits_for"), st.sampled_from([3, 30]), connections, intervals),
+    st.tuples(st.just("cancel"), picks, connections),
+    st.tuples(st.just("cancels_of"), st.sampled_from([5, 50, 150]), connections),
+    st.tuples(st.just("cancels_in_turn"), st.sampled_from([5, 50]), connections),
+    st.tuples(st.just("person"), picks, st.sampled_from(["CANCELED", "FAILED"])),
+    st.tuples(
+        st.just("trouble"),
+        st.sampled_from(["throttling", "failing", "lost answers", "hanging"]),
+        kinds,
+        st.sampled_from([2.0, 30.0, 120.0]),
+        st.sampled_from([0.3, 1.0]),
+    ),
+    st.tuples(st.just("reject"), connections, st.booleans()),
+    st.just(("forget",)),
+    st.tuples(st.just("other_task"), picks),
+    st.tuples(st.just("checkpoint"), picks),
+    st.tuples(st.just("end_by_user"), picks, st.booleans()),
+    st.tuples(st.just("kill"), picks, gaps, st.booleans()),
+    st.tuples(st.just("kill_all"), gaps, st.booleans()),
+    st.tuples(st.just("retry"), picks),
+)
+moments = st.sampled_from([0.0, 0.05, 1.0, 7.0, 31.0, 65.0, 300.0])
+plans_drawn = st.builds(
+    Plan,
+    seed=st.integers(0, 1000),
+    latency=st.sampled_from([0.02, 0.5, 3.0]),
+    look_up_seconds=st.sampled_from([0.0, 0.3]),
+    building=st.sampled_from([0.0, 2.0]),
+    lasts=st.sampled_from([1.0, 20.0, 200.0, 600.0]),
+    fails=st.frozensets(st.integers(0, 39), max_size=4),
+    listed_after=st.sampled_from([0.0, 20.0]),
+    late=st.sampled_from([0.0, 15.0]),
+)
+CALM = Plan(0, 0.02, 0.0, 0.0, 200.0, frozenset(), 0.0, 0.0)
+
+
+@fuzz(max_examples=60)
+# What steps that are drawn rarely come to: more Cancels wait for a thread than a second has turns.
+@example(
+    plan=CALM,
+    first=("batch", 1, 1, 1, 1, 5.0, False),
+    steps=[(0.0, ("trouble", "hanging", "cancel", 2.0, 1.0)), (0.0, ("cancels_of", 150, 1))],
+)
+# Another task's run has succeeded on an asset of the batch before a process is lost for minutes.
+@example(
+    plan=CALM,
+    first=("batch", 1, 1, 40, 1, 5.0, False),
+    steps=[(0.0, ("other_task", 4)), (300.0, ("kill", 0, 400.0, True)), (450.0, ("checkpoint", 0))],
+)
+# A process is lost for minutes while its runs are at work.
+@example(
+    plan=replace(CALM, lasts=600.0),
+    first=("batch", 1, 1, 40, 20, 5.0, False),
+    steps=[(7.0, ("other_task", 8)), (7.0, ("kill", 0, 61.0, False)), (65.0, ("checkpoint", 0))],
+)
+# A user ends batches while their Starts are given to threads, one of which is late.
+@example(
+    plan=replace(CALM, seed=8, lasts=20.0),
+    first=("batch", 1, 1, 40, 400, 5.0, False),
+    steps=[
+        (1.0, ("batch", 2, 2, 40, 400, 5.0, True)),
+        (1.0, ("end_by_user", 0, True)),
+        (0.0, ("end_by_user", 0, False)),
+    ],
+)
+# A user ends a batch while each of its Starts is under way for seconds.
+@example(
+    plan=replace(CALM, latency=3.0),
+    first=("batch", 1, 1, 40, 400, 5.0, False),
+    steps=[(2.0, ("end_by_user", 0, True))],
+)
+# The same, and the batch goes from a triggerer to a worker.
+@example(
+    plan=replace(CALM, latency=3.0),
+    first=("batch", 1, 1, 40, 400, 5.0, False),
+    steps=[(2.0, ("checkpoint", 0))],
+)
+# Cancels fail for half a minute.
+@example(plan=CALM, first=("trouble", "failing", "cancel", 30.0, 1.0), steps=[(0.0, ("cancels_of", 5, 1))])
+# The credentials are rejected just after another job has looked them up.
+@example(
+    plan=CALM,
+    first=("batch", 1, 1, 2, 1, 30.0, False),
+    steps=[(31.0, ("cancel", 0, 1)), (0.05, ("reject", 1, False))],
+)
+# A wait is over while its connection is looked up.
+@example(plan=replace(CALM, look_up_seconds=0.3), first=("wait", 0, 1, 5.0, 0.0), steps=[])
+# The credentials are rejected while Starts that were sent before are under way, and no run is waited for.
+@example(
+    plan=replace(CALM, seed=1),
+    first=("trouble", "hanging", "start", 30.0, 1.0),
+    steps=[
+        (0.0, ("batch", 1, 1, 2, 20, 5.0, False)),
+        (31.0, ("reject", 1, True)),
+        (0.0, ("cancel", 3, 1)),
+    ],
+)
+# The process of a batch is killed, and its poller lives on.
+@example(
+    plan=CALM,
+    first=("batch", 1, 1, 40, 400, 5.0, False),
+    steps=[(0.0, ("wait", 3, 1, 30.0, None)), (1.0, ("kill", 0, 59.0, True))],
+)
+@given(
+    plan=plans_drawn,
+    first=batches_drawn,
+    steps=st.lists(st.tuples(moments, steps_drawn), min_size=3, max_size=16),
+)
+def test_whatever_happens_batches_waits_and_cancels_do_what_they_promise(plan, first, steps):
+    carry_out(plan, [(0.0, first), *steps])
+
+
+@pytest.mark.parametrize("kind", ["cancel", "poll"])
+def test_pollers_that_follow_each_other_keep_to_one_rate(kind: str):
+    """The last job of a poller ends before the next one begins, and nothing of the poller is left."""
+    world = World(CALM)
+
+    async def one_after_the_other(airflow: Connections) -> None:
+        for _ in range(40):
+            if kind == "cancel":
+                world.cancel(0, 1)
+                await world.cancels[-1][-1]
+            else:
+                world.wait(0, 1, 0.01, 0.03)
+                await asyncio.wait({world.waits[-1].task})
+            await settle()
+            gc.collect()
+        world.check()
+        assert len(airflow.sources) == 40
+
+    run_in(world.airflow, one_after_the_other)
+
+
+@pytest.mark.parametrize("poll_interval", [5.0, 30.0])
+def test_single_waits_are_polled_in_time_beside_a_large_batch_whose_starts_are_slow(poll_interval: float):
+    world = World(replace(CALM, latency=0.1, lasts=300.0))
+    world.account.slow_starts = 3.0
+
+    async def main(airflow: Connections) -> None:
+        world.batch(1, 1, 700, 400, 30.0, False)
+        await asyncio.sleep(20)
+        runs = [world.domains["dzd_1"].begin(f"stranger{n}", ends=1000.0) for n in range(5)]
+        for run in runs:
+            wait = WaitTask(run, "dzd_1", world.parameters(1), poll_interval, None, now())
+            world.waits.append(wait)
+            wait.begin()
+        await asyncio.wait({wait.task for wait in world.waits})
+        world.check()
+        begun = [sent.at for sent in world.account.sent if sent.kind == "start"]
+        assert len(begun) >= 600
+        assert begun[399] - begun[0] <= 400 / (0.9 * RATE)
+        if world.batches[0].current is not None:
+            world.batches[0].kill()
+
+    run_in(world.airflow, main)
+    for wait in world.waits:
+        looks = [20.0, *world.account.seen[wait.run.id]]
+        assert looks[-1] >= 1000
+        assert max(later - earlier for earlier, later in itertools.pairwise(looks)) <= 3 * poll_interval

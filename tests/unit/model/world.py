@@ -1,0 +1,416 @@
+"""All tasks of a process and the service, and what must hold of them after each step."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from airflow_provider_datazone.hooks.datazone import is_rejected_credentials
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.triggers.run_poller import DeadlinePassedError, HookParameters
+from tests.unit.model.service import FOREVER, LOG, LONGEST_HANG, RATES, RECOVERY, Account, Domain, Trouble
+from tests.unit.model.tasks import BatchTask, Connections, WaitTask
+from tests.unit.simulated_batch import (
+    EPOCH,
+    AssetRun,
+    run_in,
+    settle,
+)
+from tests.unit.simulation import now
+
+
+@dataclass
+class Plan:
+    """What does not change while the steps are carried out."""
+
+    seed: int
+    latency: float
+    look_up_seconds: float
+    # Seconds that a client takes to be built.
+    building: float
+    lasts: float
+    fails: frozenset[int]
+    listed_after: float
+    late: float
+
+
+class World:
+    """Everything there is, and what must hold of it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.account = Account(Random(plan.seed), plan.latency)
+        endings = {
+            f"asset{batch}-{n}": ["FAILED", "SUCCEEDED"]
+            for batch, n in itertools.product(range(MOST_BATCHES), plan.fails)
+        }
+        self.domains = {}
+        for name in ("dzd_1", "dzd_2"):
+            self.domains[name] = Domain(
+                self.account,
+                name,
+                lasts=plan.lasts,
+                endings=endings,
+                listed_after=plan.listed_after,
+                late=plan.late,
+            )
+        self.airflow = Connections(self.account, self.domains, plan.look_up_seconds, plan.building)
+        self.batches: list[BatchTask] = []
+        self.waits: list[WaitTask] = []
+        self.cancels: list[tuple[AssetRun, str, float, asyncio.Task[MetadataGenerationRun]]] = []
+        self.others: set[asyncio.Task[None]] = set()
+        self.timers: list[asyncio.TimerHandle] = []
+        self.last_trouble = -math.inf
+        self.strangers = 0
+
+    # ----------------------------------------------------------------- steps
+
+    async def carry_out(self, steps: list[tuple[float, tuple[Any, ...]]]) -> None:
+        for after, (name, *arguments) in steps:
+            await asyncio.sleep(after)
+            step = getattr(self, name)(*arguments)
+            if asyncio.iscoroutine(step):
+                await step
+            self.check()
+        await self.finish()
+
+    def parameters(self, connection: int) -> HookParameters:
+        return HookParameters(f"connection{connection}", None, None, None)
+
+    def batch(
+        self, domain: int, connection: int, assets: int, limit: int, poll_interval: float, notes: bool
+    ) -> None:
+        if len(self.batches) == MOST_BATCHES:
+            return
+        name = f"dzd_{domain}"
+        batch = BatchTask(
+            len(self.batches), self.domains[name], name, self.parameters(connection), assets, limit,
+            poll_interval, notes,
+        )  # fmt: skip
+        self.batches.append(batch)
+        batch.retry()
+
+    def a_run(self, pick: int) -> tuple[AssetRun, str]:
+        """Return a run that there is, or one that somebody begins."""
+        there = [(run, name) for name, domain in self.domains.items() for run in domain.runs]
+        if pick % 3 and there:
+            return there[pick % len(there)]  # type: ignore[return-value]
+        self.strangers += 1
+        name = "dzd_1" if pick % 2 else "dzd_2"
+        return self.domains[name].begin(f"stranger{self.strangers}"), name
+
+    def other_task(self, pick: int) -> None:
+        """Have somebody else begin a run for an asset of a batch, or of one to come."""
+        number = pick % MOST_BATCHES
+        domain = self.batches[number].domain if number < len(self.batches) else self.domains["dzd_1"]
+        domain.begin(f"asset{number}-{pick % 10}", end_status="SUCCEEDED")
+
+    def wait(self, pick: int, connection: int, poll_interval: float, timeout: float | None) -> None:
+        run, name = self.a_run(pick)
+        deadline = None if timeout is None else now() + timeout
+        wait = WaitTask(run, name, self.parameters(connection), poll_interval, deadline, now())
+        self.waits.append(wait)
+        wait.begin()
+
+    def waits_for(self, number: int, connection: int, poll_interval: float) -> None:
+        for n in range(number):
+            self.wait(3 * n, connection, poll_interval, None)
+
+    def cancel(self, pick: int, connection: int) -> None:
+        run, name = self.a_run(pick)
+        parameters = self.parameters(connection)
+        task = asyncio.ensure_future(
+            run_poller.cancel_run(parameters, run.id, domain_identifier=name, log=LOG)
+        )
+        self.cancels.append((run, parameters.aws_conn_id or "", now(), task))
+
+    def cancels_of(self, number: int, connection: int) -> None:
+        for n in range(number):
+            self.cancel(3 * n, connection)
+
+    def cancels_in_turn(self, number: int, connection: int) -> None:
+        """Cancel one run after the other, so that there may be no poller in between."""
+        runs = [self.a_run(3 * n) for n in range(number)]
+
+        async def cancel_each() -> None:
+            for run, name in runs:
+                began = now()
+                task = asyncio.ensure_future(
+                    run_poller.cancel_run(
+                        self.parameters(connection), run.id, domain_identifier=name, log=LOG
+                    )
+                )
+                self.cancels.append((run, f"connection{connection}", began, task))
+                await asyncio.wait({task})
+
+        self.others.add(asyncio.ensure_future(cancel_each()))
+
+    def person(self, pick: int, status: str) -> None:
+        """Have a run canceled by a person, or have it fail."""
+        active = [run for domain in self.domains.values() for run in domain.active(now())]
+        if active:
+            run = active[pick % len(active)]
+            run.ends, run.end_status = now(), status
+
+    def trouble(self, what: str, kinds: str, seconds: float, share: float) -> None:
+        self.account.troubles.append(Trouble(what, kinds, now() + seconds, share))
+        self.last_trouble = max(self.last_trouble, now() + seconds)
+
+    def reject(self, connection: int, same_fingerprint: bool) -> None:
+        self.airflow.reject(f"connection{connection}", same_fingerprint)
+
+    def forget(self) -> None:
+        for domain in self.domains.values():
+            domain.forget_tokens()
+
+    def pick_batch(self, pick: int) -> BatchTask | None:
+        running = [batch for batch in self.batches if batch.current is not None and not batch.is_busy]
+        return running[pick % len(running)] if running else None
+
+    def checkpoint(self, pick: int) -> None:
+        if batch := self.pick_batch(pick):
+            self.do(batch, batch.checkpoint())
+
+    def end_by_user(self, pick: int, all_at_once: bool) -> None:
+        if batch := self.pick_batch(pick):
+            self.do(batch, batch.end_by_user(all_at_once=all_at_once))
+
+    def do(self, batch: BatchTask, work: Coroutine[Any, Any, None]) -> None:
+        async def busy() -> None:
+            batch.is_busy = True
+            try:
+                await work
+            finally:
+                batch.is_busy = False
+
+        batch.is_busy = True
+        self.others.add(asyncio.ensure_future(busy()))
+
+    def kill(self, pick: int, gap: float, same_try: bool) -> None:
+        """End the process of one batch; another one takes it over."""
+        if batch := self.pick_batch(pick):
+            batch.kill()
+            self.later(gap, batch.resume if same_try else batch.retry, batch)
+
+    def retry(self, pick: int) -> None:
+        """A user clears a task that had failed, or was ended."""
+        down = [b for b in self.batches if b.current is None and not b.is_busy and not b.is_over]
+        if down:
+            down[pick % len(down)].retry()
+
+    def later(self, gap: float, begin: Callable[[], None], batch: BatchTask) -> None:
+        def begin_unless_begun() -> None:
+            if batch.current is None and not batch.is_busy and not batch.is_over:
+                begin()
+
+        self.timers.append(asyncio.get_running_loop().call_later(gap, begin_unless_begun))
+
+    async def kill_all(self, gap: float, same_try: bool) -> None:
+        """End the process of them all; another one takes over what is left."""
+        taken = [batch for batch in self.batches if batch.current is not None or batch.is_busy]
+        waits = [wait for wait in self.waits if wait.task and not wait.task.done()]
+        for batch in taken:
+            if batch.current is not None:
+                batch.kill()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+        await settle()
+        self.others = {task for task in self.others if not task.cancelled()}
+        self.cancels = [cancel for cancel in self.cancels if not cancel[-1].cancelled()]
+        self.airflow.new_process()
+        await asyncio.sleep(gap)
+        for wait in waits:
+            wait.ended_at = None
+            wait.begin()
+        for batch in taken:
+            batch.is_busy = False
+            if batch.current is None and not batch.is_over:
+                (batch.resume if same_try else batch.retry)()
+
+    # ------------------------------------------------------------- what holds
+
+    def check(self) -> None:
+        for domain in self.domains.values():
+            assert not domain.faults, domain.faults
+        for kind, rate in RATES.items():
+            self.check_rate(kind, rate)
+        for batch in self.batches:
+            self.check_batch(batch)
+        for wait in self.waits:
+            self.check_wait(wait)
+        for cancel in self.cancels:
+            self.check_cancel(*cancel)
+        for other in self.others:
+            if other.done():
+                other.result()
+
+    def check_rate(self, kind: str, rate: float) -> None:
+        by_process: dict[int, list[float]] = defaultdict(list)
+        for sent in self.account.sent:
+            if sent.kind == kind:
+                by_process[sent.process].append(sent.at)
+        for times in by_process.values():
+            many = int(rate) + 1
+            for first, last in zip(times, times[many:], strict=False):
+                assert last - first >= 1 - 1e-6, (
+                    f"more than {many} requests ({kind}) within a second of {first}"
+                )
+
+    def check_batch(self, batch: BatchTask) -> None:
+        for each in batch.history:
+            assert not each.late_starts, (
+                f"started at {each.late_starts}, and was to start none from {each.ends_at}"
+            )
+            for row in each.batch.rows:
+                if row.adopted_at is not None and row.run_identifier not in each.known:
+                    run = batch.domain.by_id[str(row.run_identifier)]
+                    # A List may have said so before it was on its way back.
+                    listed_at = row.adopted_at - EPOCH - LONGEST_HANG - self.plan.latency
+                    assert run.ends >= listed_at, f"{row} had ended"
+                if row.status is not None:
+                    run = batch.domain.by_id[str(row.run_identifier)]
+                    assert row.status in self.account.told[run.id], row
+                    assert run.ends <= now(), row
+                    assert row.status == run.end_status, row
+                    assert row.type_stats == run.at(now()).type_stats, row
+        if batch.failure is not None:
+            assert self.may_be_rejected(batch.failure, batch.parameters, 0.0), batch.failure
+
+    def may_be_rejected(self, error: BaseException, parameters: HookParameters, since: float) -> bool:
+        """Whether credentials were rejected twice, so that they are taken for the wrong ones."""
+        at = [at for at in self.airflow.rejected_at[str(parameters.aws_conn_id)] if at >= since]
+        return is_rejected_credentials(error) and len(at) >= 2
+
+    def check_wait(self, wait: WaitTask) -> None:
+        assert wait.task is not None
+        slack = 1e-6
+        if not wait.task.done():
+            if wait.deadline is not None:
+                assert now() <= max(wait.deadline, wait.began) + slack, f"{wait} goes on beyond its deadline"
+            assert now() <= self.latest_end(wait), f"{wait} goes on after its run has ended"
+            return
+        if wait.is_checked or wait.task.cancelled():
+            return
+        wait.is_checked = True
+        assert wait.ended_at is not None
+        if wait.deadline is not None:
+            assert wait.ended_at <= max(wait.deadline, wait.began) + slack, f"{wait} ended late"
+        error = wait.task.exception()
+        if error is None:
+            run = wait.task.result()
+            assert run.id == wait.run.id
+            assert run.status == wait.run.end_status
+            assert wait.run.ends <= wait.ended_at, f"{wait} ended before its run"
+            assert wait.ended_at <= self.latest_end(wait), f"{wait} ended late"
+        elif isinstance(error, DeadlinePassedError):
+            assert wait.deadline is not None
+            assert wait.ended_at >= wait.deadline - slack
+        else:
+            assert self.may_be_rejected(error, wait.parameters, wait.began), error
+
+    def latest_end(self, wait: WaitTask) -> float:
+        """Return when a wait is to have ended: an interval after its run, when nothing goes wrong."""
+        plan = self.plan
+        trouble = max(
+            [self.account.trouble_at, self.last_trouble, *itertools.chain(*self.airflow.rejected_at.values())]
+        )
+        runs = sum(len(domain.runs) for domain in self.domains.values())
+        waiting = len(self.waits) + sum(min(b.max_concurrent_runs, b.assets) for b in self.batches)
+        assets = sum(batch.assets for batch in self.batches)
+        # Each takes a Get, each fifty a page, and each asset of a batch that is resumed a List of its own.
+        requests = waiting + 2 * (runs // 50 + 1) + assets + 10
+        share = requests * max(1.1 / RATES["poll"], 2 * plan.latency / run_poller.THREADS)
+        begins = max(wait.run.ends, wait.began + plan.look_up_seconds + plan.building)
+        bound = begins + wait.poll_interval + plan.late + share + 2 * plan.latency + 1
+        if begins - trouble < RECOVERY:
+            bound = max(begins, trouble) + RECOVERY + 2 * wait.poll_interval + plan.late + 3 * share + 1
+        return bound
+
+    def check_cancel(
+        self, run: AssetRun, connection: str, since: float, task: asyncio.Task[MetadataGenerationRun]
+    ) -> None:
+        if not task.done():
+            return
+        if error := task.exception():
+            assert self.may_be_rejected(error, HookParameters(connection, None, None, None), since), error
+            return
+        assert task.result().is_terminal
+        assert run.ends <= now()
+
+    # -------------------------------------------------------------- the end
+
+    async def finish(self) -> None:
+        """Let everything come to its end, with nothing that goes wrong any more."""
+        for _ in range(8):
+            await self.quiet()
+            self.check()
+            left = [batch for batch in self.batches if not batch.is_over]
+            if not left:
+                break
+            for batch in left:
+                if batch.current is None:
+                    batch.retry()
+        assert all(batch.is_over for batch in self.batches), "a batch has not succeeded"
+        for batch in self.batches:
+            for row in batch.new_rows():
+                runs = batch.domain.runs_of(row.asset_identifier)
+                succeeded = [run for run in runs if run.end_status == "SUCCEEDED" and run.token is not None]
+                forgotten = any(run.token in batch.domain.forgotten for run in runs)
+                adopted = any(run.token is None and run.end_status == "SUCCEEDED" for run in runs)
+                assert len(succeeded) == 1 or forgotten or (adopted and not succeeded), (
+                    f"{row.asset_identifier} has {succeeded}"
+                )
+        # What was on its way arrives.
+        await asyncio.sleep(3 * LONGEST_HANG)
+        await settle()
+        self.check()
+        self.airflow.new_process()
+
+    async def quiet(self) -> None:
+        """Wait until there is nothing under way any more."""
+        until = now() + FOREVER
+        while left := [
+            task
+            for task in (
+                *(batch.current.task for batch in self.batches if batch.current is not None),
+                *(wait.task for wait in self.waits),
+                *(cancel[-1] for cancel in self.cancels),
+                *self.others,
+            )
+            if task is not None and not task.done()
+        ]:
+            assert now() < until, f"not over: {left}"
+            await asyncio.wait(left, timeout=600)
+            await settle()
+            self.check()
+
+
+MOST_BATCHES = 4
+
+
+@contextmanager
+def threads_of(world: World) -> Iterator[None]:
+    """End the threads that a failure leaves behind."""
+    try:
+        yield
+    finally:
+        for thread in world.account.threads:
+            thread.abandon()
+
+
+def carry_out(plan: Plan, steps: list[tuple[float, tuple[Any, ...]]]) -> World:
+    world = World(plan)
+    with threads_of(world):
+        run_in(world.airflow, lambda airflow: world.carry_out(steps))
+    return world

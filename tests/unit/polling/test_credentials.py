@@ -1,0 +1,76 @@
+"""What a poller does when its credentials are rejected."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+
+from airflow_provider_datazone.batch import AssetRow
+from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.triggers.run_poller import (
+    cancel_run,
+)
+from tests.unit.simulated_batch import (
+    EPOCH,
+    LOG,
+    PARAMETERS,
+    Airflow,
+    BatchDataZone,
+    assets,
+    make,
+    on,
+    statuses,
+    wait_for,
+)
+
+# ----------------------------------------------------------- pollers, credentials
+
+
+class SameFingerprint(Airflow):
+    """A role is assumed again: what the connection says is the same, and the session is not."""
+
+    async def look_up(self, parameters: Any) -> Any:
+        self.look_ups += 1
+        return run_poller._Connection(None, "the same", ("the account",))  # type: ignore[arg-type]
+
+
+def test_rejected_credentials_are_not_handed_out_again_because_another_wait_keeps_their_poller():
+    datazone = BatchDataZone(lasts=30)
+
+    async def main(airflow: Airflow) -> list[AssetRow]:
+        long = datazone.begin("long", ends=3000.0)
+        other = asyncio.ensure_future(wait_for(long.id, poll_interval=600.0))
+        await asyncio.sleep(5)
+        datazone.rejected.add("credentials1")
+        rows = assets(5)
+        await make(rows).run(PARAMETERS, noted_at=EPOCH)
+        doomed = datazone.begin("doomed", ends=math.inf)
+        run = await cancel_run(PARAMETERS, doomed.id, domain_identifier="dzd_1", log=LOG)
+        assert run.status == "CANCELED"
+        assert airflow.look_ups <= 4
+        assert (await other).status == "SUCCEEDED"
+        return rows
+
+    assert statuses(on(datazone, main, SameFingerprint)) == {"SUCCEEDED": 5}
+
+
+# ------------------------------------------------------ refusals of every asset
+
+
+@pytest.mark.parametrize("rotations", [1, 2, 3])
+def test_run_that_goes_on_through_several_rotations_of_credentials_is_waited_for(rotations: int):
+    datazone = BatchDataZone(lasts=5 * 3600)
+
+    async def main(airflow: Airflow) -> list[AssetRow]:
+        loop = asyncio.get_running_loop()
+        for number in range(1, rotations + 1):
+            loop.call_later(3600 * number, datazone.rejected.add, f"credentials{number}")
+        rows = assets(1)
+        await make(rows).run(PARAMETERS, noted_at=EPOCH)
+        assert airflow.look_ups == rotations + 1
+        return rows
+
+    assert statuses(on(datazone, main)) == {"SUCCEEDED": 1}

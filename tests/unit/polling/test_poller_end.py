@@ -1,0 +1,82 @@
+"""When a poller ends, and what happens to its waits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.triggers.run_poller import (
+    CredentialsRejectedError,
+    PollerEndedError,
+    Rates,
+    RequestRate,
+    RunPoller,
+)
+from tests.unit.simulated_batch import (
+    LOG,
+    RATE,
+    Airflow,
+    BatchDataZone,
+    on,
+    wait_for,
+)
+from tests.unit.simulation import SimulatedDataZone, Source, client_error, now
+
+
+def poller_of(datazone: SimulatedDataZone) -> tuple[RunPoller, Source]:
+    source = Source(datazone)
+    rate = RequestRate(RATE)
+    return RunPoller(source, Rates(rate, rate, rate), lambda: None), source
+
+
+async def wait_on(poller: RunPoller, run: str) -> Any:
+    return await poller.wait(run, run_type=None, poll_interval=5.0, timeout=None, log=LOG)
+
+
+def test_wait_on_a_poller_that_has_ended_ends():
+    datazone = BatchDataZone()
+    datazone.get_error = client_error("ExpiredTokenException", 403)
+
+    async def main(airflow: Airflow) -> None:
+        run = datazone.begin("asset")
+        poller, _ = poller_of(datazone)
+        with pytest.raises(CredentialsRejectedError):
+            await wait_on(poller, run.id)
+        datazone.get_error = None
+        with pytest.raises(CredentialsRejectedError):
+            await asyncio.wait_for(wait_on(poller, run.id), 3600)
+        idle, source = poller_of(datazone)
+        await wait_on(idle, run.id)
+        assert source.closed == 1
+        with pytest.raises(PollerEndedError):
+            await asyncio.wait_for(wait_on(idle, run.id), 3600)
+
+    on(datazone, main)
+
+
+def test_list_that_is_stuck_is_found_out_however_long_the_wait_was_polled_with_get_before():
+    """For two hours a wait is alone, so it is polled with Get; then twenty join it, and List takes over."""
+
+    class Stuck(BatchDataZone):
+        async def list_page(self, status: str, next_token: str | None) -> Any:
+            await self._answer("list", status)
+            listed = [run for run in self.runs if status == "IN_PROGRESS"]
+            return [run.at(min(now(), 7000.0)) for run in listed], None
+
+    datazone = Stuck()
+
+    async def main(airflow: Airflow) -> float:
+        long = datazone.begin("long", begins=0.0, ends=9000.0)
+        first = asyncio.ensure_future(wait_for(long.id, poll_interval=30.0))
+        await asyncio.sleep(7200)
+        runs = [datazone.begin(f"other{n}", begins=0.0, ends=20_000.0) for n in range(20)]
+        others = [asyncio.ensure_future(wait_for(run.id, poll_interval=30.0)) for run in runs]
+        await first
+        ended = now()
+        await asyncio.gather(*others)
+        return ended
+
+    assert on(datazone, main) <= 9000 + 1.5 * run_poller.LONGEST_VERIFY_AFTER + 60

@@ -1,0 +1,111 @@
+"""The requests of all polls, starts and cancels of a process stay under the limits of the account."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+from airflow_provider_datazone.batch import AssetRow
+from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.triggers.run_poller import (
+    cancel_run,
+)
+from tests.unit.simulated_batch import (
+    EPOCH,
+    LOG,
+    PARAMETERS,
+    RATE,
+    Airflow,
+    BatchDataZone,
+    SlowStarts,
+    assets,
+    busiest_second,
+    make,
+    on,
+    wait_for,
+)
+from tests.unit.simulation import SimulatedRun, now
+
+
+def test_slow_starts_do_not_hold_up_the_polls_of_a_wait():
+    datazone = SlowStarts(lasts=600)
+    datazone.start_seconds = 3.0
+    waited_for = SimulatedRun("mine", ends=60.0)
+    datazone.runs.append(waited_for)
+    datazone.by_id["mine"], datazone.order["mine"] = waited_for, -1
+
+    async def main(airflow: Airflow) -> None:
+        batch = make(assets(400), max_concurrent_runs=400, poll_interval=30.0)
+        work = asyncio.ensure_future(batch.run(PARAMETERS, noted_at=EPOCH))
+        await wait_for("mine")
+        assert 60 <= now() <= 60 + 2 * 2
+        await batch.drain()
+        work.cancel()
+        await asyncio.wait({work})
+
+    on(datazone, main)
+    polls = [at for at, operation, about in datazone.requests if about == "mine" or operation == "list"]
+    assert len(polls) >= 15
+
+
+class TwoConnections(Airflow):
+    """Each look-up finds a connection that was edited since, or is another task's view of it."""
+
+    limited_as = (("connection a",), ("connection a", "account 1"), ("connection b", "account 1"))
+
+    async def look_up(self, parameters: Any) -> Any:
+        self.look_ups += 1
+        known = self.limited_as[min(self.look_ups, len(self.limited_as)) - 1]
+        return run_poller._Connection(None, f"credentials{self.look_ups}", known)  # type: ignore[arg-type]
+
+
+def test_connections_of_one_account_share_its_limits():
+    datazone = BatchDataZone(lasts=1)
+
+    async def main(airflow: Airflow) -> None:
+        views = [PARAMETERS._replace(botocore_config={"user_agent_extra": f"task {n}"}) for n in range(3)]
+        batches = [make([AssetRow(f"asset{b}-{n}", None, "project") for n in range(60)]) for b in range(3)]
+        await asyncio.gather(
+            *(batch.run(parameters, noted_at=EPOCH) for batch, parameters in zip(batches, views, strict=True))
+        )
+        assert airflow.look_ups == 3
+
+    on(datazone, main, TwoConnections)
+    sent = [at for at, operation, _ in datazone.requests if operation == "start"]
+    assert busiest_second(sent) <= RATE
+
+
+def test_cancels_of_all_domains_share_the_limit():
+    datazone = BatchDataZone(lasts=math.inf)
+
+    async def main(airflow: Airflow) -> None:
+        airflow.domains = {"dzd_1", "dzd_2"}
+        runs = [datazone.begin(f"asset{n}") for n in range(120)]
+        await asyncio.gather(
+            *(
+                cancel_run(PARAMETERS, run.id, domain_identifier=f"dzd_{1 + number % 2}", log=LOG)
+                for number, run in enumerate(runs)
+            )
+        )
+        assert {run.status(now()) for run in runs} == {"CANCELED"}
+
+    on(datazone, main)
+    canceled = [at for at, operation, _ in datazone.requests if operation == "cancel"]
+    assert busiest_second(canceled) <= 21
+    assert canceled[-1] <= 120 / 20 * 1.1
+
+
+def test_each_page_of_a_recovery_list_takes_its_turn():
+    datazone = BatchDataZone(lasts=1, asset_page_size=2)
+
+    async def main(airflow: Airflow) -> None:
+        for _ in range(20):
+            for n in range(5):
+                datazone.begin(f"asset{n}", ends=0.0, end_status="FAILED")
+        await make(assets(5)).run(PARAMETERS, noted_at=EPOCH - 3600)
+
+    on(datazone, main)
+    pages = [at for at, operation, _ in datazone.requests if operation == "list_asset_page"]
+    assert len(pages) == 5 * 10
+    assert busiest_second(pages) <= RATE
