@@ -54,12 +54,17 @@ PRELOAD = "import airflow_provider_datazone.operators.datazone\n"
 def deployment(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
 ) -> Iterator[Deployment]:
-    """An Airflow with the module's ``DAG_FILE``, and with its ``MORE_SETTINGS`` if it has any."""
+    """
+    An Airflow with the module's ``DAG_FILE``.
+
+    A module may have ``MORE_SETTINGS``, or ``SETTINGS`` instead of those of this folder; and ``WITH_REST_API = False``.
+    """
+    module = request.module
     deployment = Deployment(
         tmp_path_factory.mktemp("airflow"),
-        REPOSITORY / "tests" / "dags" / request.module.DAG_FILE,
-        settings=SETTINGS | getattr(request.module, "MORE_SETTINGS", {}),
-        with_rest_api=True,
+        REPOSITORY / "tests" / "dags" / module.DAG_FILE,
+        settings=getattr(module, "SETTINGS", SETTINGS) | getattr(module, "MORE_SETTINGS", {}),
+        with_rest_api=getattr(module, "WITH_REST_API", True),
     )
     plugins = deployment.home / "plugins"
     plugins.mkdir()

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from tests.conftest import REPOSITORY
 from tests.dags.batch_kills import TASK_ID
-from tests.system.conftest import pytest_runtest_makereport as pytest_runtest_makereport, running
+from tests.system.conftest import pytest_runtest_makereport as pytest_runtest_makereport
 from tests.system.deployment import Deployment
 
 if TYPE_CHECKING:
@@ -26,20 +23,13 @@ KILLS = int(os.environ.get("DATAZONE_TEST_KILLS", "3"))
 SECONDS_A_KILL = 90
 STARTS_A_SECOND = 20
 START = "StartMetadataGenerationRun"
-
-
-@pytest.fixture(scope="module")
-def deployment(
-    tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
-) -> Iterator[Deployment]:
-    settings = {
-        "DATAZONE__MAX_STARTS_PER_SECOND": STARTS_A_SECOND,
-        "DATAZONE__MAX_REQUESTS_PER_SECOND": 10 * STARTS_A_SECOND,
-    }
-    dag_file = REPOSITORY / "tests" / "dags" / "batch_kills.py"
-    deployment = Deployment(tmp_path_factory.mktemp("airflow"), dag_file, settings=settings)
-    with running(deployment, datazone_server):
-        yield deployment
+DAG_FILE = "batch_kills.py"
+# Airflow's own, but for the rates: workers and triggerers are replaced at once.
+SETTINGS = {
+    "DATAZONE__MAX_STARTS_PER_SECOND": STARTS_A_SECOND,
+    "DATAZONE__MAX_REQUESTS_PER_SECOND": 10 * STARTS_A_SECOND,
+}
+WITH_REST_API = False
 
 
 class Batch:

@@ -10,14 +10,14 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_datazone.testing import DataZoneServer
-
 
 @pytest.fixture
-def mine(monkeypatch: pytest.MonkeyPatch, datazone: DataZoneServer) -> Callable[..., None]:
-    def define(connection_id: str = "mine", conn_type: str = "awsdatazone", **extra: Any) -> None:
-        connection = {"conn_type": conn_type, "login": "AKIA", "password": "password", "extra": extra}
-        monkeypatch.setenv(f"AIRFLOW_CONN_{connection_id.upper()}", json.dumps(connection))
+def define_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Define the connection `mine`."""
+
+    def define(conn_type: str = "awsdatazone", *, password: str = "password", **extra: Any) -> None:
+        connection = {"conn_type": conn_type, "login": "AKIA", "password": password, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connection))
 
     return define
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -20,6 +19,7 @@ from tests.dags.batch_outcomes import (
     TYPES,
 )
 from tests.integration.submission.tries import Store
+from tests.integration.triggers.waits import only_event
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
@@ -86,12 +86,6 @@ class Assets:
             )
             found.append([run["status"] for run in listed["items"]])
         return found
-
-
-async def only_event(trigger: DataZoneBatchMetadataGenerationTrigger) -> dict[str, Any]:
-    (event,) = [event async for event in trigger.run()]
-    json.dumps(event.payload)
-    return event.payload
 
 
 def event_of(trigger: DataZoneBatchMetadataGenerationTrigger, timeout: float | None = 60.0) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from tests.integration.batch.tasks import (
     event_of,
     list_runs,
     make_context,
-    only_event,
     remember,
 )
 from tests.integration.submission.tries import Store
@@ -33,6 +32,7 @@ from tests.integration.submission.tries import Store
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
 
+from tests.integration.triggers.waits import run_until_canceled
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 
@@ -43,18 +43,10 @@ pytestmark = pytest.mark.usefixtures("unhurried")
 def kill(
     trigger: DataZoneBatchMetadataGenerationTrigger, server: DataZoneServer, *, by_user: bool = True
 ) -> None:
-    """Cancel a trigger in mid-batch as Airflow's triggerer does (`TriggerRunner.run_trigger`)."""
-
-    async def run() -> None:
-        try:
-            await only_event(trigger)
-        except asyncio.CancelledError:
-            if by_user:
-                await trigger.on_kill()
-            raise
+    """Cancel a trigger in mid-batch."""
 
     async def main() -> None:
-        task = asyncio.ensure_future(run())
+        task = asyncio.ensure_future(run_until_canceled(trigger, by_user=by_user))
         while not server.request_counts["StartMetadataGenerationRun"]:
             await asyncio.sleep(0.005)
         task.cancel()

@@ -10,8 +10,9 @@ import pytest
 from airflow_provider_datazone.batch import unpack
 from airflow_provider_datazone.triggers import datazone as triggers
 from tests.conftest import LoopClock, once
-from tests.integration.batch.tasks import Assets, all_are_active, event_of, list_runs, only_event
+from tests.integration.batch.tasks import Assets, all_are_active, event_of, list_runs
 from tests.integration.submission.tries import forget_tokens
+from tests.integration.triggers.waits import only_event, store_and_load
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 
@@ -106,10 +107,6 @@ def test_rate_that_is_no_rate_is_named(assets: Assets, monkeypatch: pytest.Monke
 
 
 def test_trigger_survives_airflow_s_own_round_trip(assets: Assets, airflow_database: None):
-    from airflow.jobs.triggerer_job_runner import TriggerRunner
-    from airflow.models.trigger import Trigger
-    from airflow.utils.session import create_session
-
     made = assets.trigger(
         aws_conn_id=None,
         region_name="eu-west-1",
@@ -122,14 +119,6 @@ def test_trigger_survives_airflow_s_own_round_trip(assets: Assets, airflow_datab
         checkpoint_interval=60,
         quota_used_up=True,
     )
-    with create_session() as session:
-        row = Trigger.from_object(made)
-        session.add(row)
-        session.flush()
-        stored = row.id
-    with create_session() as session:
-        row = session.get(Trigger, stored)
-        loaded = TriggerRunner().get_trigger_by_classpath(row.classpath)(**row.kwargs)
-        session.delete(row)
+    loaded = store_and_load(made)
     assert loaded.serialize() == made.serialize()
     assert unpack(loaded.rows) == assets.rows()

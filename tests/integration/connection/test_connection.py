@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,14 +27,9 @@ SECRET = "s3cr3t/never+shown"
 
 
 @pytest.fixture
-def define(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Define the connection `mine`."""
-
-    def define(conn_type: str, **extra: Any) -> None:
-        connection = {"conn_type": conn_type, "login": "AKIA", "password": SECRET, "extra": extra}
-        monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connection))
-
-    return define
+def define(define_connection: Any) -> Any:
+    """Define the connection `mine` with a secret."""
+    return partial(define_connection, password=SECRET)
 
 
 IN_EXTRA = {"domain_identifier": "dzd_extra", "owning_project_identifier": "project-extra"}

@@ -105,14 +105,14 @@ def test_ca_bundle_that_cannot_be_read_ends_a_wait_at_once(
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 def test_ca_bundle_of_the_environment_that_cannot_be_read_is_permanent(
     datazone: DataZoneServer,
-    mine: Callable[..., None],
+    define_connection: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     kind: str,
     variable: str,
 ) -> None:
     monkeypatch.setenv(variable, bundles(tmp_path)[kind])
-    mine(
+    define_connection(
         region_name="us-east-1",
         endpoint_url=datazone.endpoint_url.replace("http:", "https:"),
         config_kwargs={"retries": {"total_max_attempts": 1}},
@@ -125,8 +125,10 @@ def test_ca_bundle_of_the_environment_that_cannot_be_read_is_permanent(
     assert not is_transient(wrong.value)
 
 
-def test_broken_handshake_is_still_transient(datazone: DataZoneServer, mine: Callable[..., None]) -> None:
-    mine(
+def test_broken_handshake_is_still_transient(
+    datazone: DataZoneServer, define_connection: Callable[..., None]
+) -> None:
+    define_connection(
         region_name="us-east-1",
         # It does not speak TLS.
         endpoint_url=datazone.endpoint_url.replace("http:", "https:"),
@@ -140,9 +142,9 @@ def test_broken_handshake_is_still_transient(datazone: DataZoneServer, mine: Cal
 
 @pytest.mark.parametrize("client_cert", ["missing.pem", ["missing.pem", "missing.key"]])
 def test_client_certificate_that_cannot_be_read_is_permanent(
-    datazone: DataZoneServer, mine: Callable[..., None], client_cert: Any
+    datazone: DataZoneServer, define_connection: Callable[..., None], client_cert: Any
 ) -> None:
-    mine(region_name="us-east-1")
+    define_connection(region_name="us-east-1")
     hook = DataZoneHook("mine", config={"client_cert": client_cert})
     with pytest.raises(NotConfiguredError, match=r"client_cert in botocore_config must be .*'missing\.pem'"):
         hook.get_metadata_generation_run("run1", domain_identifier="dzd-1")

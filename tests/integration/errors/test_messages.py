@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import traceback
 from http.server import ThreadingHTTPServer
@@ -258,12 +257,12 @@ def test_message_of_the_service_that_does_not_say_what_is_missing_is_completed(
 
 
 @pytest.fixture
-def define(monkeypatch: pytest.MonkeyPatch, datazone: DataZoneServer) -> Callable[..., None]:
+def define(define_connection: Callable[..., None], datazone: DataZoneServer) -> Callable[..., None]:
+    """Define the connection `mine`, which leads to the local DataZone."""
+
     def define(**extra: Any) -> None:
         extra = {"region_name": "us-east-1", "endpoint_url": datazone.endpoint_url} | extra
-        extra["config_kwargs"] = {"retries": {"total_max_attempts": 1}}
-        connection = {"conn_type": "awsdatazone", "login": "AKIA", "password": SECRET, "extra": extra}
-        monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connection))
+        define_connection(password=SECRET, config_kwargs={"retries": {"total_max_attempts": 1}}, **extra)
 
     return define
 

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("nothing", NOTHING)
 @pytest.mark.parametrize("conn_type", ["aws", "awsdatazone"])
 def test_empty_argument_does_not_hide_the_connections(
-    mine: Callable[..., None], conn_type: str, nothing: str
+    define_connection: Callable[..., None], conn_type: str, nothing: str
 ) -> None:
-    mine(conn_type=conn_type, region_name="eu-west-1", verify=False)
+    define_connection(conn_type=conn_type, region_name="eu-west-1", verify=False)
     hook = DataZoneHook("mine", region_name=nothing, verify=nothing)
     assert (hook.region_name, hook.verify) == ("eu-west-1", False)
 
@@ -44,9 +44,9 @@ def test_empty_argument_does_not_hide_the_connections(
 @pytest.mark.parametrize("nothing", NOTHING)
 @pytest.mark.parametrize("conn_type", ["aws", "awsdatazone"])
 def test_empty_value_in_a_connection_is_not_set(
-    mine: Callable[..., None], datazone: DataZoneServer, conn_type: str, nothing: str
+    define_connection: Callable[..., None], datazone: DataZoneServer, conn_type: str, nothing: str
 ) -> None:
-    mine(
+    define_connection(
         conn_type=conn_type,
         region_name=nothing,
         verify=nothing,
@@ -75,17 +75,17 @@ def test_empty_value_in_a_connection_is_not_set(
     + [(nothing, None) for nothing in NOTHING]
     + [(Path("/ca.pem"), "/ca.pem"), ("/False", "/False")],
 )
-def test_verify_may_be_a_word(mine: Callable[..., None], given: Any, verify: Any) -> None:
+def test_verify_may_be_a_word(define_connection: Callable[..., None], given: Any, verify: Any) -> None:
     assert to_verify(given) == verify
-    mine(region_name="us-east-1", verify=str(given) if isinstance(given, Path) else given)
+    define_connection(region_name="us-east-1", verify=str(given) if isinstance(given, Path) else given)
     assert DataZoneHook("mine").verify == verify
     task = DataZoneGetMetadataGenerationRunOperator(task_id="get", run_identifier="run1", verify=given)
     assert task._hook_parameters["verify"] == verify
 
 
 @pytest.mark.parametrize("given", [0, 1, 0.5, [], {"a": 1}])
-def test_verify_of_another_kind_is_refused(mine: Callable[..., None], given: Any) -> None:
-    mine(region_name="us-east-1", verify=given)
+def test_verify_of_another_kind_is_refused(define_connection: Callable[..., None], given: Any) -> None:
+    define_connection(region_name="us-east-1", verify=given)
     with pytest.raises(NotConfiguredError, match="verify must be True, False or the path"):
         DataZoneHook("mine").conn  # noqa: B018
     with pytest.raises(NotConfiguredError, match="verify must be True, False or the path"):

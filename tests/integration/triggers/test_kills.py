@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_datazone.triggers import run_poller
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
-from tests.integration.triggers.waits import only_event, trigger
+from tests.integration.triggers.waits import run_until_canceled, trigger
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
@@ -22,22 +22,14 @@ pytestmark = pytest.mark.usefixtures("unhurried")
 
 def kill(*triggers: DataZoneMetadataGenerationRunTrigger, by_user: bool = True) -> list[str]:
     """
-    Cancel triggers in mid-wait as Airflow's triggerer does (`TriggerRunner.run_trigger`).
+    Cancel triggers in mid-wait.
 
     :param by_user: Whether a user ended the tasks, so that ``on_kill`` is called.
     :return: What the triggers logged meanwhile, at WARNING.
     """
 
-    async def run(trigger: DataZoneMetadataGenerationRunTrigger) -> None:
-        try:
-            await only_event(trigger)
-        except asyncio.CancelledError:
-            if by_user:
-                await trigger.on_kill()
-            raise
-
     async def main() -> None:
-        tasks = [asyncio.ensure_future(run(trigger)) for trigger in triggers]
+        tasks = [asyncio.ensure_future(run_until_canceled(trigger, by_user=by_user)) for trigger in triggers]
         loop = asyncio.get_running_loop()
         while loop not in run_poller._shared or not run_poller._shared[loop].pollers:
             await asyncio.sleep(0.01)

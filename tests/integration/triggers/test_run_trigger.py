@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_datazone.triggers import run_poller
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
-from tests.integration.triggers.waits import events, only_event, trigger
+from tests.integration.triggers.waits import events, only_event, store_and_load, trigger
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
@@ -238,10 +238,6 @@ def test_connections_that_differ_never_share_a_client(
 
 
 def test_trigger_survives_airflow_s_own_round_trip(airflow_database: None):
-    from airflow.jobs.triggerer_job_runner import TriggerRunner
-    from airflow.models.trigger import Trigger
-    from airflow.utils.session import create_session
-
     made = DataZoneMetadataGenerationRunTrigger(
         "run1",
         "dzd_1",
@@ -254,15 +250,7 @@ def test_trigger_survives_airflow_s_own_round_trip(airflow_database: None):
         botocore_config={"retries": {"total_max_attempts": 1}},
         cancel_on_kill=True,
     )
-    with create_session() as session:
-        row = Trigger.from_object(made)
-        session.add(row)
-        session.flush()
-        stored = row.id
-    with create_session() as session:
-        row = session.get(Trigger, stored)
-        loaded = TriggerRunner().get_trigger_by_classpath(row.classpath)(**row.kwargs)
-        session.delete(row)
+    loaded = store_and_load(made)
     assert loaded.serialize() == made.serialize()
 
 

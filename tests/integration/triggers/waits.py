@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 
@@ -16,9 +19,42 @@ def trigger(catalog: Catalog, run: str, **arguments: Any) -> DataZoneMetadataGen
     return DataZoneMetadataGenerationRunTrigger(run, catalog.domain_identifier, **defaults | arguments)
 
 
-async def only_event(trigger: DataZoneMetadataGenerationRunTrigger) -> dict[str, Any]:
+async def only_event(trigger: BaseTrigger) -> dict[str, Any]:
     (event,) = [event async for event in trigger.run()]
+    json.dumps(event.payload)
     return event.payload
+
+
+async def run_until_canceled(trigger: BaseTrigger, *, by_user: bool) -> None:
+    """
+    Run a trigger that a test cancels, as Airflow's triggerer does (`TriggerRunner.run_trigger`).
+
+    :param by_user: Whether a user ended the task, so that ``on_kill`` is called.
+    """
+    try:
+        await only_event(trigger)
+    except asyncio.CancelledError:
+        if by_user:
+            await trigger.on_kill()
+        raise
+
+
+def store_and_load(trigger: BaseTrigger) -> Any:
+    """Store a trigger in Airflow's database, and make it again, as scheduler and triggerer do."""
+    from airflow.jobs.triggerer_job_runner import TriggerRunner
+    from airflow.models.trigger import Trigger
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        row = Trigger.from_object(trigger)
+        session.add(row)
+        session.flush()
+        stored = row.id
+    with create_session() as session:
+        row = session.get(Trigger, stored)
+        loaded = TriggerRunner().get_trigger_by_classpath(row.classpath)(**row.kwargs)
+        session.delete(row)
+    return loaded
 
 
 def events(*triggers: DataZoneMetadataGenerationRunTrigger) -> list[dict[str, Any]]:

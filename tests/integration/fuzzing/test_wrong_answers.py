@@ -45,27 +45,14 @@ from tests.wrong import (
     fuzz,
     logged,
     make_context,
-    make_hook,
     make_run,
     make_task,
     render,
-    serve,
     storable,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with serve() as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def hook(service: Service) -> DataZoneHook:
-    return make_hook()
+    from collections.abc import Callable
 
 
 def outcome(execute: Callable[[], Any], *about: str, secrets: tuple[str, ...] = ()) -> Any:

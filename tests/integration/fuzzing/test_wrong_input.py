@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
@@ -50,29 +50,13 @@ from tests.wrong import (
     fuzz,
     logged,
     make_context,
-    make_hook,
     make_run,
     make_task,
     render,
-    serve,
     spoiled,
     texts,
     values,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with serve() as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def hook(service: Service) -> DataZoneHook:
-    return make_hook()
 
 
 def end(method: str, path: str, body: bytes) -> Answer:

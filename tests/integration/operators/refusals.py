@@ -1,0 +1,21 @@
+"""What the error of a request says that DataZone has refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+
+def check_refusal(error: BaseException, operator: Any, message: str) -> None:
+    """Check that an error is not retried, and says what was asked, where, and why it was refused."""
+    assert isinstance(error, AirflowFailException)
+    for part in (
+        message,
+        f"asset {operator.asset_identifier!r}",
+        f"domain {operator.domain_identifier!r}",
+        "Region 'us-east-1'",
+        "connection 'datazone_default'",
+    ):
+        assert part in str(error)
+    assert str(error).isprintable(), "one line"
