@@ -1,4 +1,4 @@
-"""How a task hands its wait to a triggerer, and what it makes of the answer."""
+"""Defer a task to a trigger, and resume it with the trigger's event."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow_provider_datazone.exceptions import WaitFailedError
-from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, one_line
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, sanitize
 from airflow_provider_datazone.triggers.datazone import (
     DataZoneBatchMetadataGenerationTrigger,
     DataZoneMetadataGenerationRunTrigger,
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Says in which try a task was deferred.
-_XCOM_TRY = "deferred_in_try"
-# Seconds that Airflow waits for a trigger beyond the trigger's own deadline.
-_GRACE = 60
-# A hundred years in seconds: neither Python nor a database has dates for much more, infinity for one.
-_FOREVER = 100 * 365 * 86_400
+# The XCom key for the try in which a task was deferred.
+_XCOM_DEFERRED_IN_TRY = "deferred_in_try"
+# Seconds that Airflow waits for a trigger after the trigger's own deadline.
+_TIMEOUT_MARGIN = 60
+# A hundred years in seconds. Neither Python nor a database can store much later dates.
+_MAX_TIMEOUT = 100 * 365 * 86_400
 
 
 def defer_until_run_ends(
@@ -44,16 +44,16 @@ def defer_until_run_ends(
     **arguments: Any,
 ) -> NoReturn:
     """
-    Have a triggerer wait for a run, and go on with the task's ``execute_complete``.
+    Defer a task until a run is terminal; Airflow then calls its ``execute_complete``.
 
     :param task: The operator or sensor.
     :param context: Its context.
-    :param started_at: Unix time in seconds at which the wait began.
-    :param timeout: Seconds to wait from then, ``None`` for without end.
-    :param kwargs: What ``execute_complete`` is to be told beside the event; lost with the trigger.
+    :param started_at: Unix time in seconds when the wait began.
+    :param timeout: Maximum seconds to wait from then, ``None`` for no limit.
+    :param kwargs: More arguments for ``execute_complete``; lost if the trigger fails.
     :param arguments: The trigger's other arguments.
     """
-    deadline = None if timeout is None or timeout > _FOREVER else started_at + timeout
+    deadline = None if timeout is None or timeout > _MAX_TIMEOUT else started_at + timeout
     trigger = DataZoneMetadataGenerationRunTrigger.for_task(task, deadline=deadline, **arguments)
     defer(task, context, trigger, kwargs=kwargs)
 
@@ -66,23 +66,23 @@ def defer(
     kwargs: dict[str, Any] | None = None,
 ) -> NoReturn:
     """
-    Hand a task to a trigger, and go on with the task's ``execute_complete``.
+    Defer a task to a trigger; Airflow then calls its ``execute_complete``.
 
     :param task: The operator or sensor.
     :param context: Its context.
-    :param trigger: The trigger, which keeps its deadline.
-    :param kwargs: What ``execute_complete`` is to be told beside the event; lost with the trigger.
+    :param trigger: The trigger, which ends at its own deadline.
+    :param kwargs: More arguments for ``execute_complete``; lost if the trigger fails.
     """
     if RESUMES_RETRIES:
-        # Whatever do_xcom_push says: without it, the task would execute again where it is to resume.
-        context["ti"].xcom_push(key=_XCOM_TRY, value=context["ti"].try_number)
+        # Also with do_xcom_push=False: without it, the task would execute again instead of resuming.
+        context["ti"].xcom_push(key=_XCOM_DEFERRED_IN_TRY, value=context["ti"].try_number)
     left = None if trigger.deadline is None else trigger.deadline - time.time()
     task.defer(
         trigger=trigger,
         method_name="execute_complete",
         kwargs=kwargs,
-        # For when there is no triggerer to run it.
-        timeout=None if left is None else timedelta(seconds=max(left, 0) + _GRACE),
+        # In case no triggerer runs it.
+        timeout=None if left is None else timedelta(seconds=max(left, 0) + _TIMEOUT_MARGIN),
     )
     raise AssertionError("defer raises")
 
@@ -92,18 +92,19 @@ def resume(
     context: Context,
     resume_execution: Callable[[], T],
     *,
-    about: str,
-    look_once_more: Callable[[str], T],
+    subject: str,
+    poll_once_more: Callable[[str], T],
 ) -> T:
     """
-    Resume a deferred task; what went wrong with its trigger is told in a way that helps.
+    Resume a deferred task, and turn Airflow's errors about its trigger into errors with context.
 
     :param task: The operator or sensor.
     :param context: Its context.
-    :param resume_execution: Airflow's own way to do it.
-    :param about: What was waited for.
-    :param look_once_more: Called with a message where the time was up: nobody may have looked for a while.
-    :raises WaitFailedError: The trigger failed without a word.
+    :param resume_execution: Calls Airflow's own ``resume_execution``.
+    :param subject: What the task waits for, for errors.
+    :param poll_once_more: Called with a message when the time is up, since no triggerer may have polled
+        recently.
+    :raises WaitFailedError: The trigger failed without an event.
     """
     if RESUMES_RETRIES and _deferred_in_try(context) != context["ti"].try_number:
         result: T = call_execute(task.execute, context)
@@ -112,27 +113,27 @@ def resume(
         return resume_execution()
     except Exception as error:
         if is_trigger_failure(error):
-            raise WaitFailedError(f"The trigger that waited for {about} failed: {error}") from None
+            raise WaitFailedError(f"The trigger that waited for {subject} failed: {error}") from None
         if not is_deferral_timeout(error):
             raise
-    # Outside of the handler: a traceback would show Airflow's error, too.
-    return look_once_more(f"No triggerer has said in time how {about} goes.")
+    # Outside of the handler, so that a traceback does not show Airflow's error, too.
+    return poll_once_more(f"No triggerer reported on {subject} in time.")
 
 
 def _deferred_in_try(context: Context) -> Any:
-    # Where a retry is resumed, the XComs of the try before are still there.
+    # When Airflow resumes a retry, the XComs of the previous try still exist.
     ti = context["ti"]
-    return ti.xcom_pull(task_ids=ti.task_id, key=_XCOM_TRY, map_indexes=ti.map_index)
+    return ti.xcom_pull(task_ids=ti.task_id, key=_XCOM_DEFERRED_IN_TRY, map_indexes=ti.map_index)
 
 
-def run_of_event(event: dict[str, Any] | None, about: str) -> MetadataGenerationRun:
+def run_of_event(event: dict[str, Any] | None, subject: str) -> MetadataGenerationRun:
     """
-    Return the terminal run that a trigger has waited for.
+    Return the terminal run in a trigger's event.
 
-    :param event: What ``DataZoneMetadataGenerationRunTrigger`` yielded.
-    :param about: What was waited for.
+    :param event: The event of a ``DataZoneMetadataGenerationRunTrigger``.
+    :param subject: What the task waits for, for errors.
     :raises TimeoutError: The run had not ended by the deadline.
-    :raises WaitFailedError: It could not be read.
+    :raises WaitFailedError: The trigger could not read the run.
     """
     members: dict[str, Any] = event if isinstance(event, dict) else {}
     if members.get("status") == "terminal":
@@ -142,17 +143,17 @@ def run_of_event(event: dict[str, Any] | None, about: str) -> MetadataGeneration
                 return run
     message = members.get("message")
     if members.get("status") == "timeout":
-        raise TimeoutError(f"{about} has not ended in time." if message is None else one_line(str(message)))
+        raise TimeoutError(f"{subject} has not ended in time." if message is None else sanitize(str(message)))
     if members.get("status") == "error" and message is not None:
-        raise WaitFailedError(one_line(str(message)), permanent=members.get("permanent") is True)
-    raise unreadable(event, about)
+        raise WaitFailedError(sanitize(str(message)), permanent=members.get("permanent") is True)
+    raise unreadable_event(event, subject)
 
 
-def unreadable(event: Any, about: str) -> WaitFailedError:
-    """Return the error for an event that is not there, or says nothing to this version."""
+def unreadable_event(event: Any, subject: str) -> WaitFailedError:
+    """Return the error for an event that is missing or that this version cannot read."""
     if event is None:
-        return WaitFailedError(f"The trigger that waited for {about} ended without an event.")
+        return WaitFailedError(f"The trigger that waited for {subject} ended without an event.")
     return WaitFailedError(
-        f"The trigger that waited for {about} ended with an event that cannot be read, one of another "
-        f"version of this package perhaps: {one_line(repr(event))}"
+        f"The trigger that waited for {subject} ended with an event that cannot be read, one of another "
+        f"version of this package perhaps: {sanitize(repr(event))}"
     )

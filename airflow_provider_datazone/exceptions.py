@@ -1,4 +1,4 @@
-"""The failures that a retry policy, a callback or an ``except`` can name."""
+"""Exceptions that a retry policy, a callback or an ``except`` clause can name."""
 
 from __future__ import annotations
 
@@ -11,59 +11,59 @@ if TYPE_CHECKING:
 
 
 class MalformedResponseError(Exception):
-    """DataZone, or something between it and us, answered with what is no answer; asking again may help."""
+    """DataZone, or a proxy in front of it, sent a response that cannot be parsed; a retry may help."""
 
 
 class NotConfiguredError(ValueError):
-    """What a request needs is neither passed nor in the connection, or cannot be used; nothing was sent."""
+    """A parameter or a setting of the connection is missing or invalid; no request was sent."""
 
 
 class MetadataGenerationRunError(Exception):
     """
-    A run has ended, and did not succeed.
+    A run ended without success.
 
-    :param message: Run, domain, status and every type that failed with its reason.
+    :param message: Run, domain, status and every failed type with its reason.
     :param run: The run, with its typeStats.
     """
 
-    # A default, since unpickling an exception passes its message alone.
+    # Optional, since unpickling an exception passes only its message.
     def __init__(self, message: str, run: MetadataGenerationRun | None = None) -> None:
         super().__init__(message)
         self.run = run
 
 
 class MetadataGenerationRunFailedError(MetadataGenerationRunError, AirflowFailException):
-    """The run did not succeed, and a retry could not change that: it has ended, or the quota is used up."""
+    """The run did not succeed, and a retry cannot change that: it has ended, or the quota is used up."""
 
 
 class StartedRunFailedError(MetadataGenerationRunError):
-    """The run that a task has started did not succeed; a retry starts another one."""
+    """The run that the task started did not succeed; a retry starts a new run."""
 
 
 class BatchFailedError(Exception):
-    """Of the assets of a batch more failed than may; a retry works on those alone."""
+    """More assets of a batch failed than ``max_failures`` allows; a retry processes only those."""
 
 
 class QuotaUsedUpError(AirflowFailException):
-    """A batch stopped since the account's monthly quota is used up; a retry would meet the same."""
+    """A batch stopped because the account's monthly quota is used up; a retry would fail, too."""
 
 
 class RequestRefusedError(AirflowFailException):
-    """DataZone refused a request of a task for a reason that a retry cannot change."""
+    """DataZone refused a request for a reason that a retry cannot change."""
 
 
 class InvalidInputError(AirflowFailException, ValueError):
-    """A task was given something that cannot work, so that no request was sent."""
+    """A task has an invalid or missing argument, so it sent no request."""
 
 
 class WaitFailedError(Exception):
     """
-    A triggerer could not find out how a run ended.
+    The triggerer could not read the result of a run.
 
-    Not an ``AirflowException``: ``soft_fail`` is for runs that failed, and must not hide a lost connection.
+    Not an ``AirflowException``: ``soft_fail`` covers failed runs, and must not hide a lost connection.
 
-    :param message: What happened, with run and domain.
-    :param permanent: Whether a retry would meet the same.
+    :param message: The reason, with run and domain.
+    :param permanent: Whether a retry would fail with the same error.
     """
 
     def __init__(self, message: str, permanent: bool = False) -> None:

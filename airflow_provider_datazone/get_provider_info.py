@@ -1,29 +1,33 @@
-"""What Airflow reads of this provider when it starts; therefore it imports nothing."""
+"""The provider's metadata, which Airflow reads at startup. It imports nothing, to keep startup fast."""
 
 from __future__ import annotations
 
 from typing import Any
 
 # Not `datazone`: that connection type belongs to another product's provider. No underscore: Airflow 3.0
-# warns about one at every look-up.
+# warns about one at every lookup.
 CONNECTION_TYPE = "awsdatazone"
 
-# Fields of the connection's form beside login, password and extra; all of them are stored in the extra.
+# Fields of the connection form in addition to login, password and extra. Airflow stores them in the extra.
 CONNECTION_FIELDS = {
-    "domain_identifier": ("Domain", "The domain's id, for tasks that name none, e.g. dzd-1234abcd5678ef"),
+    "domain_identifier": ("Domain", "Default domain ID for tasks, e.g. dzd-1234abcd5678ef"),
     "owning_project_identifier": (
         "Owning project",
-        "The id of the project that owns the assets, for tasks that name none",
+        "Default project ID for tasks: the project that owns the assets",
     ),
     "region_name": ("AWS Region", "e.g. us-east-1; leave empty to use the machine's own"),
-    "role_arn": ("Role to assume", "e.g. arn:aws:iam::123456789012:role/airflow; leave empty to assume none"),
+    "role_arn": (
+        "Role to assume",
+        "e.g. arn:aws:iam::123456789012:role/airflow; leave empty to assume no role",
+    ),
     "endpoint_url": ("Endpoint URL", "leave empty for the Region's own endpoint"),
 }
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["host", "schema", "port"],
     "relabeling": {"login": "AWS Access Key ID", "password": "AWS Secret Access Key"},
-    # The connection's own fields have a description, which Airflow 2 would show twice, and Airflow 3 alone.
+    # None for the connection's own fields: Airflow 2 would show their description twice, Airflow 3 only shows
+    # the description.
     "placeholders": {
         "login": "leave empty to use the credentials of the machine",
         "password": "leave empty to use the credentials of the machine",
@@ -35,10 +39,10 @@ _INTEGRATION = "Amazon DataZone"
 
 def get_provider_info() -> dict[str, Any]:
     """
-    Describe the provider.
+    Return the provider's metadata.
 
-    :return: As ``provider_info.schema.json`` of each supported Airflow has it; versions that do not know
-        a key leave it.
+    :return: A dict that matches ``provider_info.schema.json`` of every supported Airflow version. Airflow
+        ignores keys that it does not know.
     """
     package = "airflow_provider_datazone"
     return {
@@ -54,8 +58,8 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         **{
-            room: [{"integration-name": _INTEGRATION, "python-modules": [f"{package}.{room}.datazone"]}]
-            for room in ("hooks", "operators", "sensors", "triggers")
+            kind: [{"integration-name": _INTEGRATION, "python-modules": [f"{package}.{kind}.datazone"]}]
+            for kind in ("hooks", "operators", "sensors", "triggers")
         },
         "extra-links": [f"{package}.links.datazone.DataZoneDomainLink"],
         "connection-types": [
@@ -63,7 +67,8 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": CONNECTION_TYPE,
                 "hook-class-name": f"{package}.hooks.datazone.DataZoneHook",
                 "hook-name": _INTEGRATION,
-                # Read from Airflow 3.2 on; before, the hook's own methods give the same.
+                # Airflow 3.2 and later reads these; earlier versions call the hook's methods, with the same
+                # result.
                 "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
                 "conn-fields": {
                     name: {"label": label, "description": description, "schema": {"type": ["string", "null"]}}
@@ -73,12 +78,12 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "config": {
             "datazone": {
-                "description": "How the provider for Amazon DataZone treats the service.",
+                "description": "Request rates of the provider for Amazon DataZone.",
                 "options": {
                     "max_requests_per_second": {
                         "description": (
-                            "Get and List requests a second at most in a triggerer, for all waits in an AWS\n"
-                            "account and Region. They slow down by themselves while DataZone throttles.\n"
+                            "Maximum number of Get and List requests per second of a triggerer, for all\n"
+                            "waits in an AWS account and Region. It slows down while DataZone throttles.\n"
                         ),
                         "version_added": "0.1.0",
                         "type": "float",
@@ -87,8 +92,8 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "max_starts_per_second": {
                         "description": (
-                            "Metadata generation runs that batches start a second at most, for all batches\n"
-                            "of a process in an AWS account and Region. DataZone's own limit is 10.\n"
+                            "Maximum number of metadata generation runs that batches start per second, for\n"
+                            "all batches of a process in an AWS account and Region. DataZone allows 10.\n"
                         ),
                         "version_added": "0.1.0",
                         "type": "float",

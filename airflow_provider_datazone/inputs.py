@@ -1,15 +1,16 @@
 """
-Convert what users, templates and upstream tasks pass to plain values, before anything is sent or hashed.
+Validate arguments and convert them to plain values, before a request is sent or a client token is made.
 
-Airflow passes the output of a mapped task as a lazy sequence whose ``repr`` changes while it is read, native
-rendering makes an integer of a revision, and a template may render to nothing. A value that renders to
-nothing counts as not passed.
+Airflow passes the output of a mapped task as a lazy sequence whose ``repr`` changes while it is read, and
+native rendering turns the revision ``"7"`` into an integer. A template that renders to an empty string counts
+as an argument that was not passed.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
 from decimal import Decimal
@@ -21,21 +22,21 @@ from jinja2 import Undefined
 from jinja2.exceptions import UndefinedError
 
 from airflow_provider_datazone.exceptions import NotConfiguredError
-from airflow_provider_datazone.metadata_generation import one_line
+from airflow_provider_datazone.metadata_generation import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.providers.common.compat.sdk import XComArg
 
-    # What a templated parameter takes: a value, a template, or the output of another task.
+    # A templated parameter accepts a value, a template, or the output of another task.
     TemplatedText = str | XComArg
     TemplatedTypes = Sequence[str | XComArg] | XComArg
     TemplatedChoices = Sequence[Mapping[str, Any] | XComArg] | str | XComArg
     TemplatedAssets = Iterable[str | Mapping[str, str | XComArg | None] | XComArg] | XComArg
 
 DEFAULT_CONNECTION = "aws_default"
-# How a connection's extra, and a `botocore_config` in JSON, name requests without a signature.
+# The value of `signature_version` for unsigned requests in a connection's extra, and in JSON.
 _UNSIGNED = "unsigned"
 _AWS_PARAMETERS = frozenset({"aws_conn_id", "region_name", "verify"})
 _FLAGS = ("allow_partial_success", "cancel_on_kill", "deferrable", "wait_for_completion")
@@ -43,10 +44,10 @@ _FLAGS = ("allow_partial_success", "cancel_on_kill", "deferrable", "wait_for_com
 
 def to_text(name: str, value: Any) -> str | None:
     """
-    Return an identifier, a revision or another short text, ``None`` if there is nothing in it.
+    Return an identifier, a revision or another short string, ``None`` if it is blank.
 
-    :param name: The parameter, for the error.
-    :param value: A string, or an integer: native rendering makes one of ``"7"``.
+    :param name: The parameter, for the error message.
+    :param value: A string, or an integer, since native rendering turns ``"7"`` into one.
     :raises ValueError: It is neither, or an identifier that begins or ends with whitespace.
     """
     value = _defined(name, value)
@@ -60,31 +61,31 @@ def to_text(name: str, value: Any) -> str | None:
     if isinstance(value, Integral) and not isinstance(value, bool):
         return _digits(name, int(value))
     if value is not None:
-        raise NotConfiguredError(f"{name} must be a text, got {_shown(value)}.")
+        raise NotConfiguredError(f"{name} must be a string, got {_shown(value)}.")
     return None
 
 
 def _check_ends(name: str, identifier: str) -> None:
     """
-    Refuse an identifier that begins or ends with what cannot be seen: no identifier of DataZone has it there.
+    Reject an identifier that begins or ends with whitespace or another invisible character.
 
-    DataZone would answer that it does not know the identifier, and only the quotes would show why.
+    No identifier of DataZone does. DataZone would answer "not found", and only the quotes would show why.
     """
     ends = (("begin", identifier[0]), ("end", identifier[-1]))
     for how, character in ends:
-        # Whitespace, control characters, and such as have no width.
+        # Whitespace, control characters, and characters without a width.
         if character.isspace() or unicodedata.category(character) in ("Cc", "Cf"):
-            what = "a space" if character == " " else f"the character {one_line(repr(character))}"
+            what = "a space" if character == " " else f"the character {sanitize(repr(character))}"
             raise NotConfiguredError(f"{name} must not {how} with {what}, got {_shown(identifier)}.")
 
 
 def is_rendered_list(value: Any) -> bool:
-    """Whether an item is a list or a dict as text, which is what a template in a list renders to."""
+    """Whether an item is a string such as ``"['a']"``, to which a template inside a list may render."""
     return isinstance(value, str) and value.lstrip()[:1] in ("[", "{")
 
 
 def native_advice(value: Any) -> str:
-    """Return a sentence, with a space before it, on how a template renders to something else than a text."""
+    """Return advice for a template that rendered to a string instead of a list, with a leading space."""
     if not isinstance(value, str):
         return ""
     return " For a template, set render_template_as_native_obj=True on the DAG."
@@ -92,28 +93,28 @@ def native_advice(value: Any) -> str:
 
 def require_text(name: str, value: Any) -> str:
     """
-    Return an identifier that a request cannot do without.
+    Return a required identifier.
 
-    :param name: The parameter, for the error.
+    :param name: The parameter, for the error message.
     :param value: As for :func:`to_text`.
-    :raises ValueError: There is nothing in it, or it is not a text.
+    :raises ValueError: It is blank, or not a string.
     """
     text = to_text(name, value)
     if text is None:
         raise NotConfiguredError(
-            f"{name} is required, got {_shown(value)}. Did its template render to nothing?"
+            f"{name} is required, got {_shown(value)}. Did its template render to an empty string?"
         )
     return text
 
 
 def to_plain(name: str, value: Any) -> Any:
     """
-    Return a value as lists, dicts, strings, numbers, booleans and ``None`` alone.
+    Return a value that consists of lists, dicts, strings, numbers, booleans and ``None`` only.
 
-    :param name: The parameter, for the error, which does not show the value: it may be sensitive.
-    :param value: JSON, or sequences and mappings that hold it; a lazy sequence is read.
-    :return: The value, ``None`` for a text with nothing in it.
-    :raises ValueError: Something in it cannot be sent as JSON.
+    :param name: The parameter, for the error message, which omits the value because it may be sensitive.
+    :param value: A JSON value, or sequences and mappings of such; a lazy sequence is read.
+    :return: The value, ``None`` for a blank string.
+    :raises ValueError: It contains something that JSON cannot represent.
     """
     try:
         plain = _plain(name, value)
@@ -124,11 +125,11 @@ def to_plain(name: str, value: Any) -> Any:
 
 def to_number(name: str, value: Any) -> float | None:
     """
-    Return a number, ``None`` if there is none.
+    Return a number, or ``None``.
 
-    :param name: The parameter, for the error.
-    :param value: Any kind of real number.
-    :raises ValueError: It is not a number, or not a finite one.
+    :param name: The parameter, for the error message.
+    :param value: A real number of any type, or ``None``.
+    :raises ValueError: It is not a number, or not finite.
     """
     if value is None:
         return None
@@ -141,8 +142,8 @@ def to_flag(name: str, value: Any) -> bool:
     """
     Return a boolean.
 
-    :param name: The parameter, for the error.
-    :param value: A boolean, or 0 or 1. A text is refused: ``"False"`` would count as true.
+    :param name: The parameter, for the error message.
+    :param value: A boolean, 0 or 1. A string is rejected, since ``"False"`` would count as true.
     :raises ValueError: It is something else.
     """
     if isinstance(value, Integral) and value in (0, 1):
@@ -152,12 +153,12 @@ def to_flag(name: str, value: Any) -> bool:
 
 def to_connection_id(value: Any) -> str | None:
     """
-    Return the connection to use.
+    Return the ID of the connection to use.
 
-    :param value: ``None`` stands for boto3's own credential chain. A text with nothing in it, which is what a
-        template of an unset variable renders to, stands for the default connection: the identity of the
-        machine is only used where it was asked for.
-    :raises ValueError: It is not a text.
+    :param value: ``None`` selects boto3's own credential chain. A blank string selects the default
+        connection: the template of an unset variable renders to one, and is not a request for the machine's
+        identity.
+    :raises ValueError: It is not a string.
     """
     return None if value is None else to_text("aws_conn_id", value) or DEFAULT_CONNECTION
 
@@ -166,8 +167,8 @@ def to_verify(value: Any) -> bool | str | None:
     """
     Return whether to verify TLS certificates, or the path of a CA bundle.
 
-    :param value: ``True`` and ``False`` may also come as text, in any case, as a template renders them. A
-        text with nothing in it is ``None``, the default: several botocore versions take it for ``False``.
+    :param value: A boolean, a path, or ``"True"`` or ``"False"`` in any case, as a template renders them. A
+        blank string is ``None``, the default: several botocore versions would treat it as ``False``.
     :raises ValueError: It is something else.
     """
     value = _defined("verify", value)
@@ -187,18 +188,18 @@ def to_verify(value: Any) -> bool | str | None:
 
 def to_botocore_options(config: Any) -> dict[str, Any] | None:
     """
-    Return a botocore configuration as a dict that is JSON: a trigger is stored in Airflow's database.
+    Return a botocore configuration as a JSON dict, since Airflow stores a trigger's arguments as JSON.
 
     :param config: Options for ``botocore.config.Config``, or such an object.
-    :raises ValueError: It is neither, or an option cannot be stored.
+    :raises ValueError: It is neither, or an option cannot be represented in JSON.
     """
     if config is None:
         return None
-    # botocore has no public way back from the object to what it was made of.
+    # botocore has no public attribute for the options of a Config object.
     options = getattr(config, "_user_provided_options", config)
     if not isinstance(options, Mapping):
         raise NotConfiguredError(
-            # Not the value, as a proxy's password may be in it.
+            # Without the value, which may contain a proxy's password.
             "botocore_config must be a dict of options for botocore.config.Config, got a "
             f"{type(config).__name__}."
         )
@@ -215,8 +216,62 @@ def to_config_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def validate_types(types: Sequence[str]) -> list[str]:
+    """
+    Return run types as a list.
+
+    :param types: The ``types`` argument: a sequence of strings, which may be lazy.
+    :raises ValueError: It is empty, or not a list of strings: for example, its template rendered to a string.
+    """
+    listed = to_plain("types", types)
+    if not isinstance(listed, list):
+        # A string would be read as one type per character.
+        raise NotConfiguredError(
+            f"types must be a list of run types, got {sanitize(repr(listed))}.{native_advice(listed)}"
+        )
+    if rendered := [item for item in listed if is_rendered_list(item)]:
+        raise NotConfiguredError(
+            f"types must be a list of run types, got the item {sanitize(repr(rendered[0]))}."
+            f"{native_advice(rendered[0])}"
+        )
+    if not listed:
+        raise NotConfiguredError("types must name at least one run type, got an empty list.")
+    if not all(isinstance(run_type, str) for run_type in listed):
+        raise NotConfiguredError(f"types must be a list of strings, got {sanitize(repr(listed))}.")
+    return listed
+
+
+def validate_interval(name: str, seconds: Any) -> float:
+    """
+    Return the seconds between two polls.
+
+    :param name: The parameter, for the error message.
+    :param seconds: The number, above 0: a wait without a pause would poll as fast as it can.
+    :raises ValueError: It is not a number above 0.
+    """
+    number = validate_seconds(name, seconds)
+    if number <= 0:
+        raise NotConfiguredError(f"{name} must be above 0 seconds, got {seconds!r}.")
+    return number
+
+
+def validate_seconds(name: str, seconds: Any) -> float:
+    """
+    Return a number of seconds that a timer can wait.
+
+    :param name: The parameter, for the error message.
+    :param seconds: The number.
+    :raises ValueError: It is not a number, is negative, or is too large for a timer.
+    """
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    # Timers accept neither more seconds nor NaN.
+    if not is_number or not 0 <= seconds <= threading.TIMEOUT_MAX:
+        raise NotConfiguredError(f"{name} must be a number of seconds, got {sanitize(repr(seconds))}.")
+    return float(seconds)
+
+
 class PlainInputs:
-    """Mixin for operators and sensors, in front of their base class: their arguments become plain values."""
+    """Mixin that converts the arguments of operators and sensors; it precedes the base class."""
 
     template_fields: Sequence[str]
     aws_conn_id: Any
@@ -237,17 +292,17 @@ class PlainInputs:
         is_named = self.aws_conn_id is not None
         super()._do_render_template_fields(*args, **kwargs)  # type: ignore[misc]
         if is_named and self.aws_conn_id is None:
-            # A template that rendered to None does not ask for the identity of the machine.
+            # A template that rendered to None is not a request for the machine's identity.
             self.aws_conn_id = ""
 
     def _resolve_inputs(self) -> None:
         """
-        Convert the arguments; to be called before a task uses them.
+        Convert the arguments. A task calls this before it uses them.
 
-        :raises ValueError: One of them cannot be used.
+        :raises ValueError: An argument is invalid.
         """
         for name in self.template_fields:
-            # The assets of a batch are converted one by one, so that an error can say which one it is.
+            # The assets of a batch are converted one by one, so that an error can name the item.
             if name not in _AWS_PARAMETERS and name != "asset_identifiers":
                 convert: Callable[[str, Any], Any] = to_plain if name in ("choices", "types") else to_text
                 setattr(self, name, convert(name, getattr(self, name)))
@@ -266,29 +321,29 @@ def _plain(name: str, value: Any) -> Any:
         return _number(name, value)
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise NotConfiguredError(f"{name} has a key that is not a text.")
+            raise NotConfiguredError(f"{name} has a key that is not a string.")
         return {_as_str(key): _plain(name, item) for key, item in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray, memoryview)):
         items = [_plain(name, item) for item in value]
-        # The order of a set differs from process to process, and a retry must send what the first try sent.
+        # The order of a set differs between processes, and a retry must send the same request.
         return sorted(items, key=repr) if isinstance(value, AbstractSet) else items
     raise NotConfiguredError(
-        f"{name} must be made of lists, dicts, texts and numbers, and has a {type(value).__name__}."
+        f"{name} must consist of lists, dicts, strings and numbers, got a {type(value).__name__}."
     )
 
 
 def _defined(name: str, value: Any) -> Any:
-    """Return a value, ``None`` for a variable that a native template may leave undefined."""
+    """Return the value, ``None`` for an undefined variable of a native template."""
     if isinstance(value, Undefined):
         try:
             return str(value) or None
         except UndefinedError as error:
-            raise NotConfiguredError(f"{name} cannot be rendered: {one_line(str(error))}") from None
+            raise NotConfiguredError(f"{name} cannot be rendered: {sanitize(str(error))}") from None
     return value
 
 
 def _as_str(value: str) -> str:
-    # Of a subclass, an Enum for example, which is stored as something else.
+    # A plain str, also for a subclass such as a str Enum, which would be serialized as something else.
     return str.__str__(value)
 
 
@@ -296,7 +351,7 @@ def _digits(name: str, number: int) -> str:
     try:
         return str(number)
     except ValueError:
-        raise NotConfiguredError(f"{name} must be a text, got a number with too many digits.") from None
+        raise NotConfiguredError(f"{name} must be a string, got a number with too many digits.") from None
 
 
 def _number(name: str, value: Any) -> float:
@@ -310,4 +365,4 @@ def _number(name: str, value: Any) -> float:
 
 
 def _shown(value: Any) -> str:
-    return one_line(repr(value), length=200)
+    return sanitize(repr(value), length=200)

@@ -1,10 +1,10 @@
 """
-Stop a task that Airflow kills, and learn which run it has started.
+Stop a task that Airflow kills, without losing the run that it is starting.
 
-On SIGTERM Airflow 3 calls ``on_kill`` and returns to the interrupted code, which runs until the process is
-killed 5 seconds later. Airflow 2.11 raises an exception there instead, and the answer that the task was
-waiting for is lost. Neither may leave a run behind: so Start is sent by a thread of its own, which receives
-the answer whatever happens to the task's thread, and no request of a killed task is sent any more.
+On SIGTERM Airflow 3 calls ``on_kill`` and returns to the interrupted code, which continues until Airflow
+kills the process 5 seconds later. Airflow 2.11 raises an exception in the interrupted code, and the response
+that the task waits for is lost. Neither may leave a run behind. So a separate thread sends Start and receives
+the response whatever happens to the task's thread, and a killed task sends no further request.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _START = "datazone.StartMetadataGenerationRun"
-# Seconds for which a killed task waits for the answer to a Start that is in flight, at most.
-_SECONDS_TO_ANSWER = 20
-# Seconds after which a sleeping task notices that it was killed, at most.
-_LONGEST_NAP = 1.0
+# Maximum seconds for which a killed task waits for the response to a Start that is in flight.
+_RESPONSE_SECONDS = 20
+# Maximum seconds after which a sleeping task notices that it was killed.
+_LONGEST_SLEEP = 1.0
 
 
 class KillGuard:
     """
-    Keeps a task from working after Airflow has killed it.
+    Keeps a task from sending requests after Airflow has killed it.
 
-    It belongs to the thread that makes it, the task's. Canceling happens in other threads and is not stopped.
+    It applies to the thread that creates it, the task's. Other threads may still cancel runs.
 
     :param is_killed: Returns whether ``on_kill`` has been called. It reads a plain attribute, since a signal
         handler sets it between two bytecodes of the interrupted code.
@@ -44,38 +44,38 @@ class KillGuard:
         self._task_thread = threading.get_ident()
         self._start_thread: int | None = None
         self._watched: Any = None
-        # Whether a Start may have been carried out, with its answer still to come.
+        # Whether DataZone may have received a Start and has not responded yet.
         self._in_flight = False
 
     def check(self) -> None:
         """
         Return if the task may continue.
 
-        :raises TaskKilled: It was killed.
+        :raises TaskKilled: Airflow killed it.
         """
         if self._is_killed():
-            raise TaskKilled("Airflow told the task to stop; nothing more is started.")
+            raise TaskKilled("Airflow killed the task; it starts no more runs.") from None
 
     def sleep(self, seconds: float, sleep: Callable[[float], None]) -> None:
         """
-        Sleep, unless the task is killed: a signal handler that returns does not end a longer sleep.
+        Sleep in short steps, and stop if the task is killed: a signal handler that returns ends no sleep.
 
-        :param seconds: How long.
+        :param seconds: The duration.
         :param sleep: The caller's ``time.sleep``.
-        :raises TaskKilled: The task was killed.
+        :raises TaskKilled: Airflow killed the task.
         """
         while seconds > 0:
             self.check()
-            sleep(min(seconds, _LONGEST_NAP))
-            seconds -= _LONGEST_NAP
+            sleep(min(seconds, _LONGEST_SLEEP))
+            seconds -= _LONGEST_SLEEP
         self.check()
 
     def watch(self, hook: DataZoneHook) -> None:
-        """Stop the task's requests once it is killed, botocore's own retries included."""
+        """Stop the requests of a killed task, including botocore's own retries."""
         try:
             client = hook.conn
         except Exception:
-            # The first request raises it again, with an explanation.
+            # The first request raises the same error with its context.
             return
         if client is not self._watched:
             client.meta.events.register("before-send.datazone", self._before_send)
@@ -83,13 +83,14 @@ class KillGuard:
             self._watched = client
 
     def stop(self) -> None:
-        """End the watch: what this thread does next with the same client is another task's work."""
+        """Stop watching: the next requests of this thread belong to another task."""
         self._task_thread = 0
 
     def _before_send(self, event_name: str, **_: Any) -> None:
         thread = threading.get_ident()
         if thread == self._start_thread and event_name.endswith(_START):
-            # In this order: a kill that comes in between finds it in flight, and waits for it to be stopped.
+            # In this order, so that a kill in between finds the request in flight and waits until it is
+            # stopped.
             self._in_flight = True
             if self._is_killed():
                 self._in_flight = False
@@ -100,28 +101,28 @@ class KillGuard:
         if threading.get_ident() == self._start_thread and (
             response is None or response[0].status_code >= 300
         ):
-            # botocore sleeps before it tries again; nobody has to wait for that.
+            # botocore sleeps before it tries again. A killed task does not wait for that.
             self._in_flight = False
 
     def start(self, send: Callable[[], T]) -> T:
         """
-        Send a Start, and return its answer also to a task that was killed in the meantime.
+        Send a Start, and return its response even if the task is killed while it waits.
 
-        :param send: Sends the Start, and takes note of the run that was started.
-        :raises TaskKilled: The task was killed, and no answer has come.
+        :param send: Sends the Start, and records the run.
+        :raises TaskKilled: Airflow killed the task, and DataZone has not responded.
         """
         self.check()
         if self._watched is None:
-            # There is no client, and sending says why.
+            # The client could not be created; sending raises the reason.
             return send()
-        answers: list[T] = []
+        responses: list[T] = []
         errors: list[BaseException] = []
 
         def work() -> None:
             self._start_thread = threading.get_ident()
             try:
-                answers.append(send())
-            except BaseException as error:  # the task's thread raises it
+                responses.append(send())
+            except BaseException as error:  # raised in the task's thread
                 errors.append(error)
             finally:
                 self._in_flight = False
@@ -132,19 +133,19 @@ class KillGuard:
         while thread.is_alive():
             thread.join(0.1)
             if self._is_killed():
-                self.wait_for_answer()
+                self.wait_for_response()
                 break
-        if answers:
-            return answers[0]
+        if responses:
+            return responses[0]
         if self._is_killed():
-            raise TaskKilled("Airflow told the task to stop while it was starting a run.") from (
+            raise TaskKilled("Airflow killed the task while it was starting a run.") from (
                 errors[0] if errors and not isinstance(errors[0], TaskKilled) else None
             )
         raise errors[0]
 
-    def wait_for_answer(self, seconds: float = _SECONDS_TO_ANSWER) -> None:
-        """Wait until the answer to a Start that is in flight has come, if there is one."""
+    def wait_for_response(self, seconds: float = _RESPONSE_SECONDS) -> None:
+        """Wait for the response to a Start that is in flight, if there is one."""
         deadline = time.monotonic() + seconds
-        # Without a lock: this runs in a signal handler as well.
+        # Without a lock, since signal handlers call it.
         while self._in_flight and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -1,7 +1,7 @@
 """
-The vocabulary of metadata generation runs: what a run is, and what its end means for a task.
+Metadata generation runs: their data, their statuses, and whether a terminal run is a success.
 
-Standard library only, so that a DAG file, a test or a notebook may import it at no cost.
+Standard library only, so that a DAG file, a test or a notebook can import it at no cost.
 
 .. seealso::
     https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetMetadataGenerationRun.html
@@ -9,32 +9,36 @@ Standard library only, so that a DAG file, a test or a notebook may import it at
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, TypedDict, cast
 
-#: A run that waits or is at work.
+#: Statuses of a run that is queued or in progress.
 ACTIVE_STATUSES = frozenset({"SUBMITTED", "IN_PROGRESS"})
-#: A run that has generated all types, or some.
+#: Statuses of a run that generated all types, or some of them.
 SUCCESS_STATUSES = frozenset({"SUCCEEDED", "PARTIALLY_SUCCEEDED"})
-#: A run that has generated nothing.
+#: Statuses of a run that generated nothing.
 FAILURE_STATUSES = frozenset({"FAILED", "CANCELED"})
-#: A run that has ended.
+#: Statuses of a run that has ended.
 TERMINAL_STATUSES = SUCCESS_STATUSES | FAILURE_STATUSES
 
-# The one thing that DataZone says of a run whose account has no quota left, in an errorMessage.
+# DataZone reports an exhausted quota only in an errorMessage, which contains this text.
 _QUOTA_USED_UP = "monthly quota"
 
-# What an error or a log line shows of a text from outside, in characters, and of types that failed.
-_TOLD_LENGTH = 2000
-_TOLD_FAILURES = 10
+# Seconds for which Get and Cancel may not find a run that has just been started.
+NEW_RUN_GRACE = 30
 
-#: What can be generated.
+# An error or a log line shows at most this many characters of external text, and this many failed types.
+MAX_MESSAGE_LENGTH = 2000
+MAX_LISTED_FAILURES = 10
+
+#: The types that a run can generate.
 RUN_TYPES = ("BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES", "BUSINESS_GLOSSARY_ASSOCIATIONS")
 
 
-# Two classes, so that what may be missing is known at run time as well; Python 3.10 has no NotRequired.
+# Two classes, so that optional keys are known at run time as well; Python 3.10 has no NotRequired.
 class _TypeStat(TypedDict):
     type: str
     status: str
@@ -42,11 +46,11 @@ class _TypeStat(TypedDict):
 
 class TypeStat(_TypeStat, total=False):
     """
-    How one type of a run went, in AWS's own shape.
+    The result of one type of a run, in AWS's own shape.
 
     :param type: The type, e.g. ``BUSINESS_NAMES``.
-    :param status: How it went, e.g. ``SUCCEEDED``.
-    :param errorMessage: DataZone's reason; only where there is one.
+    :param status: Its status, e.g. ``SUCCEEDED``.
+    :param errorMessage: DataZone's reason; absent when there is none.
 
     .. seealso::
         https://docs.aws.amazon.com/datazone/latest/APIReference/API_MetadataGenerationRunTypeStat.html
@@ -58,20 +62,20 @@ class TypeStat(_TypeStat, total=False):
 @dataclass(frozen=True)
 class MetadataGenerationRun:
     """
-    A metadata generation run, as Get, Start and List answer it.
+    A metadata generation run, as Get, Start and List return it.
 
-    What the service leaves out stays ``None`` or empty: List sends no typeStats, Start no target.
+    Fields that the service omits are ``None`` or empty: List returns no typeStats, Start no target.
 
     :param id: The run's identifier.
-    :param domain_id: The domain it belongs to.
-    :param status: The service's status, also one that this version does not know.
-    :param types: What is generated, e.g. ``("BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES")``.
-    :param type_stats: How each type went; the only place where DataZone says why a run failed.
+    :param domain_id: The domain of the run.
+    :param status: The service's status, which may be one that this version does not know.
+    :param types: The types to generate, e.g. ``("BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES")``.
+    :param type_stats: The result of each type; the only place where DataZone says why a run failed.
     :param asset_id: The asset that the metadata is generated for.
     :param asset_revision: The asset's revision.
     :param owning_project_id: The project that owns the asset.
     :param created_at: When the run was started.
-    :param created_by: The DataZone user who started it.
+    :param created_by: The DataZone user who started the run.
     """
 
     id: str
@@ -88,22 +92,22 @@ class MetadataGenerationRun:
     @classmethod
     def from_response(cls, response: Mapping[str, Any]) -> MetadataGenerationRun:
         """
-        Read a run from an answer of boto3, from one item of a list, or from :meth:`to_dict`.
+        Parse a boto3 response, one item of a list, or the result of :meth:`to_dict`.
 
-        Neither boto3 nor a database checks of what kind a member is. What is no text where there should be
-        one is left out, so that nobody who uses a run has to look.
+        Neither boto3 nor a database checks the types of members. A member that should be a string and is not
+        one is dropped, so that code that uses a run does not need to check it.
 
-        :param response: The answer, with AWS's key names.
-        :raises ValueError: When it has no id, domain or status: this is no run.
+        :param response: The response, with AWS's key names.
+        :raises ValueError: It has no id, domain or status, so it is not a run.
         """
         members = _members(response)
-        # They are logged, and name the run in every error.
-        known = {key: one_line(_text(members.get(key)) or "") for key in ("id", "domainId", "status")}
+        # Sanitized, since they appear in log lines and in every error.
+        known = {key: sanitize(_text(members.get(key)) or "") for key in ("id", "domainId", "status")}
         missing = [key for key, value in known.items() if not value]
         if missing:
             raise ValueError(f"no metadata generation run: {', '.join(missing)} missing")
         target = _members(members.get("target"))
-        # `type` is what the service sent before it had `types`.
+        # `type` is the deprecated predecessor of `types`.
         types = _items(members.get("types")) or [members.get("type")]
         return cls(
             id=known["id"],
@@ -120,12 +124,12 @@ class MetadataGenerationRun:
 
     @property
     def is_active(self) -> bool:
-        """Whether the run is waiting or at work."""
+        """Whether the run is queued or in progress."""
         return self.status in ACTIVE_STATUSES
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the run has ended; ``False`` for a status that nobody knows yet."""
+        """Whether the run has ended; ``False`` for a status that this version does not know."""
         return self.status in TERMINAL_STATUSES
 
     @property
@@ -135,15 +139,15 @@ class MetadataGenerationRun:
 
     @property
     def quota_used_up(self) -> bool:
-        """Whether a type failed for the account's monthly AI quota, so that another run would as well."""
+        """Whether a type failed because the account's monthly AI quota is used up."""
         return names_used_up_quota(self.failures)
 
     def to_dict(self) -> dict[str, Any]:
         """
         Return the run for XCom or an event: JSON only, AWS's key names, times in ISO 8601.
 
-        What is not known is left out, as the service does; ``typeStats`` is always there.
-        :meth:`from_response` reads it back.
+        Unknown fields are omitted, as the service does; ``typeStats`` is always present.
+        :meth:`from_response` parses the result.
         """
         target = {"type": "ASSET", "identifier": self.asset_id, "revision": self.asset_revision}
         members: dict[str, Any] = {
@@ -160,12 +164,61 @@ class MetadataGenerationRun:
         return _without_none(members)
 
 
+def find_active_run(
+    runs: Iterable[MetadataGenerationRun],
+    *,
+    asset_identifier: str,
+    types: Iterable[str],
+    asset_revision: str | None,
+) -> MetadataGenerationRun | None:
+    """
+    Find the active run for a request among listed runs, the latest if there are several.
+
+    :param runs: The runs, as List returns them.
+    :param asset_identifier: The asset.
+    :param types: The types of the run: exactly these.
+    :param asset_revision: The asset's revision; ``None`` for any.
+    """
+    wanted = set(types)
+    matching = (
+        run
+        for run in runs
+        if not run.is_terminal
+        and set(run.types) == wanted
+        and run.asset_id == asset_identifier
+        and asset_revision in (None, run.asset_revision)
+    )
+    return max(matching, key=lambda run: run.created_at.timestamp() if run.created_at else 0, default=None)
+
+
+def log_status(log: logging.Logger, run: MetadataGenerationRun, last_status: str | None) -> None:
+    """
+    Log the status of a polled run: a change at INFO, otherwise at DEBUG.
+
+    :param log: The logger.
+    :param run: The run.
+    :param last_status: The status at the previous poll, ``None`` at the first.
+    """
+    if run.status == last_status:
+        log.debug("Metadata generation run %s is still %s.", run.id, run.status)
+    elif run.is_active or run.is_terminal:
+        log.info("Metadata generation run %s is %s.", run.id, run.status)
+    else:
+        log.warning(
+            "Metadata generation run %s has the status %r, which this version does not know; "
+            "the wait continues.",
+            run.id,
+            run.status,
+        )
+
+
 class Verdict(NamedTuple):
     """
-    What the end of a run means for the task that waited for it.
+    Whether a terminal run is a success for the task that waited for it.
 
-    :param succeeded: Whether the task may go on.
-    :param message: One line that names run, domain, status, and every type that failed with its reason.
+    :param succeeded: Whether the task succeeds.
+    :param message: One line that names the run, its domain, its status, and every failed type with its
+        reason.
     """
 
     succeeded: bool
@@ -174,14 +227,14 @@ class Verdict(NamedTuple):
 
 def judge(run: MetadataGenerationRun, *, allow_partial_success: bool) -> Verdict:
     """
-    Judge a run that has ended.
+    Judge a terminal run.
 
     :param run: A terminal run.
     :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` counts as a success.
-    :raises ValueError: When the run has not ended.
+    :raises ValueError: The run is not terminal.
     """
     if not run.is_terminal:
-        raise ValueError(f"Metadata generation run {run.id!r} is {run.status}, which is not an end.")
+        raise ValueError(f"Metadata generation run {run.id!r} is {run.status}, which is not terminal.")
     message = f"Metadata generation run {run.id!r} in domain {run.domain_id!r} ended {run.status}"
     if run.failures:
         message += f": {describe_failures(run.failures)}"
@@ -196,31 +249,31 @@ def judge(run: MetadataGenerationRun, *, allow_partial_success: bool) -> Verdict
 
 
 def describe_failures(failures: Iterable[TypeStat]) -> str:
-    """Name every failed type with its reason, in one line; of more than DataZone has types, the first."""
+    """Name the failed types with their reasons in one line: the first ten, and the number of the others."""
     known = list(failures)
     parts = [
-        one_line(
+        sanitize(
             f"{stat.get('type', 'a type without a name')} {stat.get('status')}: "
             f"{stat.get('errorMessage') or 'no reason given'}"
         )
-        for stat in known[:_TOLD_FAILURES]
+        for stat in known[:MAX_LISTED_FAILURES]
     ]
-    if len(known) > _TOLD_FAILURES:
-        parts.append(f"and {len(known) - _TOLD_FAILURES:,} more")
+    if len(known) > MAX_LISTED_FAILURES:
+        parts.append(f"and {len(known) - MAX_LISTED_FAILURES:,} more")
     return "; ".join(parts)
 
 
 def names_used_up_quota(failures: Iterable[TypeStat]) -> bool:
-    """Tell whether a type failed for the account's monthly AI quota."""
+    """Whether a type failed because the account's monthly AI quota is used up."""
     return any(_QUOTA_USED_UP in (stat.get("errorMessage") or "").lower() for stat in failures)
 
 
-def one_line(text: str, *, length: int | None = _TOLD_LENGTH) -> str:
+def sanitize(text: str, *, length: int | None = MAX_MESSAGE_LENGTH) -> str:
     """
-    Escape what is not printable, so that a text from outside cannot forge or split a log line, or fill it.
+    Escape control characters and truncate, so that external text cannot forge, split or flood a log line.
 
-    :param text: For example a service's error message, or a whole page that a proxy has sent.
-    :param length: Characters after which it is cut; ``None`` for all of it. Default 2,000.
+    :param text: For example a service's error message, or a whole HTML page from a proxy.
+    :param length: Number of characters to keep; ``None`` for no limit. Default 2,000.
     """
     rest = 0 if length is None else len(text) - length
     if rest > 0:
@@ -238,7 +291,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str | None:
-    """Return a text that every database takes: PostgreSQL refuses NUL, and UTF-8 one half of a pair."""
+    """Return a string that every database stores: PostgreSQL refuses NUL, UTF-8 refuses lone surrogates."""
     if not isinstance(value, str):
         return None
     return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -250,9 +303,9 @@ def _type_stat(value: Any) -> TypeStat | None:
 
 
 def _as_datetime(value: Any) -> datetime | None:
-    """Return a time in UTC: botocore gives it in the process's zone, and worker and triggerer may differ."""
+    """Return a time in UTC: botocore uses the process's time zone, and worker and triggerer may differ."""
     try:
-        # Python 3.10 does not read the suffix.
+        # Python 3.10 cannot parse the suffix "Z".
         moment = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
         return moment.astimezone(timezone.utc) if isinstance(moment, datetime) else None
     except (ValueError, OverflowError):

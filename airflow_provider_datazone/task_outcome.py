@@ -1,4 +1,4 @@
-"""How a task of this provider ends: what it leaves in XCom, and the error it fails with."""
+"""The result of a task: its XComs, and the exception it fails with."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from airflow_provider_datazone.exceptions import (
     StartedRunFailedError,
     WaitFailedError,
 )
-from airflow_provider_datazone.hooks.datazone import is_permanent
-from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, judge, one_line
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, judge, sanitize
+from airflow_provider_datazone.service_errors import is_permanent
 from airflow_provider_datazone.version_compat import AirflowRescheduleException
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 XCOM_TYPE_STATS = "type_stats"
 XCOM_RUN = "run"
-# The attribute by which a task knows that its typeStats are in XCom.
+# The attribute of a task that has pushed its typeStats.
 _HAS_TYPE_STATS = "_has_type_stats"
 
 
@@ -37,14 +37,14 @@ def push_run(
     """
     Push the whole run (key ``run``) and its typeStats (key ``type_stats``) to XCom.
 
-    Done before the run is judged, so that the tasks downstream have them after a failure too. A task with
-    ``do_xcom_push=False`` pushes neither, as in the Amazon provider, where it switches off the keys of an
-    operator, its links and its return value alike.
+    A task calls this before it judges the run, so that downstream tasks have the XComs after a failure, too.
+    With ``do_xcom_push=False`` it pushes neither. As in the Amazon provider, that switches off the operator's
+    own keys, its links and its return value.
 
     :param task: The operator or sensor.
     :param context: Its context.
     :param run: The run.
-    :param type_stats: Whether they are known: Start and List leave them out.
+    :param type_stats: Whether the run has them: Start and List omit them.
     """
     if not task.do_xcom_push:
         return
@@ -57,7 +57,7 @@ def push_run(
 @contextmanager
 def push_type_stats_on_failure(task: BaseOperator, context: Context) -> Iterator[None]:
     """
-    Push typeStats as ``[]`` where a task fails before it has any, for tasks with ``trigger_rule="all_done"``.
+    Push typeStats as ``[]`` if a task fails before it has any, for tasks with ``trigger_rule="all_done"``.
 
     :param task: The operator or sensor.
     :param context: Its context.
@@ -77,36 +77,40 @@ def require_success(
     *,
     allow_partial_success: bool,
     log: logging.Logger,
-    retry_starts_anew: bool = False,
+    retry_starts_new_run: bool = False,
 ) -> None:
     """
-    Let the task go on, or fail it: for good, as waiting again for a run that has ended changes nothing.
+    Return if a terminal run succeeded; otherwise fail the task, without retries unless a retry starts a new
+    run.
 
-    :param retry_starts_anew: Whether a retry of the task would start another run.
-    :raises StartedRunFailedError: The run did not succeed, and another one may.
+    :param run: The terminal run.
+    :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success.
+    :param log: The task's log.
+    :param retry_starts_new_run: Whether a retry of the task starts a new run.
+    :raises StartedRunFailedError: The run did not succeed, and a new one may.
     :raises MetadataGenerationRunFailedError: The run did not succeed.
     """
     verdict = judge(run, allow_partial_success=allow_partial_success)
     if not verdict.succeeded:
-        if retry_starts_anew and not run.quota_used_up:
+        if retry_starts_new_run and not run.quota_used_up:
             raise StartedRunFailedError(verdict.message, run)
         raise MetadataGenerationRunFailedError(verdict.message, run)
     log.log(logging.INFO if run.status == "SUCCEEDED" else logging.WARNING, verdict.message)
 
 
 @contextmanager
-def no_pointless_retry() -> Iterator[None]:
+def fail_without_retry() -> Iterator[None]:
     """
-    Fail a task without retries where a retry would meet the same error.
+    Fail a task without retries if a retry would fail with the same error.
 
-    To be entered outside of whatever turns failures into skips: ``soft_fail`` is for runs, and must
-    not hide a typing error or a missing permission.
+    It has to surround code that turns failures into skips: ``soft_fail`` covers failed runs, and must not
+    hide a misspelled argument or a missing permission.
 
-    An answer of DataZone stays reachable as ``__cause__``, with its ``response``. A traceback shows both
-    errors, so the cause says in its text only what the message of the task's error does not.
+    DataZone's error is the ``__cause__``, with its ``response``. A traceback shows both errors, so the text
+    of the cause is reduced to the HTTP status and the request ID.
 
-    :raises RequestRefusedError: DataZone, or botocore on its behalf, refused for good.
-    :raises InvalidInputError: The task was given what cannot work.
+    :raises RequestRefusedError: DataZone refuses the request, or botocore does.
+    :raises InvalidInputError: The task has an invalid or missing argument.
     """
     try:
         yield
@@ -117,15 +121,15 @@ def no_pointless_retry() -> Iterator[None]:
             raise
         message = str(error)
         if isinstance(error, ClientError):
-            error.args = (_describe_answer(error),)
+            error.args = (_describe_response(error),)
             raise RequestRefusedError(message) from error
         raise RequestRefusedError(message) from None
 
 
-def _describe_answer(error: ClientError) -> str:
-    """Describe the answer behind an error by what AWS's support asks for."""
+def _describe_response(error: ClientError) -> str:
+    """Return the HTTP status and the request ID of a response, which AWS Support asks for."""
     metadata = error.response.get("ResponseMetadata", {})
     described = f"HTTP status {metadata.get('HTTPStatusCode', 'unknown')}"
     if request_id := metadata.get("RequestId"):
         described += f", request ID {request_id}"
-    return one_line(described, length=200)
+    return sanitize(described, length=200)

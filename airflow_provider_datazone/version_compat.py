@@ -1,4 +1,4 @@
-"""Where Airflow's versions differ, each with the version from which it can go."""
+"""Differences between Airflow versions, each with the last version that needs it."""
 
 from __future__ import annotations
 
@@ -17,60 +17,60 @@ from asgiref.sync import sync_to_async
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-# Airflow 3.0 and early 3.1 resume the retry of a deferred task where the try before had left off, with
-# its event, in place of executing it (apache/airflow#56704); can go with 3.1.
+# Airflow 3.0 and early 3.1 resume the retry of a deferred task with the previous try's event instead of
+# executing it (apache/airflow#56704). Remove with 3.1.
 RESUMES_RETRIES = (3, 0) <= get_base_airflow_version_tuple() < (3, 2)
 
-# Seconds for which a task's process lives on when Airflow 3 has sent it SIGTERM, and that Airflow 3 has no
-# option for; None where `[core] killed_task_cleanup_time` says so. Can go with 2.11.
+# Seconds from SIGTERM until Airflow 3 kills a task's process; there is no option for it. None for Airflow
+# 2.11, which has the option `[core] killed_task_cleanup_time`. Remove with 2.11.
 SECONDS_UNTIL_SIGKILL = 5.0 if get_base_airflow_version_tuple() >= (3, 0) else None
 
 try:
     from airflow.sdk.configuration import conf as conf
 except ImportError:
-    # Airflow 2.11 to 3.1 have it elsewhere, and `common.compat.sdk` only from 1.12 on; can go with either.
+    # Airflow 2.11 to 3.1 have it elsewhere, and `common.compat.sdk` from 1.12. Remove with 3.1.
     from airflow.configuration import conf as conf
 
 try:
     from airflow.sdk.log import mask_secret as mask_secret
 except ImportError:
-    # Airflow 2.11 has it elsewhere; can go with 2.11.
+    # Airflow 2.11 has it elsewhere. Remove with 2.11.
     from airflow.utils.log.secrets_masker import mask_secret as mask_secret
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException as AirflowRescheduleException
 except ImportError:
-    # Airflow 2.11 to 3.1 have it elsewhere; can go with 3.1.
+    # Airflow 2.11 to 3.1 have it elsewhere. Remove with 3.1.
     from airflow.exceptions import AirflowRescheduleException as AirflowRescheduleException
 
 try:
     from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 except ImportError:
-    # Airflow 2.11 to 3.1 have them elsewhere; can go with 3.1.
+    # Airflow 2.11 to 3.1 have them elsewhere. Remove with 3.1.
     from airflow.exceptions import TaskDeferralError
 
     try:
         from airflow.exceptions import TaskDeferralTimeout
     except ImportError:
-        # Airflow 2.11 has one class for both, told apart by its text; can go with 2.11.
+        # Airflow 2.11 has one class for both; its message tells which. Remove with 2.11.
         TaskDeferralTimeout = None
 
 if get_base_airflow_version_tuple() >= (3, 0):
 
     class TaskKilled(BaseException):
         """
-        Airflow told the task to stop; a retry continues with what it has left.
+        Airflow killed the task. A retry resumes its runs.
 
-        Not an ``Exception``, like Airflow's own: no handler of errors may take it for one. Not Airflow's own
-        ``AirflowTaskTerminated``, for which Airflow 3 does not retry a task.
+        Not an ``Exception``, so that no handler of errors catches it. Not Airflow's own
+        ``AirflowTaskTerminated``, after which Airflow 3 does not retry a task.
         """
 else:
-    # Airflow 2.11 raises it itself after `on_kill`, and retries the task; can go with 2.11.
+    # Airflow 2.11 raises it after `on_kill`, and retries the task. Remove with 2.11.
     from airflow.exceptions import AirflowTaskTerminated as TaskKilled  # type: ignore[no-redef] # noqa: F401
 
 
 def is_deferral_timeout(error: BaseException) -> bool:
-    """Whether Airflow resumed a task because its time in the triggerer was up."""
+    """Whether Airflow resumed a task because its deferral timed out."""
     if TaskDeferralTimeout is not None:
         return isinstance(error, TaskDeferralTimeout)
     return isinstance(error, TaskDeferralError) and "timeout" in str(error)
@@ -83,10 +83,10 @@ def is_trigger_failure(error: BaseException) -> bool:
 
 def call_execute(execute: Callable[[Context], Any], context: Context) -> Any:
     """
-    Call an ``execute`` from within a running task: that of a base class, or the task's own.
+    Call the ``execute`` of the running task or of its base class.
 
-    Airflow 2.11 takes both for a task that is called by another one: it logs that this "cannot be called
-    outside TaskInstance!", and fails a task with ``allow_nested_operators=False``. Can go with 2.11.
+    Airflow 2.11 would treat the call as a nested operator: it logs that this "cannot be called outside
+    TaskInstance!", and fails a task with ``allow_nested_operators=False``. Remove with 2.11.
 
     :param execute: The bound method.
     :param context: The task's context.
@@ -100,26 +100,26 @@ def execution_timeout_before_resuming() -> AirflowTaskTimeout | None:
     """
     Return the time-out for which Airflow calls ``on_kill``, if any.
 
-    Airflow 2.11 raises it before it resumes a deferred task, so that ``on_kill`` is the first method of the
-    task to learn of it, and what ``on_kill`` raises takes its place. Can go with 2.11.
+    Airflow 2.11 raises it before it resumes a deferred task. So ``on_kill`` is the only method of the task
+    that is called, and an exception that it raises replaces the time-out. Remove with 2.11.
     """
     error = sys.exc_info()[1]
     return error if isinstance(error, AirflowTaskTimeout) else None
 
 
 def task_state_store(context: Context) -> Any:
-    """Return what keeps a task's state over its tries, ``None`` before Airflow 3.3; can go with 3.2."""
+    """Return the store of a task's state between tries, ``None`` before Airflow 3.3. Remove with 3.2."""
     return context.get("task_state_store")
 
 
 async def is_deferred(task_instance: Any) -> bool:
     """
-    Whether a task is deferred all the same, although its trigger was told that a user has ended it.
+    Whether a task is still deferred, although Airflow called its trigger's ``on_kill``.
 
-    Airflow 3.3 says so of whatever a triggerer has lost: also of what another one has taken over while this
-    one stalled and missed its heartbeats. Can go when Airflow tells the two apart.
+    Airflow 3.3 calls it for every trigger that a triggerer loses, also when another triggerer took it over
+    because this one missed its heartbeats. Remove when Airflow distinguishes the two.
 
-    :param task_instance: The trigger's, ``None`` outside of a triggerer.
+    :param task_instance: The trigger's task instance, ``None`` outside of a triggerer.
     """
 
     def count() -> int:

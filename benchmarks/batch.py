@@ -46,11 +46,11 @@ SHORT = Scenario(200, run_seconds=5, max_concurrent_runs=100, poll_interval=2, r
 
 
 async def run_batch(scenario: Scenario) -> dict[str, Any]:
-    from airflow_provider_datazone.batch import AssetRow, pack, unpack
+    from airflow_provider_datazone.batch.assets import AssetRow, pack, unpack
     from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 
     # A triggerer that has run for a while has already imported it.
-    importlib.import_module("airflow_provider_datazone.triggers.run_poller")
+    importlib.import_module("airflow_provider_datazone.hooks.datazone")
     now = time.time()
     arguments = {
         "rows": pack(AssetRow(f"asset-{index}", None, "project") for index in range(scenario.assets)),

@@ -37,7 +37,7 @@ PAGE_SIZE = 50
 JITTER = 1.1
 TICK = 0.02
 DOMAIN = "dzd_benchmark"
-WARM_UP = {"ours": "airflow_provider_datazone.triggers.run_poller", "peer": "aiobotocore.session"}
+WARM_UP = {"ours": "airflow_provider_datazone.hooks.datazone", "peer": "aiobotocore.session"}
 
 
 class Scenario(NamedTuple):

@@ -1,4 +1,4 @@
-"""Links of tasks for Amazon DataZone."""
+"""Operator extra links for Amazon DataZone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 class DataZoneDomainLink(BaseAwsLink):
     """
-    The page of a task's DataZone domain in the AWS console.
+    Link to the page of a task's DataZone domain in the AWS console.
 
-    There is no link where the console's address is not known: in partitions other than those of AWS's
-    commercial Regions, China and GovCloud.
+    A task has the link only in the partitions of AWS's commercial Regions, China and GovCloud: the addresses
+    of other consoles are not known.
     """
 
     name = "Amazon DataZone Domain"
@@ -26,7 +26,7 @@ class DataZoneDomainLink(BaseAwsLink):
     format_str = "https://{region_name}.console.{aws_domain}/datazone/home?region={region_name}#/domains/{domain_identifier}"
 
     def format_link(self, **kwargs: Any) -> str:
-        """Return the link, empty where there is none."""
+        """Return the link, empty if there is none."""
         return super().format_link(**kwargs) if kwargs.get("aws_domain") else ""
 
     @classmethod
@@ -34,7 +34,7 @@ class DataZoneDomainLink(BaseAwsLink):
         cls, task: AwsBaseHookMixin[DataZoneHook], context: Context, domain_identifier: str | None
     ) -> None:
         """
-        Store what the link is made of in XCom, for the task's every state.
+        Store the parts of the link in XCom, so that a task in any state has it.
 
         :param task: The operator or sensor.
         :param context: Its context.
@@ -44,7 +44,7 @@ class DataZoneDomainLink(BaseAwsLink):
             domain_identifier = task.hook.resolve_domain_identifier(domain_identifier)
             region_name, partition = task.hook.conn_region_name, task.hook.conn_partition
         except Exception as error:
-            # The task's own request meets the same, and says so better.
+            # The task's own request raises the same error, with its context.
             task.log.debug("No link to the domain: %s", error)
             return
         cls.persist(context, task, region_name, partition, domain_identifier=domain_identifier)

@@ -21,11 +21,12 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run_of_event
-from airflow_provider_datazone.hooks.datazone import NEW_RUN_GRACE, DataZoneHook, check_interval
-from airflow_provider_datazone.inputs import PlainInputs
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.inputs import PlainInputs, validate_interval
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
+from airflow_provider_datazone.metadata_generation import NEW_RUN_GRACE
 from airflow_provider_datazone.task_outcome import (
-    no_pointless_retry,
+    fail_without_retry,
     push_run,
     push_type_stats_on_failure,
     require_success,
@@ -41,40 +42,39 @@ if TYPE_CHECKING:
 
 class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHook]):
     """
-    Wait until a metadata generation run has ended.
+    Wait until a metadata generation run is terminal.
 
-    ``SUCCEEDED`` ends the wait; so does ``PARTIALLY_SUCCEEDED``, with a warning that names what failed.
-    ``FAILED`` and ``CANCELED`` fail the task at once and without retries, or skip it under ``soft_fail``.
-    Throttling, faults of the service and lost connections are waited out, up to ``timeout``. A run that
-    DataZone does not know has 30 seconds to become known. Whatever else DataZone answers, an unknown run or
-    a missing permission, fails the task at once, under ``soft_fail`` too. Each cause has the same outcome in
-    every mode, see ``docs/waiting.md``.
+    The task succeeds when the run is ``SUCCEEDED``, and when it is ``PARTIALLY_SUCCEEDED``, with a warning
+    that names the failed types. ``FAILED`` and ``CANCELED`` fail the task at once and without retries, or
+    skip it with ``soft_fail``. After throttling, a fault of the service or a lost connection the wait
+    continues, up to ``timeout``. While DataZone does not find the run, it continues for 30 seconds, since the
+    run may be new. Any other error of DataZone, for example a missing permission, fails the task at once,
+    also with ``soft_fail``. Each cause has the same outcome in every mode, see ``docs/waiting.md``.
 
     XCom: the return value and the key ``type_stats`` are the typeStats, a list of
-    ``{"type": str, "status": str, "errorMessage"?: str}``, empty where DataZone sends none; the key
-    ``run`` is the whole run. The two keys are there after a failure and a skip too, for a report that
-    runs as a teardown, see ``docs/operators.md``. ``do_xcom_push=False`` switches off all XComs, and the link
-    to the domain.
+    ``{"type": str, "status": str, "errorMessage"?: str}``, empty if DataZone returns none; the key ``run`` is
+    the whole run. Both keys are also pushed after a failure or a skip, for a report in a teardown task, see
+    ``docs/operators.md``. ``do_xcom_push=False`` switches off all XComs, and the link to the domain.
 
     :param run_identifier: The run. (templated)
     :param domain_identifier: The DataZone domain; default from the connection. (templated)
-    :param run_type: Read this type alone, e.g. ``BUSINESS_NAMES``; by default all types of the run.
+    :param run_type: Read only this type, e.g. ``BUSINESS_NAMES``; by default all types of the run.
         (templated)
     :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success. Default ``True``.
     :param deferrable: Wait in the triggerer, on a poller that all waits with the same connection and domain
         share. Default: ``[operators] default_deferrable``.
-    :param poke_interval: Seconds, or a ``timedelta``, between two looks at the run, in all modes. Default 30.
+    :param poke_interval: Seconds, or a ``timedelta``, between two polls, in all modes. Default 30.
     :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
-        ``None`` stands for boto3's own credential chain. (templated)
+        ``None`` selects boto3's own credential chain. (templated)
     :param region_name: AWS Region; default from the connection. (templated)
     :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
         connection. (templated)
     :param botocore_config: Configuration of the botocore client; default from the connection.
     :raises MetadataGenerationRunFailedError: The run did not succeed; not retried.
-    :raises AirflowSensorTimeout: The run had not ended after ``timeout`` seconds; not retried.
-    :raises WaitFailedError: Deferred, the run could not be read, for a reason that may pass.
-    :raises RequestRefusedError: DataZone does not know the run, or refuses; not retried.
-    :raises InvalidInputError: No domain is known; not retried.
+    :raises AirflowSensorTimeout: The run has not ended after ``timeout`` seconds; not retried.
+    :raises WaitFailedError: The triggerer could not read the run; a retry waits again.
+    :raises RequestRefusedError: DataZone does not find the run, or refuses; not retried.
+    :raises InvalidInputError: An argument is invalid, or no domain is given; not retried.
 
     .. seealso::
         https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetMetadataGenerationRun.html
@@ -108,20 +108,20 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
 
     def _wait(self, context: Context) -> Any:
         started_at = time.time()
-        with no_pointless_retry():
+        with fail_without_retry():
             self._check_inputs()
         if not self.deferrable:
-            with no_pointless_retry(), self._skip_execution_timeout():
+            with fail_without_retry(), self._skip_execution_timeout():
                 DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
                 return call_execute(super().execute, context)
-        with no_pointless_retry(), self._skips():
+        with fail_without_retry(), self._skips():
             DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
-            looked = self.poke(context)
-            if looked:
-                return looked.xcom_value
+            result = self.poke(context)
+            if result:
+                return result.xcom_value
             domain_identifier = self.hook.resolve_domain_identifier(self.domain_identifier)
-        # Airflow 3 itself does not apply execution_timeout while a task is deferred (apache/airflow#69678).
-        timeout = self._execution_timeout if self._ends_by_execution_timeout else self.timeout
+        # Airflow 3 does not apply execution_timeout while a task is deferred (apache/airflow#69678).
+        timeout = self._execution_timeout if self._is_limited_by_execution_timeout else self.timeout
         return defer_until_run_ends(
             self,
             context,
@@ -135,39 +135,42 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
 
     def _check_inputs(self) -> None:
         self._resolve_inputs()
-        check_interval("poke_interval", self.poke_interval)
+        validate_interval("poke_interval", self.poke_interval)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        with push_type_stats_on_failure(self, context), no_pointless_retry():
+        with push_type_stats_on_failure(self, context), fail_without_retry():
             self._resolve_inputs()
-        with push_type_stats_on_failure(self, context), no_pointless_retry(), self._skips():
+        with push_type_stats_on_failure(self, context), fail_without_retry(), self._skips():
             return resume(
                 self,
                 context,
-                # Past BaseSensorOperator: there, versions differ in what soft_fail and never_fail turn into
-                # a skip (apache/airflow#61130), and all skip when a trigger failed (apache/airflow#71255).
+                # Not BaseSensorOperator's method: its versions differ in what soft_fail and never_fail turn
+                # into a skip (apache/airflow#61130), and all skip after a failed trigger
+                # (apache/airflow#71255).
                 lambda: super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context),
-                about=f"run {self.run_identifier!r}",
-                look_once_more=lambda message: self._look_once_more(context, message),
+                subject=f"run {self.run_identifier!r}",
+                poll_once_more=lambda message: self._poll_once_more(context, message),
             )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> list[TypeStat]:
-        """Judge the run that the trigger has waited for."""
+        """Resume with the trigger's event, and return the typeStats."""
         try:
             run = run_of_event(event, f"run {self.run_identifier!r}")
         except TimeoutError as error:
             message = str(error)
         else:
             return self._conclude(context, run)
-        # Outside of the handler: a traceback would show the same text twice.
-        return self._look_once_more(context, message)
+        # Outside of the handler, so that a traceback does not show the same text twice.
+        return self._poll_once_more(context, message)
 
-    def _look_once_more(self, context: Context, message: str) -> list[TypeStat]:
-        """Look before timing out, as the other modes do: the triggerer may have been away for a while."""
-        looked = self.poke(context)
-        if not looked:
-            raise (AirflowTaskTimeout if self._ends_by_execution_timeout else AirflowSensorTimeout)(message)
-        type_stats: list[TypeStat] = looked.xcom_value
+    def _poll_once_more(self, context: Context, message: str) -> list[TypeStat]:
+        """Poll before timing out, as the other modes do, since no triggerer may have polled recently."""
+        result = self.poke(context)
+        if not result:
+            raise (AirflowTaskTimeout if self._is_limited_by_execution_timeout else AirflowSensorTimeout)(
+                message
+            )
+        type_stats: list[TypeStat] = result.xcom_value
         return type_stats
 
     @property
@@ -175,16 +178,16 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
         return math.inf if self.execution_timeout is None else self.execution_timeout.total_seconds()
 
     @property
-    def _ends_by_execution_timeout(self) -> bool:
-        """Whether that bounds the wait: it is retried, as in the other modes, and ``timeout`` is not."""
+    def _is_limited_by_execution_timeout(self) -> bool:
+        """Whether ``execution_timeout`` ends the wait before ``timeout``; it is retried in all modes."""
         return bool(self._execution_timeout < self.timeout)
 
     @contextmanager
     def _skips(self) -> Iterator[None]:
         """
-        Skip a deferrable wait where :class:`BaseSensorOperator` skips one that pokes.
+        Skip a deferrable wait where :class:`BaseSensorOperator` skips one in poke mode.
 
-        ``never_fail`` is about what a poke raises, so it does not cover ``timeout``.
+        ``never_fail`` covers the exceptions of a poke, so it does not cover ``timeout``.
         """
         try:
             with self._skip_execution_timeout():
@@ -203,7 +206,7 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
 
     @contextmanager
     def _skip_execution_timeout(self) -> Iterator[None]:
-        """Skip wherever it comes: :class:`BaseSensorOperator` does so in a poke, but not between two."""
+        """Skip after a time-out; :class:`BaseSensorOperator` skips only after one during a poke."""
         try:
             yield
         except AirflowTaskTimeout as error:

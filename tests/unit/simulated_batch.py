@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -14,18 +14,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
-from airflow_provider_datazone import batch as engine
-from airflow_provider_datazone.batch import (
-    AssetRow,
-    Batch,
-    require_few_failures,
-)
+from airflow_provider_datazone.batch import engine, memory, progress, starts
+from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.batch.engine import Batch
+from airflow_provider_datazone.batch.state import BatchSettings, BatchState
+from airflow_provider_datazone.batch.summary import require_few_failures
+from airflow_provider_datazone.idempotency import RunRequest
 from airflow_provider_datazone.metadata_generation import TERMINAL_STATUSES, MetadataGenerationRun
-from airflow_provider_datazone.submission import RunRequest
-from airflow_provider_datazone.triggers import run_poller
-from airflow_provider_datazone.triggers.run_poller import (
-    wait_for_run,
-)
+from airflow_provider_datazone.polling import registry
+from airflow_provider_datazone.polling.registry import wait_for_run
+from airflow_provider_datazone.polling.source import HookParameters, OpenedHook
 from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, client_error, now, simulate
 
 LOG = logging.getLogger("tests.batch")
@@ -272,11 +270,13 @@ class Airflow:
     def new_process(self) -> None:
         """Forget what a process shares; nothing of the last one may be left."""
         assert [source.closed for source in self.sources] == [1] * len(self.sources)
-        run_poller._shared.pop(asyncio.get_running_loop(), None)
+        registry._registries.pop(asyncio.get_running_loop(), None)
 
     async def look_up(self, parameters: Any) -> Any:
         self.look_ups += 1
-        return run_poller._Connection(SimpleNamespace(), f"credentials{self.look_ups}", ("the account",))  # type: ignore[arg-type]
+        return registry._Connection(
+            OpenedHook(SimpleNamespace(), f"credentials{self.look_ups}", ("the account",))
+        )  # type: ignore[arg-type]
 
     def source(self, hook: Any, domain_identifier: str) -> BatchSource:
         assert domain_identifier in self.domains
@@ -284,26 +284,38 @@ class Airflow:
         return self.sources[-1]
 
 
-PARAMETERS = run_poller.HookParameters("datazone_default", None, None, None)
+PARAMETERS = HookParameters("datazone_default", None, None, None)
 
 
 def assets(number: int) -> list[AssetRow]:
     return [AssetRow(f"asset{n}", None, "project") for n in range(number)]
 
 
-def make(rows: list[AssetRow], **changes: Any) -> Batch:
-    arguments: dict[str, Any] = {
-        "types": TYPES,
-        "domain_identifier": "dzd_1",
-        "identity": "the task",
-        "try_number": 1,
-        "try_began_at": EPOCH,
-        "max_concurrent_runs": 50,
-        "poll_interval": 5.0,
-        "allow_partial_success": True,
-        "log": LOG,
-    }
-    return Batch(rows, **arguments | changes)
+def make(
+    rows: list[AssetRow],
+    *,
+    saved_at: float = EPOCH,
+    quota_used_up: bool = False,
+    log: Any = LOG,
+    on_progress: Callable[[], None] | None = None,
+    **changes: Any,
+) -> Batch:
+    settings = BatchSettings(
+        types=TYPES,
+        domain_identifier="dzd_1",
+        identity="the task",
+        try_number=1,
+        try_began_at=EPOCH,
+        max_concurrent_runs=50,
+        poll_interval=5.0,
+        allow_partial_success=True,
+    )
+    state = state_of(rows, saved_at=saved_at, quota_used_up=quota_used_up)
+    return Batch(state, settings._replace(**changes), log=log, on_progress=on_progress)
+
+
+def state_of(rows: list[AssetRow], **changes: Any) -> BatchState:
+    return replace(BatchState(rows, saved_at=EPOCH, started_at=EPOCH), **changes)
 
 
 def on(datazone: BatchDataZone, main: Callable[[Any], Any], kind: type[Airflow] = Airflow) -> Any:
@@ -321,9 +333,10 @@ def run_in(airflow: Airflow, main: Callable[[Any], Any]) -> Any:
         return result
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(engine, "time", SimulatedTime)
-        monkeypatch.setattr(run_poller, "_look_up", airflow.look_up)
-        monkeypatch.setattr(run_poller, "HookSource", airflow.source)
+        for module in (engine, memory, progress, starts):
+            monkeypatch.setattr(module, "time", SimulatedTime)
+        monkeypatch.setattr(registry, "_look_up", airflow.look_up)
+        monkeypatch.setattr(registry, "HookSource", airflow.source)
         return simulate(run())
 
 
@@ -348,11 +361,9 @@ def busiest_second(times: list[float]) -> int:
 QUOTA = "business name generation has reached monthly quota"
 
 
-def bring_to_an_end(
-    datazone: BatchDataZone, rows: list[AssetRow], *, noted_at: float = EPOCH, **changes: Any
-) -> list[AssetRow]:
+def bring_to_an_end(datazone: BatchDataZone, rows: list[AssetRow], **changes: Any) -> list[AssetRow]:
     async def main(airflow: Airflow) -> None:
-        await make(rows, **changes).run(PARAMETERS, noted_at=noted_at)
+        await make(rows, **changes).run(PARAMETERS)
 
     on(datazone, main)
     return rows
@@ -377,13 +388,8 @@ def judge(
     quota_used_up: bool = False,
     refusals: dict[str, str] | None = None,
 ) -> None:
-    require_few_failures(
-        rows,
-        max_failures,
-        allow_partial_success=allow_partial_success,
-        quota_used_up=quota_used_up,
-        refusals=refusals or {},
-    )
+    state = state_of(rows, quota_used_up=quota_used_up, refusals=refusals or {})
+    require_few_failures(state, max_failures, allow_partial_success=allow_partial_success)
 
 
 def ended(succeeded: int, failed: int) -> list[AssetRow]:

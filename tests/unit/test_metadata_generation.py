@@ -17,7 +17,7 @@ from airflow_provider_datazone.metadata_generation import (
     MetadataGenerationRun,
     TypeStat,
     judge,
-    one_line,
+    sanitize,
 )
 
 CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -209,7 +209,7 @@ def test_run_that_has_not_ended_cannot_be_judged(status: str):
 
 
 def test_one_line_keeps_what_is_printable():
-    assert one_line("Größe 10 µm · 表") == "Größe 10 µm · 表"
+    assert sanitize("Größe 10 µm · 表") == "Größe 10 µm · 表"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_one_line_keeps_what_is_printable():
     ],
 )
 def test_one_line_is_cut_where_it_is_told_and_says_so(length: int | None, told: str):
-    assert one_line("ab\nd", length=length) == told
+    assert sanitize("ab\nd", length=length) == told
 
 
 def test_failure_keeps_its_run_over_pickling():

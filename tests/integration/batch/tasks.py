@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_datazone.batch import AssetRow, BatchMemory, pack
+from airflow_provider_datazone.batch.assets import AssetRow, pack
+from airflow_provider_datazone.batch.memory import BatchMemory
 from airflow_provider_datazone.operators.datazone import DataZoneBatchMetadataGenerationOperator
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 from tests.conftest import TYPE_STATS, outcome_of
@@ -146,6 +147,12 @@ def carry_out(task: DataZoneBatchMetadataGenerationOperator, context: Any) -> di
     except TaskDeferred as deferred:
         event = {"event": event_of(deferred.trigger)}
     return dict(task.resume_execution("execute_complete", event, context))
+
+
+def rows_of(task: DataZoneBatchMetadataGenerationOperator) -> list[AssetRow]:
+    """Return the rows that a task works on just now."""
+    state = task._execution and task._execution._state
+    return state.rows if state else []
 
 
 def remember(assets: Assets, context: Any, types: list[str] | None = None) -> BatchMemory:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
-from airflow_provider_datazone.batch import pack, unpack
+from airflow_provider_datazone.batch.assets import pack, unpack
+from airflow_provider_datazone.operators.batch_execution import BatchExecution
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 from airflow_provider_datazone.version_compat import TaskKilled
 from tests.conftest import once
@@ -26,6 +27,7 @@ from tests.integration.batch.tasks import (
     list_runs,
     make_context,
     remember,
+    rows_of,
 )
 from tests.integration.submission.tries import Store
 
@@ -108,7 +110,7 @@ def test_worker_that_is_killed_cancels_the_active_runs_where_it_is_to(assets: As
         task.on_kill()
         found.append(assets.statuses())
 
-    killer = once(lambda: all_are_active(task._rows), kill)
+    killer = once(lambda: all_are_active(rows_of(task)), kill)
     with pytest.raises(TaskKilled):
         task.execute(make_context())
     killer.join(30)
@@ -151,11 +153,11 @@ def test_worker_that_is_killed_before_its_batch_begins_cancels_the_runs_that_it_
             target={"type": "ASSET", "identifier": row.asset_identifier},
             types=TYPES,
         )["id"]
-    remember(assets, make_context(store)).note(stored)
+    remember(assets, make_context(store)).save(stored)
     task = assets.operator()
 
-    work = task._work
-    monkeypatch.setattr(task, "_work", lambda *arguments: (task.on_kill(), work(*arguments))[1])
+    run = BatchExecution._run
+    monkeypatch.setattr(BatchExecution, "_run", lambda *arguments: (task.on_kill(), run(*arguments))[1])
     with pytest.raises(TaskKilled):
         task.execute(make_context(store, try_number=2))
     assert assets.statuses() == [["CANCELED"]] * 6

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_datazone import batch as engine
-from airflow_provider_datazone.batch import AssetRow, BatchMemory
+from airflow_provider_datazone.batch import engine, starts
+from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.batch.memory import BatchMemory
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
     QuotaUsedUpError,
     RequestRefusedError,
 )
+from airflow_provider_datazone.operators.batch_execution import BatchExecution
 from tests.conftest import once
 from tests.integration.batch.tasks import (
     Assets,
@@ -27,6 +29,7 @@ from tests.integration.batch.tasks import (
     make_context,
     own,
     remember,
+    rows_of,
     set_outcomes,
 )
 from tests.integration.submission.tries import Store, forget_tokens
@@ -67,25 +70,27 @@ def test_worker_that_was_killed_left_runs_that_the_retry_goes_on_with(
     """Killed by the system, so that it could note nothing; where runs are active, no token is needed."""
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
-    monkeypatch.setattr(engine, "HAND_OVER", 0.0)
+    monkeypatch.setattr(starts, "HANDOVER_SECONDS", 0.0)
     task = assets.operator(poll_interval=0.02)
 
     class Killed(BaseException):
         pass
 
-    def note(self: BatchMemory, rows: list[AssetRow], noted_at: float | None = None) -> None:
+    def note(self: BatchMemory, rows: list[AssetRow], saved_at: float | None = None) -> None:
         raise Killed
 
     async def killed(work: Any, domain: str) -> None:
         running = asyncio.ensure_future(work)
-        while sum(row.is_active for row in task._rows) < 4:
+        while sum(row.is_active for row in rows_of(task)) < 4:
             await asyncio.sleep(0.005)
         running.cancel()
         await asyncio.wait({running})
 
     with monkeypatch.context() as dying:
-        dying.setattr(BatchMemory, "note", note)
-        dying.setattr(task, "_within_execution_timeout", killed)
+        dying.setattr(BatchMemory, "save", note)
+        dying.setattr(
+            BatchExecution, "_within_execution_timeout", lambda self, work, domain: killed(work, domain)
+        )
         with pytest.raises(Killed):
             task.execute(make_context(store))
     there = list_runs(assets)
@@ -101,7 +106,7 @@ def test_worker_that_was_killed_left_runs_that_the_retry_goes_on_with(
         succeed()
     else:
         forget_tokens(assets.catalog)
-        once(lambda: len({run.run_identifier for run in retry._rows} - {None}) == 6, succeed)
+        once(lambda: len({run.run_identifier for run in rows_of(retry)} - {None}) == 6, succeed)
     summary = retry.execute(make_context(store, try_number=2))
     assert summary["succeeded"] == 6
     after = list_runs(assets)
@@ -155,7 +160,7 @@ def test_kill_right_after_a_clear_is_not_taken_for_the_clear_again(assets: Asset
     time.sleep(0.02)
     retried = remember(assets, make_context(store, try_number=3, max_tries=4))
     assert retried.identity == cleared.identity
-    assert retried.noted_at <= cleared.noted_at, "it is long ago that anything was noted"
+    assert retried.saved_at <= cleared.saved_at, "it is long ago that anything was noted"
 
 
 def test_quota_that_is_there_again_is_used_after_a_clear(assets: Assets):
@@ -190,7 +195,7 @@ def test_list_that_has_changed_keeps_what_is_known(assets: Assets):
 def test_other_types_are_another_batch(assets: Assets):
     store = Store()
     first = remember(assets, make_context(store))
-    first.note(
+    first.save(
         [
             AssetRow(row.asset_identifier, None, row.owning_project_identifier, 1, "run")
             for row in assets.rows()
@@ -198,9 +203,9 @@ def test_other_types_are_another_batch(assets: Assets):
     )
     other = remember(assets, make_context(store, try_number=2), ["BUSINESS_NAMES"])
     assert other.identity != first.identity
-    recalled = other.recall(assets.rows(), allow_partial_success=True)
+    recalled = other.load(assets.rows(), allow_partial_success=True)
     assert [row.run_identifier for row in recalled] == [None] * 6
-    assert other.noted_at == 0.0, "what an earlier try started for it is not known"
+    assert other.saved_at == 0.0, "what an earlier try started for it is not known"
 
 
 def test_partial_success_is_done_again_where_it_is_no_longer_allowed(assets: Assets):
@@ -208,10 +213,10 @@ def test_partial_success_is_done_again_where_it_is_no_longer_allowed(assets: Ass
     rows = assets.rows()
     for row in rows:
         row.run_identifier, row.status = "run", "PARTIALLY_SUCCEEDED"
-    remember(assets, make_context(store)).note(rows)
+    remember(assets, make_context(store)).save(rows)
     memory = remember(assets, make_context(store, try_number=2))
-    assert memory.recall(assets.rows(), allow_partial_success=True) == rows
-    recalled = memory.recall(assets.rows(), allow_partial_success=False)
+    assert memory.load(assets.rows(), allow_partial_success=True) == rows
+    recalled = memory.load(assets.rows(), allow_partial_success=False)
     assert [(row.run_identifier, row.submission) for row in recalled] == [(None, 2)] * 6
 
 
@@ -243,11 +248,11 @@ def test_memory_of_thousands_is_kept_in_parts_that_grow_and_shrink(assets: Asset
     store = SizedStore()
     for try_number, number in enumerate([10, 4000, 100, 2000, 5], start=1):
         rows = many_rows(number)
-        remember(assets, make_context(store, try_number=try_number)).note(rows)
+        remember(assets, make_context(store, try_number=try_number)).save(rows)
         memory = remember(assets, make_context(store, try_number=try_number + 1))
         fresh = [AssetRow(row.asset_identifier, None, "project") for row in rows]
-        assert own(memory.recall(fresh, allow_partial_success=True)) == rows
-        assert memory.noted_at > 0
+        assert own(memory.load(fresh, allow_partial_success=True)) == rows
+        assert memory.saved_at > 0
     assert len(store._values) > 5, "there were parts"
 
 
@@ -258,21 +263,21 @@ def test_memory_is_the_old_or_the_new_wherever_the_writing_was_interrupted(asset
     seen = set()
     for sets in itertools.count():
         store = SizedStore()
-        remember(assets, make_context(store)).note(old, 1.0)
+        remember(assets, make_context(store)).save(old, 1.0)
         store.left = sets
         memory = remember(assets, make_context(store, try_number=2))
         try:
-            memory.note(new, 2.0)
+            memory.save(new, 2.0)
         except OSError:
             ended = False
         else:
             ended = True
         store.left = float("inf")
         memory = remember(assets, make_context(store, try_number=3))
-        recalled = own(memory.recall(fresh, allow_partial_success=True))
+        recalled = own(memory.load(fresh, allow_partial_success=True))
         known = [row for row in recalled if row.run_identifier]
-        assert (known, memory.noted_at) in ((old, 1.0), (new, 2.0))
-        seen.add(memory.noted_at)
+        assert (known, memory.saved_at) in ((old, 1.0), (new, 2.0))
+        seen.add(memory.saved_at)
         if ended:
             break
     assert seen == {1.0, 2.0}
@@ -285,13 +290,13 @@ def test_memory_that_somebody_has_changed_is_none(assets: Assets, broken: Any):
     rows = assets.rows()
     for row in rows:
         row.run_identifier = "run"
-    remember(assets, make_context(store)).note(rows)
+    remember(assets, make_context(store)).save(rows)
     (part,) = [key for key in store._values if key.endswith("_0")]
     store.set(part, broken)
     memory = remember(assets, make_context(store, try_number=2))
-    recalled = memory.recall(assets.rows(), allow_partial_success=True)
+    recalled = memory.load(assets.rows(), allow_partial_success=True)
     assert [row.run_identifier for row in recalled] == [None] * 6
-    assert memory.noted_at == 0.0, "so that DataZone is asked"
+    assert memory.saved_at == 0.0, "so that DataZone is asked"
 
 
 def test_worker_notes_how_far_it_is_while_it_works(assets: Assets, monkeypatch: pytest.MonkeyPatch):
@@ -300,12 +305,12 @@ def test_worker_notes_how_far_it_is_while_it_works(assets: Assets, monkeypatch: 
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     store = Store()
     noted: list[int] = []
-    note = BatchMemory.note
+    note = BatchMemory.save
 
-    def observed(self: BatchMemory, rows: list[AssetRow], noted_at: float | None = None) -> None:
-        note(self, rows, noted_at)
+    def observed(self: BatchMemory, rows: list[AssetRow], saved_at: float | None = None) -> None:
+        note(self, rows, saved_at)
         memory = remember(assets, make_context(store, try_number=2))
-        recalled = memory.recall(assets.rows(), allow_partial_success=True)
+        recalled = memory.load(assets.rows(), allow_partial_success=True)
         runs = [row.run_identifier for row in recalled if row.run_identifier is not None]
         noted.append(len(runs))
         if len(runs) in (3, 6):
@@ -313,7 +318,7 @@ def test_worker_notes_how_far_it_is_while_it_works(assets: Assets, monkeypatch: 
             for run in runs:
                 server.set_run_status(run, "SUCCEEDED")
 
-    monkeypatch.setattr(BatchMemory, "note", observed)
+    monkeypatch.setattr(BatchMemory, "save", observed)
     assets.operator(max_concurrent_runs=3).execute(make_context(store))
     assert noted == sorted(noted)
     assert {3, 6} <= set(noted)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
-from airflow_provider_datazone.batch import pack, unpack
+from airflow_provider_datazone.batch.assets import pack, unpack
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
     InvalidInputError,
@@ -30,6 +30,7 @@ from tests.integration.batch.tasks import (
     list_runs,
     make_context,
     remember,
+    rows_of,
     set_outcomes,
 )
 from tests.integration.submission.tries import Store
@@ -221,7 +222,7 @@ def test_worker_keeps_to_its_time_and_leaves_the_runs_alone(assets: Assets, loop
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     store = Store()
     task = assets.operator(execution_timeout=timedelta(hours=1))
-    once(lambda: all_are_active(task._rows), lambda: loop_clock.put_forward(3600))
+    once(lambda: all_are_active(rows_of(task)), lambda: loop_clock.put_forward(3600))
     with pytest.raises(AirflowTaskTimeout):
         task.execute(make_context(store))
     # Airflow calls it then.
@@ -260,8 +261,8 @@ def test_trouble_of_the_trigger_is_the_task_s_and_what_is_known_stays_known(
             "execute_complete", {"event": event | known}, context
         )
     memory = remember(assets, make_context(store, try_number=2))
-    assert memory.recall(assets.rows(), allow_partial_success=True)[0].run_identifier == "run0"
-    assert memory.noted_at == 5.0
+    assert memory.load(assets.rows(), allow_partial_success=True)[0].run_identifier == "run0"
+    assert memory.saved_at == 5.0
 
 
 @pytest.mark.parametrize("message", ["Trigger failure", None])

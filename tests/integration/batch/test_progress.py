@@ -33,7 +33,7 @@ def test_batch_that_an_earlier_try_has_done_says_that_there_is_nothing_to_do(
     task_log[1].clear()
     assert assets.operator().execute(make_context(store, try_number=2))["succeeded"] == 6
     assert [line for line in task_log[1] if "nothing to do" in line] == [
-        "An earlier try has done all 6 assets: there is nothing to do."
+        "An earlier try completed all 6 assets: there is nothing to do."
     ]
 
 

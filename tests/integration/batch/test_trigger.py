@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from airflow_provider_datazone.batch import unpack
+from airflow_provider_datazone.batch.assets import unpack
 from airflow_provider_datazone.triggers import datazone as triggers
 from tests.conftest import LoopClock, once
 from tests.integration.batch.tasks import Assets, all_are_active, event_of, list_runs
@@ -48,7 +48,7 @@ def test_deadline_is_told_and_what_is_known_is_handed_out(
     monkeypatch.setattr(triggers, "time", loop_clock)
     trigger = assets.trigger(deadline=time.time() + 600)
     once(
-        lambda: trigger._batch is not None and all_are_active(trigger._batch.rows),
+        lambda: trigger._batch is not None and all_are_active(trigger._batch.state.rows),
         lambda: loop_clock.put_forward(600),
     )
     event = event_of(trigger, timeout=None)
@@ -83,7 +83,7 @@ def test_triggerer_that_takes_over_goes_on_with_the_runs_that_are_there(assets: 
             server.set_run_status(runs[0], "SUCCEEDED")
 
     if long_ago:
-        once(lambda: successor._batch is not None and all_are_active(successor._batch.rows), succeed)
+        once(lambda: successor._batch is not None and all_are_active(successor._batch.state.rows), succeed)
     else:
         succeed()
     event = event_of(successor)

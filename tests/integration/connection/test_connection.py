@@ -17,7 +17,8 @@ from botocore.exceptions import (
 )
 
 from airflow_provider_datazone.exceptions import NotConfiguredError
-from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent, is_transient
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.service_errors import is_permanent, is_transient
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
@@ -70,7 +71,7 @@ def test_domain_and_project_come_from_the_connection(
         with pytest.raises(ValueError, match=name) as missing:
             getattr(hook, f"resolve_{name}")()
         message = str(missing.value)
-        assert f"pass {name}" in message
+        assert f"{name} is required: pass it" in message
         assert "'mine'" in message
         assert ("service_config.datazone" in message) == (conn_type == "aws")
 

@@ -13,12 +13,13 @@ from botocore import UNSIGNED
 from botocore.config import Config
 
 from airflow_provider_datazone.exceptions import InvalidInputError, NotConfiguredError
-from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent, is_transient
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.inputs import to_botocore_options
 from airflow_provider_datazone.operators.datazone import (
     DataZoneBatchMetadataGenerationOperator,
 )
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+from airflow_provider_datazone.service_errors import is_permanent, is_transient
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 from tests.dags.lazy_inputs import TYPES
 from tests.integration.operators.start_task import make_context, start

@@ -18,13 +18,14 @@ from airflow.providers.common.compat.sdk import (
 )
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_provider_datazone.batch import parse_assets
+from airflow_provider_datazone.batch.assets import parse_assets
 from airflow_provider_datazone.exceptions import (
     InvalidInputError,
     NotConfiguredError,
     RequestRefusedError,
 )
-from airflow_provider_datazone.hooks.datazone import DataZoneHook, list_of_types
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.inputs import validate_types
 from airflow_provider_datazone.operators.datazone import (
     DataZoneAcceptPredictionsOperator,
     DataZoneBatchMetadataGenerationOperator,
@@ -334,7 +335,7 @@ def test_domain_of_a_connection_that_is_no_text_fails_its_test(define: Callable[
     define(domain_identifier=["dzd-1"])
     passed, message = DataZoneHook("mine").test_connection()
     assert not passed
-    assert "domain_identifier must be a text" in message
+    assert "domain_identifier must be a string" in message
 
 
 def test_nothing_is_named_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,7 +398,7 @@ def test_identifier_of_a_connection_and_of_a_batch_must_not_end_with_a_space(
     define(domain_identifier="dzd-1 ", owning_project_identifier=" p")
     hook = DataZoneHook("mine")
     for resolve in (hook.resolve_domain_identifier, hook.resolve_owning_project_identifier):
-        with pytest.raises(ValueError, match=r"with a space, got .*as in the extra of the connection"):
+        with pytest.raises(ValueError, match=r"with a space, got .*in the extra of the connection"):
             resolve()
     with pytest.raises(
         ValueError, match=r"Item 2 of asset_identifiers .*asset_identifier must not end with a space"
@@ -413,8 +414,8 @@ def test_identifier_of_a_connection_and_of_a_batch_must_not_end_with_a_space(
 def test_list_that_a_template_renders_as_text_names_the_option_that_mends_it(catalog: Catalog) -> None:
     hook = DataZoneHook(CONNECTION)
     refused: list[Callable[[], Any]] = [
-        lambda: list_of_types("['BUSINESS_NAMES']"),
-        lambda: list_of_types(["['BUSINESS_NAMES']"]),
+        lambda: validate_types("['BUSINESS_NAMES']"),
+        lambda: validate_types(["['BUSINESS_NAMES']"]),
         lambda: parse_assets("['a', 'b']", lambda: "p"),
         lambda: parse_assets(["['a', 'b']"], lambda: "p"),
         lambda: parse_assets(["{'asset_identifier': 'a'}"], lambda: "p"),

@@ -29,8 +29,9 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneRejectPredictionsOperator,
     DataZoneStartMetadataGenerationRunOperator,
 )
+from airflow_provider_datazone.operators.start_execution import StartExecution
+from airflow_provider_datazone.polling import sender
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
-from airflow_provider_datazone.triggers import run_poller
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 from tests.wrong import (
     CONNECTION,
@@ -111,7 +112,8 @@ def test_kill_takes_any_answer(service: Service, hook: DataZoneHook, canceled: A
     """Nobody hears of what is raised while a task is ended: it has to be in the log."""
     operator = make_task(DataZoneStartMetadataGenerationRunOperator, hook, asset_identifier="a", types=[])
     # As it is while the task waits in its worker.
-    operator._run_identifier = "run1"
+    execution = operator._execution = StartExecution(operator, {})
+    execution._run_identifier = "run1"
     trigger = DataZoneMetadataGenerationRunTrigger(
         "run1", DOMAIN, aws_conn_id=CONNECTION, cancel_on_kill=True
     )
@@ -124,9 +126,9 @@ def test_kill_takes_any_answer(service: Service, hook: DataZoneHook, canceled: A
             firsts.pop(method, None) or good[method]
         )
         with logged() as lines, pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(run_poller, "CANCEL_AGAIN_AFTER", 0)
-            monkeypatch.setattr(cancellation, "_PAUSE", 0.01)
-            operator._canceled_run = None
+            monkeypatch.setattr(sender, "CANCEL_RETRY_INTERVAL", 0)
+            monkeypatch.setattr(cancellation, "_RETRY_INTERVAL", 0.01)
+            execution._canceled_run = None
             kill()
         assert "POST" not in firsts
         check_log(lines)

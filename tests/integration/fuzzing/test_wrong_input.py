@@ -12,7 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import given, strategies as st
 
-from airflow_provider_datazone.batch import AssetRow, BatchMemory, pack, unpack
+from airflow_provider_datazone.batch.assets import AssetRow, pack, unpack
+from airflow_provider_datazone.batch.memory import BatchMemory
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
     InvalidInputError,
@@ -29,8 +30,8 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneGetMetadataGenerationRunOperator,
     DataZoneStartMetadataGenerationRunOperator,
 )
+from airflow_provider_datazone.polling import registry
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
-from airflow_provider_datazone.triggers import run_poller
 from airflow_provider_datazone.triggers.datazone import (
     DataZoneBatchMetadataGenerationTrigger,
     DataZoneMetadataGenerationRunTrigger,
@@ -226,9 +227,12 @@ def test_sensor_may_wait_for_ever(service: Service, hook: DataZoneHook, timeout:
         ({"max_concurrent_runs": None}, "max_concurrent_runs must be at least 1"),
         ({"max_failures": "10%"}, "max_failures must be a number of assets"),
         ({"max_failures": math.nan}, "max_failures must be a number of assets"),
-        ({"types": ["BUSINESS_NAMES", 1]}, "types must be a list of texts"),
-        ({"asset_identifiers": [{"asset_identifier": "asset1", 1: "x"}]}, "has 1; it may have"),
-        ({"asset_identifiers": [{"asset_identifier": "asset1", "\nx": "x"}]}, r"has '\\nx'; it may have"),
+        ({"types": ["BUSINESS_NAMES", 1]}, "types must be a list of strings"),
+        ({"asset_identifiers": [{"asset_identifier": "asset1", 1: "x"}]}, "has unknown keys: 1. Allowed are"),
+        (
+            {"asset_identifiers": [{"asset_identifier": "asset1", "\nx": "x"}]},
+            r"has unknown keys: '\\nx'. Allowed are",
+        ),
     ],
 )
 def test_bounds_of_another_kind_are_told(
@@ -257,7 +261,7 @@ def events_of(*triggers: Any) -> list[Any]:
     async def main() -> list[Any]:
         jobs = (asyncio.wait_for(only_event(trigger), 30) for trigger in triggers)
         found = await asyncio.gather(*jobs, return_exceptions=True)
-        for shared in run_poller._shared.values():
+        for shared in registry._registries.values():
             assert not shared.pollers, "a poller is left"
         return found
 
@@ -466,11 +470,11 @@ def test_any_memory_of_a_batch_is_good_enough_to_go_on(data: Any) -> None:
     context["task_state_store"] = store = Store()
     rows = [AssetRow("asset1", None, "project1")]
     memory = BatchMemory(context, "dzd-1", ["BUSINESS_NAMES"])
-    memory.note(rows)
+    memory.save(rows)
     key = "metadata_generation_batch"
     store.set(key, data.draw(st.one_of(spoiled(store.get(key)), values)))
     memory = BatchMemory(context, "dzd-1", ["BUSINESS_NAMES"])
-    recalled = memory.recall([AssetRow("asset1", None, "project1")], allow_partial_success=True)
+    recalled = memory.load([AssetRow("asset1", None, "project1")], allow_partial_success=True)
     assert [row.key for row in recalled] == [row.key for row in rows]
     assert memory.identity
-    assert math.isfinite(memory.noted_at)
+    assert math.isfinite(memory.saved_at)

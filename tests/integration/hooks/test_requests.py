@@ -8,7 +8,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.exceptions import MalformedResponseError
-from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.service_errors import is_permanent
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
@@ -140,7 +141,7 @@ def test_predictions_need_a_rule_or_choices(
 
 @pytest.mark.parametrize("answer", ["accept_predictions", "reject_predictions"])
 def test_threshold_needs_a_rule(hook: DataZoneHook, catalog: Catalog, answer: str):
-    with pytest.raises(ValueError, match="threshold goes with a rule"):
+    with pytest.raises(ValueError, match="threshold needs a rule"):
         getattr(hook, answer)(
             catalog.asset_identifier,
             domain_identifier=catalog.domain_identifier,

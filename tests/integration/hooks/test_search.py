@@ -10,7 +10,8 @@ from botocore.exceptions import ClientError
 from moto.core.responses import ActionResult
 
 from airflow_provider_datazone.exceptions import MalformedResponseError
-from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent, is_transient
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.service_errors import is_permanent, is_transient
 from airflow_provider_datazone.testing import models
 from airflow_provider_datazone.testing.responses import DataZoneResponse
 from tests.integration.hooks.conftest import NO_RETRIES
@@ -150,7 +151,7 @@ def test_search_that_answers_something_else_is_an_error(
     glossary = {"domainId": "dzd-1", "id": "g1", "name": "g", "owningProjectId": "p1", "status": "ENABLED"}
     answer = ActionResult({"items": [{"glossaryItem": glossary}]})
     monkeypatch.setattr(DataZoneResponse, "search", lambda self: answer)
-    with pytest.raises(MalformedResponseError, match="no asset"):
+    with pytest.raises(MalformedResponseError, match="not an asset"):
         list(hook.search_assets(domain_identifier=catalog.domain_identifier))
 
 

@@ -8,7 +8,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from airflow_provider_datazone.hooks.datazone import DataZoneHook, is_permanent, is_transient
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.service_errors import is_permanent, is_transient
 from tests.conftest import Clock
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def test_wait_returns_the_run_however_it_ended(hook: DataZoneHook, catalog: Cata
 
 def test_wait_ends_with_its_time_out_and_names_the_run(hook: DataZoneHook, catalog: Catalog, clock: Clock):
     run = catalog.start_run(in_progress_seconds=3600)
-    with pytest.raises(TimeoutError, match=rf"'{run}'.*after 25 s.*IN_PROGRESS.*goes on"):
+    with pytest.raises(TimeoutError, match=rf"'{run}'.*after 25 s.*IN_PROGRESS.*continues"):
         hook.wait_for_metadata_generation_run(
             run, domain_identifier=catalog.domain_identifier, poll_interval=10, timeout=25
         )
@@ -83,7 +84,7 @@ def test_wait_gives_a_new_run_time_to_become_known(
     done = hook.wait_for_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
     assert done.status == "SUCCEEDED"
     assert clock.naps == [1, 1, 1]
-    (line,) = (record.getMessage() for record in log.records if "does not know" in record.getMessage())
+    (line,) = (record.getMessage() for record in log.records if "does not find" in record.getMessage())
     assert run in line
 
 
@@ -138,7 +139,7 @@ def test_status_that_nobody_knows_is_waited_on_with_one_warning(
         )
     assert len(clock.naps) == 3
     assert [r.getMessage() for r in log.records if "PAUSED" in r.getMessage()] == [
-        f"Metadata generation run {run} has the status 'PAUSED', which this version does not know; waiting on."
+        f"Metadata generation run {run} has the status 'PAUSED', which this version does not know; the wait continues."
     ]
 
 

@@ -57,7 +57,7 @@ def test_empty_value_in_a_connection_is_not_set(
     assert hook.verify is None
     assert hook.conn.meta.endpoint_url == datazone.endpoint_url
     assert DataZoneHook("mine").region_name is None
-    with pytest.raises(NotConfiguredError, match="No domain identifier is known"):
+    with pytest.raises(NotConfiguredError, match="domain_identifier is required"):
         hook.resolve_domain_identifier(nothing)
 
 
@@ -193,6 +193,8 @@ def test_identifier_that_is_needed_is_named(
     datazone: DataZoneServer, make: Any, name: str, nothing: str | None
 ) -> None:
     task = make(task_id="task", domain_identifier="dzd-1", aws_conn_id="datazone_default", **{name: nothing})
-    with pytest.raises(InvalidInputError, match=f"{name} is required.*Did its template render to nothing"):
+    with pytest.raises(
+        InvalidInputError, match=f"{name} is required.*Did its template render to an empty string"
+    ):
         task.execute(make_context())
     assert datazone.requests == []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_datazone.batch import parse_assets
+from airflow_provider_datazone.batch.assets import parse_assets
 from airflow_provider_datazone.exceptions import NotConfiguredError, RequestRefusedError
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.inputs import to_text
@@ -66,7 +66,7 @@ def test_numbers_are_sent_as_text_by_every_method_of_the_hook(datazone: DataZone
 
 @pytest.mark.parametrize("wrong", [True, 1.0, ["a"], {"a": "b"}, b"a", Decimal(1)])
 def test_other_kinds_are_no_identifiers(wrong: Any) -> None:
-    with pytest.raises(NotConfiguredError, match="revision must be a text, got "):
+    with pytest.raises(NotConfiguredError, match="revision must be a string, got "):
         to_text("revision", wrong)
 
 

@@ -15,12 +15,12 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_datazone.exceptions import NotConfiguredError
+from airflow_provider_datazone.idempotency import client_token, token_of
 from airflow_provider_datazone.inputs import to_plain
 from airflow_provider_datazone.operators.datazone import (
     DataZoneBatchMetadataGenerationOperator,
     DataZoneStartMetadataGenerationRunOperator,
 )
-from airflow_provider_datazone.submission import client_token, token_of
 from tests.conftest import make_catalog
 from tests.dags.lazy_inputs import CHOICES, TASKS, TYPES, dag as lazy_dag
 from tests.integration.inputs.rendering import parameters_of, render
@@ -124,7 +124,7 @@ def test_lazy_types_have_the_token_of_a_list(catalog: Catalog) -> None:
     "value", [object(), {1, 2}, b"types", datetime(2026, 1, 1, tzinfo=timezone.utc), [object()]]
 )
 def test_token_is_not_made_of_a_value_without_json(value: Any) -> None:
-    with pytest.raises(ValueError, match="can only be made of JSON") as refused:
+    with pytest.raises(ValueError, match="must consist of JSON") as refused:
         token_of(value)
     assert "0x" not in str(refused.value), "no memory address"
     with pytest.raises(NotConfiguredError):

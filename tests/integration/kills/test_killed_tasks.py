@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_datazone.batch import AssetRow, pack
+from airflow_provider_datazone.batch.assets import AssetRow, pack
 from airflow_provider_datazone.triggers.datazone import (
     DataZoneBatchMetadataGenerationTrigger,
     DataZoneMetadataGenerationRunTrigger,
@@ -269,7 +269,7 @@ def test_batch_that_has_more_runs_than_can_be_canceled_cancels_most_and_says_how
     assert canceled >= 0.8 * CANCELS_PER_SECOND * (AIRFLOW_3.seconds - REACTION)
     assert len(cancels) - canceled <= A_FEW, "refused for the rate"
     assert highest_rate(cancels) <= CANCELS_PER_SECOND + BUNCHED
-    said = re.findall(r".*may go on.*", task.log)
+    said = re.findall(r".*may continue.*", task.log)
     numbers = [int(text.replace(",", "")) for line in said for text in re.findall(r"\b\d[\d,]*\b", line)]
     # It has to say so before it is gone, and may cancel some more until then.
     left = number - canceled

@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_datazone.operators import datazone as operator_module
+from airflow_provider_datazone.operators import start_execution
 from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
 from airflow_provider_datazone.version_compat import TaskKilled
 from tests.conftest import once
@@ -228,7 +228,7 @@ def test_task_killed_in_its_wait_cancels_its_run_and_starts_no_other(
         time.sleep(seconds)
 
     sleeping = SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=sleep)
-    monkeypatch.setattr(operator_module, "time", sleeping)
+    monkeypatch.setattr(start_execution, "time", sleeping)
     catalog.server.set_run_outcome(in_progress_seconds=3600, times=None)
     store = None
     if how == "started":

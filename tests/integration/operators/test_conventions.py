@@ -21,7 +21,7 @@ CLASSES: list[Any] = [
     *(
         cls
         for name, cls in vars(operators).items()
-        if name.startswith("DataZone") and name.endswith("Operator")
+        if name.startswith("DataZone") and name.endswith("Operator") and cls.__module__ == operators.__name__
     ),
     DataZoneMetadataGenerationRunSensor,
 ]

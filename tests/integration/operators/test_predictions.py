@@ -128,18 +128,18 @@ def test_what_datazone_refuses_is_told_in_its_own_words_after_one_request(
 @pytest.mark.parametrize(
     ("decision", "wrong", "message"),
     [
-        ("accept", {}, "pass rule ('ALL' or 'NONE', with a threshold or without) or choices"),
-        ("reject", {}, "pass rule ('ALL' or 'NONE', with a threshold or without) or choices"),
+        ("accept", {}, "pass rule ('ALL' or 'NONE', with or without a threshold) or choices"),
+        ("reject", {}, "pass rule ('ALL' or 'NONE', with or without a threshold) or choices"),
         ("accept", {"threshold": 0.5}, "pass rule"),
         (
             "accept",
             {"threshold": 0.5, "choices": [{"predictionTarget": "summary"}]},
-            "threshold goes with a rule",
+            "threshold needs a rule",
         ),
         (
             "accept",
             {"rule": "ALL", "domain_identifier": None},
-            "No domain identifier is known: pass domain_identifier",
+            "domain_identifier is required: pass it to the task",
         ),
         ("accept", {"choices": "[{'predictionTarget': 'summary'}]"}, "choices must be a list of dicts"),
         ("accept", {"choices": 1}, "choices must be a list of dicts"),

@@ -23,7 +23,7 @@ from airflow_provider_datazone.exceptions import (
 from airflow_provider_datazone.hooks import datazone as hooks
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.metadata_generation import RUN_TYPES
-from airflow_provider_datazone.operators import datazone as operators
+from airflow_provider_datazone.operators import batch_execution, datazone as operators, start_execution
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
 from airflow_provider_datazone.triggers import datazone as triggers
 from tests.conftest import TYPE_STATS, Clock, make_catalog, outcome_of
@@ -218,7 +218,7 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
         monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_REQUESTS_PER_SECOND", "1000")
         mend_dag_test(monkeypatch)
         clock = AlarmClock(monkeypatch)
-        for module in (operators, triggers):
+        for module in (batch_execution, start_execution, triggers):
             monkeypatch.setattr(module, "time", clock)
         # A run that DataZone does not know is asked for for a while.
         monkeypatch.setattr(hooks, "time", Clock())

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 
 from airflow_provider_datazone.exceptions import InvalidInputError, RequestRefusedError, StartedRunFailedError
 from airflow_provider_datazone.hooks import datazone as hook_module
-from airflow_provider_datazone.operators import datazone as operator_module
+from airflow_provider_datazone.operators import start_execution
 from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
 from tests.conftest import Clock
 from tests.integration.operators.refusals import check_refusal
@@ -94,15 +94,15 @@ def test_what_datazone_refuses_is_told_in_its_own_words_after_one_request(catalo
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"types": "BUSINESS_NAMES"}, "types must be a list of run types, and is 'BUSINESS_NAMES'."),
-        ({"types": "['BUSINESS_NAMES',\n]"}, r"types must be a list of run types, and is "),
-        ({"types": None}, "types must be a list of run types, and is None."),
-        ({"types": 1}, "types must be a list of run types, and is 1."),
+        ({"types": "BUSINESS_NAMES"}, "types must be a list of run types, got 'BUSINESS_NAMES'."),
+        ({"types": "['BUSINESS_NAMES',\n]"}, r"types must be a list of run types, got "),
+        ({"types": None}, "types must be a list of run types, got None."),
+        ({"types": 1}, "types must be a list of run types, got 1."),
         ({"types": []}, "types must name at least one run type, got an empty list."),
-        ({"domain_identifier": ""}, "No domain identifier is known: pass domain_identifier"),
+        ({"domain_identifier": ""}, "domain_identifier is required: pass it to the task"),
         (
             {"owning_project_identifier": None},
-            "No owning project identifier is known: pass owning_project_identifier",
+            "owning_project_identifier is required: pass it to the task",
         ),
     ],
 )
@@ -124,7 +124,7 @@ def test_what_cannot_be_sent_is_told_and_not_sent(catalog: Catalog, wrong: dict[
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(hook_module, "time", clock)
-    monkeypatch.setattr(operator_module, "time", clock)
+    monkeypatch.setattr(start_execution, "time", clock)
     return clock
 
 
@@ -244,7 +244,7 @@ def during_the_wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], A
         sleeping = SimpleNamespace(
             time=time.time, monotonic=time.monotonic, sleep=lambda seconds: interruption()
         )
-        monkeypatch.setattr(operator_module, "time", sleeping)
+        monkeypatch.setattr(start_execution, "time", sleeping)
 
     return set_interruption
 
@@ -270,7 +270,7 @@ def test_kill_cancels_the_run_if_it_is_to(
     run = context["ti"].xcoms["run"]["id"]
     assert status_of(catalog, run) == ("CANCELED" if cancel_on_kill else "IN_PROGRESS")
     assert catalog.server.request_counts["CancelMetadataGenerationRun"] == int(cancel_on_kill)
-    assert (f"Canceled, or had ended: {run}" in caplog.messages) == cancel_on_kill
+    assert (f"Canceled, or had already ended: {run}" in caplog.messages) == cancel_on_kill
 
 
 def test_kill_without_a_run_asks_nothing(catalog: Catalog):
@@ -336,7 +336,7 @@ def test_adopted_run_that_a_person_canceled_is_not_started_again(
             catalog.server.set_run_status(there, "CANCELED")
 
     clock.sleep = cancel_by_then  # type: ignore[method-assign]
-    monkeypatch.setattr(operator_module, "time", clock)
+    monkeypatch.setattr(start_execution, "time", clock)
     catalog.server.set_run_outcome(polls=0)
     started = catalog.server.request_counts["StartMetadataGenerationRun"]
 
@@ -435,7 +435,7 @@ def test_kill_that_cannot_cancel_says_so_and_goes_on(
     warnings = [message for message in caplog.messages if run in message]
     # Airflow 2 has been given a second, which is announced as too short for any Cancel.
     assert 1 <= len(warnings) <= 2
-    assert all("may go on" in warning for warning in warnings)
+    assert all("may continue" in warning for warning in warnings)
     # Airflow ends the process soon.
     assert took[0] < 15
 
@@ -448,7 +448,7 @@ def test_time_out_in_mid_wait_cancels_nothing(
         raise AirflowTaskTimeout("Timeout, PID: 1")
 
     # Between two looks at the run, or while Get does not know it yet.
-    interrupted = operator_module if known else hook_module
+    interrupted = start_execution if known else hook_module
     monkeypatch.setattr(
         interrupted, "time", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=time_out)
     )

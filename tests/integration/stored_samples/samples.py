@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from airflow_provider_datazone.idempotency import RunRequest, token_of
 from airflow_provider_datazone.operators.datazone import (
     DataZoneBatchMetadataGenerationOperator,
 )
-from airflow_provider_datazone.submission import RunRequest, token_of
 from airflow_provider_datazone.testing import models
 from tests.conftest import REPOSITORY, Catalog
 from tests.integration.batch.tasks import make_context

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout, TaskDeferred
 
-from airflow_provider_datazone.batch import AssetRow, BatchMemory
+from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.batch.memory import BatchMemory
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
     MetadataGenerationRunFailedError,
@@ -17,7 +18,7 @@ from airflow_provider_datazone.exceptions import (
     StartedRunFailedError,
     WaitFailedError,
 )
-from airflow_provider_datazone.operators import datazone as operator_module
+from airflow_provider_datazone.operators import start_execution
 from airflow_provider_datazone.operators.datazone import (
     DataZoneStartMetadataGenerationRunOperator,
 )
@@ -156,7 +157,7 @@ def test_start_knows_from_a_stored_deferral_when_its_run_was_adopted(
     catalog.add_run(status="CANCELED")
     adopted = sample["next_kwargs"]["adopted"]
     clock = SimpleNamespace(time=lambda: adopted + after, monotonic=lambda: 0.0, sleep=lambda seconds: None)
-    monkeypatch.setattr(operator_module, "time", clock)
+    monkeypatch.setattr(start_execution, "time", clock)
     context = deferred_context("start")
     if after == 3600 and adopted is not True:
         # A person canceled it.
@@ -238,9 +239,9 @@ def test_batch_resumes_with_a_stored_event(sample: dict[str, Any], catalog: Samp
     if sample["written_by"] != FIRST_BATCH:
         # Whatever comes of it, the next try knows the runs.
         memory = BatchMemory(make_context(store, try_number=2), DOMAIN, TYPES)
-        assert memory.noted_at == event["noted_at"]
+        assert memory.saved_at == event["noted_at"]
         fresh = [AssetRow(row.asset, row.revision, row.project) for row in rows]
-        recalled = memory.recall(fresh, allow_partial_success=True)
+        recalled = memory.load(fresh, allow_partial_success=True)
         assert [row.run_identifier for row in recalled] == [
             None if row.status in ("FAILED", "CANCELED") else row.run for row in rows
         ]

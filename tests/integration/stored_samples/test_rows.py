@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_datazone.batch import AssetRow, unpack
+from airflow_provider_datazone.batch.assets import AssetRow, unpack
 from tests.integration.stored_samples.samples import FIRST_BATCH, PROJECT, samples
 
 PARTLY = [

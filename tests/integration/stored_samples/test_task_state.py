@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_datazone.batch import BatchMemory
+from airflow_provider_datazone.batch.memory import BatchMemory
 from tests.integration.batch.tasks import make_context
 from tests.integration.stored_samples.samples import (
     ASSET,
@@ -142,7 +142,7 @@ def test_retry_continues_the_batch_of_a_stored_memory(sample: dict[str, Any], ca
     is_read = sample["written_by"] != FIRST_BATCH
     memory = BatchMemory(make_context(store, try_number=2), DOMAIN, TYPES)
     assert memory.identity == IDENTITY == sample["store"]["metadata_generation_batch"]["identity"]
-    assert memory.noted_at == (sample["store"]["metadata_generation_batch"]["noted_at"] if is_read else 0.0)
+    assert memory.saved_at == (sample["store"]["metadata_generation_batch"]["noted_at"] if is_read else 0.0)
     rows = [row for row in rows if row.asset.startswith("sampleasset")]
     catalog.add_runs_of(rows, active="IN_PROGRESS")
     for row in rows:

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_datazone.submission import (
-    note_success,
-    success_record,
-    was_cleared,
-)
+from airflow_provider_datazone.idempotency import success_record, was_cleared
+from airflow_provider_datazone.submission import save_success
 from tests.integration.submission.tries import ACTIVE, Task, end, runs_of
 
 if TYPE_CHECKING:
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 def test_clear_of_a_task_that_had_succeeded_starts_another(task: Task, catalog: Catalog):
     first = task.submit()
     end(catalog, first.run.id, "SUCCEEDED")
-    note_success(task.context)
+    save_success(task.context)
     task.clear()
     second = task.submit()
     assert runs_of(catalog) == [first.run.id, second.run.id]
@@ -34,7 +31,7 @@ def test_clear_of_a_task_that_had_succeeded_starts_another(task: Task, catalog: 
 def test_kill_between_the_run_s_success_and_the_task_s_is_no_clear(task: Task, catalog: Catalog):
     first = task.submit()
     end(catalog, first.run.id, "SUCCEEDED")
-    note_success(task.context)
+    save_success(task.context)
     assert task.submit().run.id == first.run.id
 
 
@@ -63,7 +60,7 @@ def test_clear_after_retries_was_lowered_starts_another_run(catalog: Catalog):
     task = Task(catalog, remembers=True, retries=2)
     first = task.submit()
     end(catalog, first.run.id, "SUCCEEDED")
-    note_success(task.context)
+    save_success(task.context)
     max_tries, task.task.retries = task.ti.max_tries, 1
     task.clear()
     assert task.ti.max_tries == max_tries
@@ -74,7 +71,7 @@ def test_clear_after_retries_was_lowered_starts_another_run(catalog: Catalog):
 def test_clear_of_an_ended_dag_run_starts_another_run(task: Task, catalog: Catalog):
     first = task.submit()
     end(catalog, first.run.id, "SUCCEEDED")
-    note_success(task.context)
+    save_success(task.context)
     task.task.retries = task.ti.max_tries - task.ti.try_number
     task.clear()
     # What Airflow does with a DAG run that had ended, in all versions.
@@ -103,7 +100,7 @@ def test_clear_of_another_task_does_not_lose_the_run(task: Task, catalog: Catalo
 def test_kill_after_the_success_and_clear_of_another_task_is_no_clear(task: Task, catalog: Catalog):
     first = task.submit()
     end(catalog, first.run.id, "SUCCEEDED")
-    note_success(task.context)
+    save_success(task.context)
     task.clear_another_task()
     assert task.submit().run.id == first.run.id
 
@@ -112,7 +109,7 @@ def test_record_of_an_earlier_version_tells_a_clear_by_max_tries_alone(catalog: 
     task = Task(catalog, remembers=True)
     first = task.submit()
     end(catalog, first.run.id, "SUCCEEDED")
-    note_success(task.context)
+    save_success(task.context)
     store = task.context["task_state_store"]
     record = store.get("metadata_generation_run")
     # As version 0.1 wrote it.

@@ -25,7 +25,7 @@ def test_conflict_goes_on_with_the_run_that_is_there(
         submitted = task.submit()
     assert submitted.run.id == run
     assert submitted.adopted
-    assert f"Going on with metadata generation run {run}" in caplog.text
+    assert f"Resuming metadata generation run {run}" in caplog.text
     # A retry knows it.
     end(catalog, run, "IN_PROGRESS")
     assert task.submit().run.id == run

@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from airflow_provider_datazone.idempotency import client_token, is_replay, was_canceled_with_previous_try
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
-from airflow_provider_datazone.submission import (
-    client_token,
-    is_replay,
-    was_canceled_with_previous_try,
-)
 from tests.conftest import Clock
 from tests.integration.submission.tries import ACTIVE, Task, end, runs_of, tokens_of
 

@@ -9,11 +9,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
-from airflow_provider_datazone.submission import (
-    RunRequest,
-    Submission,
-    Submitted,
-)
+from airflow_provider_datazone.idempotency import RunRequest
+from airflow_provider_datazone.submission import Submission, Submitted
 from airflow_provider_datazone.testing import models
 
 if TYPE_CHECKING:

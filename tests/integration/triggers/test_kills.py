@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.polling import registry, sender
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 from tests.integration.triggers.waits import run_until_canceled, trigger
 
@@ -31,7 +31,7 @@ def kill(*triggers: DataZoneMetadataGenerationRunTrigger, by_user: bool = True) 
     async def main() -> None:
         tasks = [asyncio.ensure_future(run_until_canceled(trigger, by_user=by_user)) for trigger in triggers]
         loop = asyncio.get_running_loop()
-        while loop not in run_poller._shared or not run_poller._shared[loop].pollers:
+        while loop not in registry._registries or not registry._registries[loop].pollers:
             await asyncio.sleep(0.01)
         for task in tasks:
             task.cancel()
@@ -92,7 +92,7 @@ def test_kill_after_the_run_has_ended_is_no_trouble(catalog: Catalog):
 
 
 def test_cancelling_waits_passing_trouble_out(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run_poller, "CANCEL_AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(sender, "CANCEL_RETRY_INTERVAL", 0.01)
     catalog.server.fail("CancelMetadataGenerationRun", "ThrottlingException", times=2)
     catalog.server.fail("CancelMetadataGenerationRun", "drop")
     (run,) = start_endless_runs(catalog, 1)
@@ -116,6 +116,6 @@ def test_nothing_is_canceled_where_airflow_cannot_say_who_ended_the_task(catalog
     waiting.task_instance = SimpleNamespace(dag_id="dag", run_id="run", task_id="wait", map_index=-1)
     (warning,) = kill(waiting)
     assert warning.startswith(
-        "Nothing is canceled, as Airflow does not say whether a user has ended the task"
+        "No run is canceled, since Airflow does not report whether a user ended the task"
     )
     assert statuses(catalog, [run]) == ["IN_PROGRESS"]

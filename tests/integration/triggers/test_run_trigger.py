@@ -16,7 +16,8 @@ from airflow.providers.common.compat.sdk import (
     BaseHook,
 )
 
-from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.polling import registry
+from airflow_provider_datazone.polling.source import HookParameters
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 from tests.integration.triggers.waits import events, only_event, store_and_load, trigger
 
@@ -77,7 +78,7 @@ def test_nothing_is_left_when_the_last_wait_has_ended(catalog: Catalog):
     runs = [catalog.start_run() for _ in range(20)]
     catalog.server.client().close()
     # What tests before this one have left in the process.
-    known = set(run_poller._shared)
+    known = set(registry._registries)
     before = sockets()
     events(*(trigger(catalog, run) for run in runs))
     assert settled(poller_threads, 0)
@@ -85,8 +86,8 @@ def test_nothing_is_left_when_the_last_wait_has_ended(catalog: Catalog):
     # asgiref keeps the last event loop of a process; of those before it, nothing is left.
     events(trigger(catalog, catalog.start_run()))
     gc.collect()
-    (shared,) = (shared for loop, shared in run_poller._shared.items() if loop not in known)
-    assert (shared.pollers, shared.look_ups) == ({}, {})
+    (shared,) = (shared for loop, shared in registry._registries.items() if loop not in known)
+    assert (shared.pollers, shared.lookups) == ({}, {})
 
 
 def test_cancelled_wait_leaves_the_others_alone(catalog: Catalog):
@@ -158,7 +159,7 @@ def test_credentials_that_were_rotated_are_looked_up_anew(catalog: Catalog, monk
     monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
     catalog.server.fail("*", "ExpiredTokenException", times=1)
     look_ups = []
-    look_up = run_poller._look_up
+    look_up = registry._look_up
 
     async def rotated(parameters: Any) -> Any:
         look_ups.append(parameters)
@@ -166,7 +167,7 @@ def test_credentials_that_were_rotated_are_looked_up_anew(catalog: Catalog, monk
             monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection | {"login": "new"}))
         return await look_up(parameters)
 
-    monkeypatch.setattr(run_poller, "_look_up", rotated)
+    monkeypatch.setattr(registry, "_look_up", rotated)
     found = events(*(trigger(catalog, run) for run in runs))
     assert {event["run"]["status"] for event in found} == {"SUCCEEDED"}
     assert len(look_ups) == 2, "once to begin with, once for all who were rejected"
@@ -220,18 +221,18 @@ def test_connections_that_differ_never_share_a_client(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ):
     # The look-up of the first is of no use to the second.
-    monkeypatch.setattr(run_poller, "CONNECTION_LIFE", -1.0)
+    monkeypatch.setattr(registry, "CONNECTION_LIFETIME", -1.0)
     connection = json.loads(catalog.server.connection)
     changed = connection | change | {"extra": connection["extra"] | change.get("extra", {})}
 
     async def main() -> int:
-        shared = run_poller._Shared()
-        parameters = run_poller.HookParameters("datazone_default", None, None, None)
+        shared = registry._Registry()
+        parameters = HookParameters("datazone_default", None, None, None)
         pollers = set()
         for definition in (connection, connection, changed):
             monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(definition))
-            found = await shared.connection(parameters)
-            pollers.add(found.fingerprint)
+            found = await shared.get_connection(parameters)
+            pollers.add(found.opened.fingerprint)
         return len(pollers)
 
     assert asyncio.run(main()) == 2

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_datazone.batch import (
-    parse_assets,
-)
+from airflow_provider_datazone.batch.assets import parse_assets
 from airflow_provider_datazone.exceptions import (
     NotConfiguredError,
 )
@@ -52,7 +50,7 @@ def test_project_of_the_connection_is_asked_for_once_and_only_where_it_is_needed
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("['a', 'b']", "a str: a template that did not render"),
+        ("['a', 'b']", "a str. Did its template not render"),
         (None, "NoneType"),
         (5, "int"),
         ({"asset_identifier": "a"}, "dict"),

@@ -6,15 +6,11 @@ import asyncio
 
 import pytest
 
-from airflow_provider_datazone import batch as engine
-from airflow_provider_datazone.batch import (
-    AssetRow,
-    StartGate,
-    StartsStoppedError,
-)
-from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.batch import engine
+from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.batch.starts import StartGate, StartsStoppedError
+from airflow_provider_datazone.polling import sender
 from tests.unit.simulated_batch import (
-    EPOCH,
     PARAMETERS,
     Airflow,
     BatchDataZone,
@@ -35,7 +31,7 @@ def test_batch_that_is_put_down_knows_of_every_run_that_it_has_started(slow: flo
     async def main(airflow: Airflow) -> None:
         rows = assets(300)
         batch = make(rows, max_concurrent_runs=100)
-        work = asyncio.ensure_future(batch.run(PARAMETERS, noted_at=EPOCH))
+        work = asyncio.ensure_future(batch.run(PARAMETERS))
         await asyncio.sleep(5)
         assert [row for row in rows if row.run_identifier is None]
         began = now()
@@ -57,7 +53,7 @@ def test_putting_down_does_not_wait_for_ever():
 
     async def main(airflow: Airflow) -> None:
         batch = make(assets(3))
-        work = asyncio.ensure_future(batch.run(PARAMETERS, noted_at=EPOCH))
+        work = asyncio.ensure_future(batch.run(PARAMETERS))
         await asyncio.sleep(5)
         await batch.drain()
         assert now() <= 5 + engine.SECONDS_TO_DRAIN + 1
@@ -74,7 +70,7 @@ def test_start_that_waits_for_its_next_try_does_not_hold_up_the_putting_down():
 
     async def main(airflow: Airflow) -> None:
         batch = make(assets(1))
-        work = asyncio.ensure_future(batch.run(PARAMETERS, noted_at=EPOCH))
+        work = asyncio.ensure_future(batch.run(PARAMETERS))
         await asyncio.sleep(600)
         began = now()
         await batch.drain()
@@ -92,7 +88,7 @@ def test_run_whose_start_was_under_way_when_the_batch_was_cancelled_is_known_to_
     async def main(airflow: Airflow) -> None:
         rows = assets(100)
         batch = make(rows)
-        work = asyncio.ensure_future(batch.run(PARAMETERS, noted_at=EPOCH))
+        work = asyncio.ensure_future(batch.run(PARAMETERS))
         await asyncio.sleep(5)
         work.cancel()
         await asyncio.wait({work})
@@ -110,8 +106,8 @@ def test_batch_that_was_cancelled_starts_nothing_later_on():
     datazone = BatchDataZone(lasts=200, refusals={"mine": trouble})
 
     async def main(airflow: Airflow) -> None:
-        mine = make([AssetRow("mine", None, "project")]).run(PARAMETERS, noted_at=EPOCH)
-        other = asyncio.ensure_future(make(assets(30)).run(PARAMETERS, noted_at=EPOCH))
+        mine = make([AssetRow("mine", None, "project")]).run(PARAMETERS)
+        other = asyncio.ensure_future(make(assets(30)).run(PARAMETERS))
         work = asyncio.ensure_future(mine)
         await asyncio.sleep(5)
         work.cancel()
@@ -134,11 +130,11 @@ def test_stopped_batch_starts_nothing_more_and_cancels_what_it_started(seconds: 
     async def main(airflow: Airflow) -> None:
         rows = assets(100)
         batch = make(rows, max_concurrent_runs=100 if seconds == 30.0 else 50)
-        work = asyncio.ensure_future(batch.run(PARAMETERS, noted_at=EPOCH))
+        work = asyncio.ensure_future(batch.run(PARAMETERS))
         await asyncio.sleep(seconds)
         began = now()
         canceled, failed = await batch.cancel_all(PARAMETERS)
-        assert now() - began <= 100 / 20 + 4 + 2 * run_poller.CANCEL_AGAIN_AFTER + 1
+        assert now() - began <= 100 / 20 + 4 + 2 * sender.CANCEL_RETRY_INTERVAL + 1
         assert failed == {}
         assert canceled == len(datazone.runs) > 0
         assert {run.status(now()) for run in datazone.runs} == {"CANCELED"}
@@ -156,7 +152,7 @@ def test_gate_lets_nothing_through_once_it_is_closed():
     seen = []
 
     def request() -> str:
-        seen.append(gate.under_way)
+        seen.append(gate.in_flight)
         gate.is_closed = True
         return "a run"
 
@@ -164,4 +160,4 @@ def test_gate_lets_nothing_through_once_it_is_closed():
     assert seen == [{"asset"}]
     with pytest.raises(StartsStoppedError):
         gate.send("another", request)
-    assert (gate.under_way, len(seen)) == (frozenset(), 1)
+    assert (gate.in_flight, len(seen)) == (frozenset(), 1)

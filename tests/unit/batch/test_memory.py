@@ -6,11 +6,7 @@ from random import Random
 
 from hypothesis import given, strategies as st
 
-from airflow_provider_datazone.batch import (
-    AssetRow,
-    pack,
-    unpack,
-)
+from airflow_provider_datazone.batch.assets import AssetRow, pack, unpack
 from airflow_provider_datazone.metadata_generation import TERMINAL_STATUSES
 from tests.unit.simulated_batch import (
     stats,

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from airflow_provider_datazone.batch import (
-    AssetRow,
-    Counts,
-)
+from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.batch.summary import Counts
 from tests.unit.simulated_batch import (
     LOG,
     QUOTA,
@@ -221,7 +219,7 @@ def test_partial_success_is_logged_as_a_failure_of_its_types(caplog: pytest.LogC
     rows[0].status = "PARTIALLY_SUCCEEDED"
     rows[0].type_stats = [{"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no"}]
     with caplog.at_level(logging.WARNING, logger=LOG.name):
-        make(rows)._first_failures.note_end(rows[0])
+        make(rows)._failure_log.on_end(rows[0])
     assert caplog.messages == [
         "First failure of its kind (asset 'asset0', run 'run'): BUSINESS_NAMES FAILED: no"
     ]

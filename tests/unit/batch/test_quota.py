@@ -6,9 +6,7 @@ import logging
 
 import pytest
 
-from airflow_provider_datazone.batch import (
-    summarise,
-)
+from airflow_provider_datazone.batch.summary import summarize
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
     QuotaUsedUpError,
@@ -20,6 +18,7 @@ from tests.unit.simulated_batch import (
     assets,
     bring_to_an_end,
     judge,
+    state_of,
     stats,
     statuses,
 )
@@ -37,7 +36,7 @@ def test_no_run_is_started_once_one_has_ended_for_the_quota(ending: str, caplog:
     assert 20 <= len(started) < 40
     assert all(row.is_done for row in started)
     assert statuses(rows) == {"SUCCEEDED": len(started) - 1, ending: 1, None: 100 - len(started)}
-    summary = summarise(rows, 0, 1.0, True)
+    summary = summarize(state_of(rows), seconds=1.0, allow_partial_success=True)
     assert summary["not_started"] == 100 - len(started)
     with pytest.raises(
         QuotaUsedUpError, match=f"quota is used up: {summary['not_started']} were not started"
@@ -79,7 +78,7 @@ def test_asset_that_is_being_looked_for_is_not_started_once_the_quota_is_used_up
     """Resumed long after: what may have been started is asked for, one after the other."""
     datazone = BatchDataZone(lasts=2, reasons={"asset0": QUOTA}, endings={"asset0": ["FAILED"]})
     rows = bring_to_an_end(
-        datazone, assets(300), noted_at=EPOCH - 3600, max_concurrent_runs=300, poll_interval=3
+        datazone, assets(300), saved_at=EPOCH - 3600, max_concurrent_runs=300, poll_interval=3
     )
     known_at = datazone.said_ended["run0"]
     assert rows[0].status == "FAILED"

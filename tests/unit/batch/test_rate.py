@@ -7,11 +7,8 @@ from collections import Counter
 
 import pytest
 
-from airflow_provider_datazone.batch import (
-    AssetRow,
-)
+from airflow_provider_datazone.batch.assets import AssetRow
 from tests.unit.simulated_batch import (
-    EPOCH,
     PARAMETERS,
     RATE,
     Airflow,
@@ -51,9 +48,7 @@ def test_two_batches_of_a_process_share_the_limit():
 
     async def main(airflow: Airflow) -> None:
         other = [AssetRow(f"other{n}", None, "project") for n in range(100)]
-        await asyncio.gather(
-            make(assets(100)).run(PARAMETERS, noted_at=EPOCH), make(other).run(PARAMETERS, noted_at=EPOCH)
-        )
+        await asyncio.gather(make(assets(100)).run(PARAMETERS), make(other).run(PARAMETERS))
 
     on(datazone, main)
     sent = [at for at, operation, _ in datazone.requests if operation == "start"]
@@ -139,11 +134,9 @@ def test_small_batch_gets_as_many_turns_as_a_large_one():
 
     async def main(airflow: Airflow) -> float:
         large = make(assets(400), max_concurrent_runs=400)
-        work = asyncio.ensure_future(large.run(PARAMETERS, noted_at=EPOCH))
+        work = asyncio.ensure_future(large.run(PARAMETERS))
         await asyncio.sleep(1)
-        await make([AssetRow(f"small{n}", None, "project") for n in range(10)]).run(
-            PARAMETERS, noted_at=EPOCH
-        )
+        await make([AssetRow(f"small{n}", None, "project") for n in range(10)]).run(PARAMETERS)
         ended = now()
         await work
         return ended

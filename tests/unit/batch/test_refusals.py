@@ -9,13 +9,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_provider_datazone import batch as engine
-from airflow_provider_datazone.batch import (
-    AssetRow,
-    Counts,
-    require_few_failures,
-    summarise,
-)
+from airflow_provider_datazone.batch import starts
+from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.batch.summary import Counts, require_few_failures, summarize
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
     RequestRefusedError,
@@ -31,6 +27,7 @@ from tests.unit.simulated_batch import (
     bring_to_an_end,
     make,
     on,
+    state_of,
     stats,
     statuses,
 )
@@ -55,7 +52,7 @@ def test_start_that_is_refused_fails_its_own_asset_alone(refusal: ClientError):
         assert len(asked) == 1
     else:
         assert len(asked) < 10
-        assert engine.CONFLICT_GRACE <= asked[-1] - asked[0] <= 2 * engine.CONFLICT_GRACE + 2
+        assert starts.CONFLICT_GRACE <= asked[-1] - asked[0] <= 2 * starts.CONFLICT_GRACE + 2
 
 
 def test_run_that_get_does_not_know_yet_is_waited_for():
@@ -102,7 +99,7 @@ def test_conflict_goes_on_with_the_run_that_is_at_work(age: float):
         created = datetime.fromtimestamp(EPOCH - age, timezone.utc)
         run = datazone.begin("asset1", ends=60.0)
         run.members["created_at"] = created
-        await make(rows).run(PARAMETERS, noted_at=EPOCH)
+        await make(rows).run(PARAMETERS)
         assert rows[1].run_identifier == run.id
         return rows
 
@@ -122,7 +119,7 @@ def test_every_way_to_end_is_counted_as_what_it_is():
     assert Counts.of(rows) == Counts(
         total=6, succeeded=2, partially_succeeded=1, failed=2, canceled=1, active=0, not_started=0
     )
-    summary = summarise(rows, 3, 12.34, False)
+    summary = summarize(state_of(rows, duplicates=3), seconds=12.34, allow_partial_success=False)
     failures = summary.pop("failures")
     assert summary == {
         "total": 6, "succeeded": 2, "partially_succeeded": 1, "failed": 2, "canceled": 1, "not_started": 0,
@@ -132,7 +129,9 @@ def test_every_way_to_end_is_counted_as_what_it_is():
     assert failures[0] == {
         "asset": "asset1", "run": "run1", "status": "FAILED", "typeStats": stats("FAILED", "no names today"),
     }  # fmt: skip
-    assert [f["asset"] for f in summarise(rows, 0, 1.0, True)["failures"]] == ["asset1", "asset2", "asset4"]
+    assert [
+        f["asset"] for f in summarize(state_of(rows), seconds=1.0, allow_partial_success=True)["failures"]
+    ] == ["asset1", "asset2", "asset4"]
 
 
 # ------------------------------------------------------------- rates and threads
@@ -146,7 +145,7 @@ def test_asset_whose_start_always_fails_does_not_keep_the_batch_alive_for_ever()
     assert rows[7].is_done
     assert "InternalServerException" in str(rows[7].error)
     last = max(start.at for start in datazone.starts)
-    assert engine.START_PATIENCE <= last <= engine.START_PATIENCE + 2 * engine.LONGEST_PAUSE
+    assert starts.START_TIMEOUT <= last <= starts.START_TIMEOUT + 2 * starts.LONGEST_PAUSE
 
 
 # ------------------------------------------------------ refusals of every asset
@@ -183,16 +182,16 @@ def test_refusal_of_every_asset_stops_the_batch_and_is_not_retried(code: str, me
 
     async def main(airflow: Airflow) -> Any:
         batch = make(rows)
-        await batch.run(PARAMETERS, noted_at=EPOCH)
-        assert batch.is_finished
-        return batch.refusals
+        await batch.run(PARAMETERS)
+        assert batch.state.is_finished
+        return batch.state.refusals
 
     refusals = on(datazone, main)
     # Those that were on their way.
     assert len(datazone.starts) <= 2
-    assert engine.Counts.of(rows).not_started >= 118
-    with pytest.raises(RequestRefusedError, match="A retry would meet the same"):
-        require_few_failures(rows, 0, allow_partial_success=True, quota_used_up=False, refusals=refusals)
+    assert Counts.of(rows).not_started >= 118
+    with pytest.raises(RequestRefusedError, match="A retry would fail with the same error"):
+        require_few_failures(state_of(rows, refusals=refusals), 0, allow_partial_success=True)
 
 
 def test_refusal_of_one_project_leaves_the_assets_of_others_alone():
@@ -213,7 +212,7 @@ def test_refusal_of_one_asset_stops_no_other():
     rows = bring_to_an_end(datazone, assets(30))
     assert statuses(rows) == {"SUCCEEDED": 29, None: 1}
     with pytest.raises(RequestRefusedError, match="Asset doesn't exist"):
-        require_few_failures(rows, 0, allow_partial_success=True, quota_used_up=False, refusals={})
+        require_few_failures(state_of(rows), 0, allow_partial_success=True)
 
 
 def test_batch_is_retried_where_one_asset_could_do_better():
@@ -221,4 +220,4 @@ def test_batch_is_retried_where_one_asset_could_do_better():
     datazone = BatchDataZone(refusals={"asset3": [error]}, endings={"asset4": ["FAILED"]})
     rows = bring_to_an_end(datazone, assets(30))
     with pytest.raises(BatchFailedError):
-        require_few_failures(rows, 0, allow_partial_success=True, quota_used_up=False, refusals={})
+        require_few_failures(state_of(rows), 0, allow_partial_success=True)

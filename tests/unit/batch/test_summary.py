@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_datazone.batch import (
-    AssetRow,
-    summarise,
-)
+from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.batch.summary import summarize
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
     RequestRefusedError,
@@ -16,6 +14,7 @@ from tests.unit.simulated_batch import (
     assets,
     ended,
     judge,
+    state_of,
     stats,
 )
 
@@ -26,7 +25,7 @@ def test_summary_shows_the_first_hundred_failures():
     rows = assets(300)
     for row in rows:
         row.error = "no"
-    shown = summarise(rows, 0, 1.0, True)["failures"]
+    shown = summarize(state_of(rows), seconds=1.0, allow_partial_success=True)["failures"]
     assert [failure["asset"] for failure in shown] == [row.asset_identifier for row in rows[:100]]
 
 
@@ -82,11 +81,13 @@ def test_failed_batch_names_a_failure_and_not_an_asset_that_was_left_out_for_it(
     refused = AssetRow("refused", None, "p", error="no.", is_refused=True)
     with pytest.raises(RequestRefusedError) as failed:
         judge([left_out, refused], 0, refusals={"p": "no."})
-    first = "the first failure (asset 'refused', no run was started): no. A retry would meet the same."
+    first = (
+        "the first failure (asset 'refused', no run was started): no. A retry would fail with the same error."
+    )
     assert str(failed.value).endswith(first)
     with pytest.raises(RequestRefusedError) as failed:
         judge([left_out], 0, refusals={"p": "no."})
-    assert str(failed.value).endswith("the first failure: no. A retry would meet the same.")
+    assert str(failed.value).endswith("the first failure: no. A retry would fail with the same error.")
 
 
 @pytest.mark.parametrize(

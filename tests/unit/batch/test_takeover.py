@@ -11,13 +11,8 @@ from random import Random
 import pytest
 from hypothesis import given, strategies as st
 
-from airflow_provider_datazone import batch as engine
-from airflow_provider_datazone.batch import (
-    HAND_OVER,
-    AssetRow,
-    pack,
-    unpack,
-)
+from airflow_provider_datazone.batch.assets import AssetRow, pack, unpack
+from airflow_provider_datazone.batch.starts import HANDOVER_SECONDS
 from tests.unit.simulated_batch import (
     EPOCH,
     PARAMETERS,
@@ -75,7 +70,7 @@ def test_whatever_is_killed_each_asset_has_one_run_that_succeeded(
     tries: list[float] = []
 
     async def work(
-        airflow: Airflow, given: str, noted_at: float, end: str, seconds: float, *, new_try: bool
+        airflow: Airflow, given: str, saved_at: float, end: str, seconds: float, *, new_try: bool
     ) -> tuple[str, float]:
         """Be one process; return what the next one is given."""
         airflow.new_process()
@@ -84,7 +79,7 @@ def test_whatever_is_killed_each_asset_has_one_run_that_succeeded(
             tries.append(SimulatedTime.time())
             for row in rows:
                 row.adopted_at = SimulatedTime.time() if row.is_active else None
-        noted = given, noted_at
+        noted = given, saved_at
 
         def note() -> None:
             nonlocal noted
@@ -96,11 +91,12 @@ def test_whatever_is_killed_each_asset_has_one_run_that_succeeded(
             try_number=len(tries),
             try_began_at=tries[-1],
             on_progress=note if end in ("killed after a note", "ended by a user", "lives") else None,
+            saved_at=saved_at,
         )
         datazone.process = Process(
-            {row.asset_identifier: row for row in unpack(given)}, SimulatedTime.time() - noted_at
+            {row.asset_identifier: row for row in unpack(given)}, SimulatedTime.time() - saved_at
         )
-        task = asyncio.ensure_future(batch.run(PARAMETERS, noted_at=noted_at))
+        task = asyncio.ensure_future(batch.run(PARAMETERS))
         await asyncio.wait({task}, timeout=None if end == "lives" else seconds)
         ended = task.done()
         if end == "drained" and not ended:
@@ -123,22 +119,22 @@ def test_whatever_is_killed_each_asset_has_one_run_that_succeeded(
         return noted
 
     async def main(airflow: Airflow) -> None:
-        given, noted_at = pack(assets(number)), EPOCH
+        given, saved_at = pack(assets(number)), EPOCH
         last = "the beginning"
         for end, seconds, gap in segments:
             # A batch that is drained is handed on in the same try.
             new_try = last != "drained"
-            given, noted_at = await work(airflow, given, noted_at, end, seconds, new_try=new_try)
+            given, saved_at = await work(airflow, given, saved_at, end, seconds, new_try=new_try)
             await asyncio.sleep(gap)
             last = end
         for _ in range(3):
-            given, noted_at = await work(airflow, given, noted_at, "lives", 0, new_try=last != "drained")
+            given, saved_at = await work(airflow, given, saved_at, "lives", 0, new_try=last != "drained")
             last = "the end"
             rows = unpack(given)
             # A retry works on what failed alone.
             for row in rows:
                 if row.status != "SUCCEEDED":
-                    row.submit_anew()
+                    row.reset()
             given = pack(rows)
         assert statuses(rows) == {"SUCCEEDED": number}
 
@@ -153,7 +149,12 @@ def test_whatever_is_killed_each_asset_has_one_run_that_succeeded(
             # What has ended might be another task's: the token alone tells, and it is forgotten.
             left_to_tokens.add(start.asset)
             continue
-        if there and forgets and start.process.away <= HAND_OVER and known not in {run.id for run in there}:
+        if (
+            there
+            and forgets
+            and start.process.away <= HANDOVER_SECONDS
+            and known not in {run.id for run in there}
+        ):
             # Started by the last process without a note of it, and nobody had been away for long.
             left_to_tokens.add(start.asset)
             continue
@@ -172,7 +173,7 @@ def test_what_is_done_stays_done_and_what_is_active_is_waited_for():
         for row, run in zip(rows, runs, strict=False):
             row.run_identifier = run.id
         rows[0].status, rows[1].status = "SUCCEEDED", "FAILED"
-        await make(rows).run(PARAMETERS, noted_at=EPOCH)
+        await make(rows).run(PARAMETERS)
         assert [row.run_identifier for row in rows[:4]] == [run.id for run in runs]
         return rows
 
@@ -186,13 +187,13 @@ def test_what_is_done_stays_done_and_what_is_active_is_waited_for():
 
 def test_hand_over_in_a_moment_asks_for_nothing_else():
     datazone = BatchDataZone()
-    bring_to_an_end(datazone, assets(50), noted_at=EPOCH - HAND_OVER + 1)
+    bring_to_an_end(datazone, assets(50), saved_at=EPOCH - HANDOVER_SECONDS + 1)
     assert "list_asset_page" not in datazone.count()
 
 
 def test_only_what_may_have_been_reached_meanwhile_is_asked_for():
     datazone = BatchDataZone()
-    bring_to_an_end(datazone, assets(2000), noted_at=EPOCH - 100, max_concurrent_runs=20)
+    bring_to_an_end(datazone, assets(2000), saved_at=EPOCH - 100, max_concurrent_runs=20)
     assert datazone.count()["list_asset_page"] == 100 * RATE + 20
 
 
@@ -206,7 +207,7 @@ def test_runs_of_before_the_batch_and_of_other_types_are_not_taken_for_its_own()
         other.members["types"] = (TYPES[0],)
         rows = [*assets(2), AssetRow("asset2", "7", "project")]
         datazone.begin("asset2", ends=1000.0)
-        await make(rows).run(PARAMETERS, noted_at=EPOCH - 3600)
+        await make(rows, saved_at=EPOCH - 3600).run(PARAMETERS)
         return rows
 
     rows = on(datazone, main)
@@ -224,7 +225,7 @@ def test_runs_that_were_canceled_with_the_task_are_started_anew_at_the_rate():
             run = datazone.begin(row.asset_identifier)
             run.cancel()
             row.run_identifier, row.adopted_at = run.id, EPOCH
-        await make(rows).run(PARAMETERS, noted_at=EPOCH)
+        await make(rows).run(PARAMETERS)
         return rows
 
     rows = on(datazone, main)
@@ -239,7 +240,7 @@ def test_run_that_is_canceled_in_the_midst_of_the_batch_is_not_started_anew():
     async def main(airflow: Airflow) -> list[AssetRow]:
         rows = assets(2)
         asyncio.get_running_loop().call_later(20, lambda: datazone.runs_of("asset1")[0].cancel())
-        await make(rows).run(PARAMETERS, noted_at=EPOCH)
+        await make(rows).run(PARAMETERS)
         return rows
 
     assert [row.status for row in on(datazone, main)] == ["SUCCEEDED", "CANCELED"]
@@ -253,10 +254,10 @@ def test_second_batch_over_the_same_assets_starts_its_own_runs():
     datazone = BatchDataZone(lasts=5)
 
     async def main(airflow: Airflow) -> None:
-        await make(assets(6), identity="the first task").run(PARAMETERS, noted_at=EPOCH)
+        await make(assets(6), identity="the first task").run(PARAMETERS)
         rows = assets(6)
         # As in a retry, or a clear: what was started before is not known.
-        await make(rows, identity="the second task").run(PARAMETERS, noted_at=0.0)
+        await make(rows, identity="the second task", saved_at=0.0).run(PARAMETERS)
         assert len(datazone.runs) == 12
         assert {row.run_identifier for row in rows} == {run.id for run in datazone.runs[6:]}
 
@@ -269,7 +270,7 @@ def test_active_run_of_another_task_is_adopted():
     async def main(airflow: Airflow) -> None:
         theirs = [datazone.begin(f"asset{n}") for n in range(6)]
         rows = assets(6)
-        await make(rows).run(PARAMETERS, noted_at=0.0)
+        await make(rows, saved_at=0.0).run(PARAMETERS)
         assert [row.run_identifier for row in rows] == [run.id for run in theirs]
 
     on(datazone, main)
@@ -283,14 +284,14 @@ def test_run_that_a_person_canceled_is_not_started_again(after: str):
     async def main(airflow: Airflow) -> list[AssetRow]:
         rows = assets(2)
         batch = make(rows)
-        work = asyncio.ensure_future(batch.run(PARAMETERS, noted_at=EPOCH))
+        work = asyncio.ensure_future(batch.run(PARAMETERS))
         await asyncio.sleep(300)
         if after == "a checkpoint":
             await batch.drain()
             work.cancel()
             await asyncio.wait({work})
-            rows = engine.unpack(engine.pack(rows))
-            work = asyncio.ensure_future(make(rows).run(PARAMETERS, noted_at=EPOCH + now()))
+            rows = unpack(pack(rows))
+            work = asyncio.ensure_future(make(rows, saved_at=EPOCH + now()).run(PARAMETERS))
         else:
             datazone.rejected.add("credentials1")
         await asyncio.sleep(60)
@@ -306,14 +307,14 @@ def test_run_that_failed_is_not_started_again_by_the_triggerer_that_takes_over()
     datazone = BatchDataZone(lasts=30, endings={"asset1": ["FAILED", "SUCCEEDED"]})
 
     async def main(airflow: Airflow) -> list[AssetRow]:
-        given = engine.pack(assets(3))
-        first = asyncio.ensure_future(make(engine.unpack(given)).run(PARAMETERS, noted_at=EPOCH))
+        given = pack(assets(3))
+        first = asyncio.ensure_future(make(unpack(given)).run(PARAMETERS))
         await asyncio.sleep(100)
         assert first.done()
         # Its event was lost with the triggerer.
         airflow.new_process()
-        rows = engine.unpack(given)
-        await make(rows).run(PARAMETERS, noted_at=EPOCH)
+        rows = unpack(given)
+        await make(rows).run(PARAMETERS)
         return rows
 
     assert [row.status for row in on(datazone, main)] == ["SUCCEEDED", "FAILED", "SUCCEEDED"]
@@ -333,8 +334,8 @@ def test_retry_without_a_memory_starts_what_failed_and_keeps_what_succeeded(may_
             airflow.new_process()
             rows = assets(3)
             began = EPOCH + now()
-            batch = make(rows, try_number=try_number, try_began_at=began)
-            await batch.run(PARAMETERS, noted_at=began if try_number == 1 else 0.0)
+            saved_at = began if try_number == 1 else 0.0
+            await make(rows, try_number=try_number, try_began_at=began, saved_at=saved_at).run(PARAMETERS)
             tries.append([row.status for row in rows])
             await asyncio.sleep(1)
         return tries

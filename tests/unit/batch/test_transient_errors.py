@@ -9,10 +9,8 @@ from collections import Counter
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from airflow_provider_datazone import batch as engine
-from airflow_provider_datazone.batch import (
-    AssetRow,
-)
+from airflow_provider_datazone.batch import starts
+from airflow_provider_datazone.batch.assets import AssetRow
 from tests.unit.polling.test_credentials import SameFingerprint
 from tests.unit.simulated_batch import (
     EPOCH,
@@ -82,7 +80,7 @@ def test_trouble_that_passes_does_not_end_the_search_for_a_run(trouble: Exceptio
     async def main(airflow: Airflow) -> list[AssetRow]:
         runs = [datazone.begin(f"asset{n}") for n in range(3)]
         rows = assets(5)
-        await make(rows).run(PARAMETERS, noted_at=EPOCH - 3600)
+        await make(rows, saved_at=EPOCH - 3600).run(PARAMETERS)
         assert [row.run_identifier for row in rows[:3]] == [run.id for run in runs]
         return rows
 
@@ -95,7 +93,7 @@ def test_batch_goes_on_where_runs_may_not_be_listed(resumed: bool):
     forbidden = [client_error("AccessDeniedException", 403) for _ in range(100)]
     conflict = [] if resumed else [REFUSALS["conflict without a run"]] * 50
     datazone = BatchDataZone(lasts=20, list_refusals=forbidden, refusals={"asset1": conflict})
-    rows = bring_to_an_end(datazone, assets(5), noted_at=EPOCH - 3600 if resumed else EPOCH)
+    rows = bring_to_an_end(datazone, assets(5), saved_at=EPOCH - 3600 if resumed else EPOCH)
     assert statuses(rows) == ({"SUCCEEDED": 5} if resumed else {"SUCCEEDED": 4, None: 1})
     if not resumed:
         assert "ConflictException" in str(rows[1].error)
@@ -111,7 +109,7 @@ def test_batch_goes_on_with_new_credentials_and_starts_nothing_twice():
         rows = assets(150)
         for at, old in ((4.0, "credentials1"), (9.0, "credentials2")):
             asyncio.get_running_loop().call_later(at, datazone.rejected.add, old)
-        await make(rows, max_concurrent_runs=100).run(PARAMETERS, noted_at=EPOCH)
+        await make(rows, max_concurrent_runs=100).run(PARAMETERS)
         assert airflow.look_ups == 3
         return rows
 
@@ -129,7 +127,7 @@ def test_asset_whose_search_met_rejected_credentials_is_looked_for_again():
         runs = [datazone.begin(f"asset{n}") for n in range(5)]
         rows = assets(5)
         datazone.list_refusals = [client_error("ExpiredTokenException", 403)]
-        await make(rows).run(PARAMETERS, noted_at=EPOCH - 3600)
+        await make(rows, saved_at=EPOCH - 3600).run(PARAMETERS)
         assert [row.run_identifier for row in rows] == [run.id for run in runs]
         return rows
 
@@ -161,7 +159,7 @@ def test_throttling_of_an_hour_fails_no_asset():
     datazone = BatchDataZone(refusals={"asset0": list(busy)})
     rows = bring_to_an_end(datazone, assets(1))
     assert statuses(rows) == {"SUCCEEDED": 1}
-    assert datazone.starts[-1].at > engine.START_PATIENCE
+    assert datazone.starts[-1].at > starts.START_TIMEOUT
 
 
 # ----------------------------------------------------------- pollers, credentials
@@ -173,7 +171,7 @@ def test_request_that_is_always_rejected_fails_its_own_asset_alone_and_costs_few
 
     async def main(airflow: Airflow) -> list[AssetRow]:
         rows = assets(30)
-        await make(rows).run(PARAMETERS, noted_at=EPOCH)
+        await make(rows).run(PARAMETERS)
         assert airflow.look_ups <= 5
         return rows
 
@@ -192,7 +190,7 @@ def test_conflict_is_looked_up_until_a_late_list_shows_the_run():
     async def main(airflow: Airflow) -> None:
         theirs = datazone.begin("asset0")
         rows = assets(1)
-        await make(rows).run(PARAMETERS, noted_at=EPOCH)
+        await make(rows).run(PARAMETERS)
         assert rows[0].run_identifier == theirs.id
 
     on(datazone, main)

@@ -16,10 +16,9 @@ from typing import Any
 
 from botocore.exceptions import ConnectionClosedError
 
-from airflow_provider_datazone.cancellation import CANCELS_PER_SECOND
+from airflow_provider_datazone.idempotency import RunRequest
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
-from airflow_provider_datazone.submission import RunRequest
-from airflow_provider_datazone.triggers import run_poller
+from airflow_provider_datazone.polling.rate import CANCELS_PER_SECOND, LONGEST_PAUSE
 from tests.unit.simulated_batch import (
     RATE,
     AssetRun,
@@ -37,7 +36,7 @@ LONGEST_HANG = 30.0
 LONGEST_DISPATCH = 0.2
 # Seconds until requests are back at their rate after the last trouble: a request that hangs, the longest pause
 # between two requests, and half of it, and so on; with as much for a second round of it.
-RECOVERY = 2 * (LONGEST_HANG + 2 * run_poller.LONGEST_PAUSE)
+RECOVERY = 2 * (LONGEST_HANG + 2 * LONGEST_PAUSE)
 FOREVER = 50_000.0
 # Which incarnation of which batch the running code belongs to.
 incarnation: contextvars.ContextVar[Any] = contextvars.ContextVar("incarnation", default=None)

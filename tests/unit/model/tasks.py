@@ -11,19 +11,13 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from airflow_provider_datazone.batch import (
-    SECONDS_TO_DRAIN,
-    AssetRow,
-    Batch,
-    BatchMemory,
-    active_runs,
-    pack,
-    unpack,
-)
-from airflow_provider_datazone.hooks.datazone import is_rejected_credentials
+from airflow_provider_datazone.batch.assets import AssetRow, active_runs, pack, unpack
+from airflow_provider_datazone.batch.engine import SECONDS_TO_DRAIN, Batch
+from airflow_provider_datazone.batch.memory import BatchMemory
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
-from airflow_provider_datazone.triggers import run_poller
-from airflow_provider_datazone.triggers.run_poller import HookParameters
+from airflow_provider_datazone.polling import registry
+from airflow_provider_datazone.polling.source import HookParameters, OpenedHook
+from airflow_provider_datazone.service_errors import is_rejected_credentials
 from tests.unit.model.service import LOG, LONGEST_DISPATCH, Account, Domain, ThreadSource, incarnation
 from tests.unit.simulated_batch import (
     TYPES,
@@ -69,7 +63,7 @@ class Connections(Airflow):
         hook = SimpleNamespace(credentials=self.credentials.get(connection, connection))
         fingerprint = self.fingerprints.get(connection, connection)
         await asyncio.sleep(self.look_up_seconds)
-        return run_poller._Connection(hook, fingerprint, (connection, "the account"))  # type: ignore[arg-type]
+        return registry._Connection(OpenedHook(hook, fingerprint, (connection, "the account")))  # type: ignore[arg-type]
 
     def source(self, hook: Any, domain_identifier: str) -> Any:
         source = ThreadSource(self.domains[domain_identifier], hook.credentials, self.building)
@@ -144,14 +138,14 @@ class BatchTask:
         """Begin another try, with what the memory holds."""
         self.try_number += 1
         memory = self.memory()
-        rows = memory.recall(self.new_rows(), allow_partial_success=False)
-        self.given = pack(rows), memory.noted_at
+        rows = memory.load(self.new_rows(), allow_partial_success=False)
+        self.given = pack(rows), memory.saved_at
         self.try_began_at = SimulatedTime.time()
         self.resume()
 
     def resume(self) -> None:
         """Begin a process of the same try, with the rows that it was given."""
-        packed, noted_at = self.given
+        packed, saved_at = self.given
         rows = unpack(packed)
         memory = self.memory()
         batch = make(
@@ -164,14 +158,15 @@ class BatchTask:
             poll_interval=self.poll_interval,
             allow_partial_success=False,
             log=LOG,
-            on_progress=(lambda: memory.note(rows)) if self.notes else None,
+            on_progress=(lambda: memory.save(rows)) if self.notes else None,
+            saved_at=saved_at,
         )
         current = self.current = Incarnation(batch, {row.run_identifier for row in rows})
         self.history.append(current)
 
         def begin() -> asyncio.Task[None]:
             incarnation.set(current)
-            return asyncio.ensure_future(batch.run(self.parameters, noted_at=noted_at))
+            return asyncio.ensure_future(batch.run(self.parameters))
 
         current.task = contextvars.copy_context().run(begin)
         current.task.add_done_callback(partial(self._ended, current))
@@ -183,13 +178,15 @@ class BatchTask:
         self.failure = failure
         self.note()
         self.current = None
-        self.is_over = self.failure is None and all(row.status == "SUCCEEDED" for row in ended.batch.rows)
+        self.is_over = self.failure is None and all(
+            row.status == "SUCCEEDED" for row in ended.batch.state.rows
+        )
 
     def note(self) -> None:
         assert self.current is not None
-        rows = self.current.batch.rows
+        rows = self.current.batch.state.rows
         self.given = pack(rows), SimulatedTime.time()
-        self.memory().note(rows)
+        self.memory().save(rows)
 
     async def checkpoint(self) -> None:
         """Go from a triggerer to a worker and back."""
@@ -224,23 +221,23 @@ class BatchTask:
                 await asyncio.sleep(0.05)
             canceled = await asyncio.gather(
                 *(
-                    run_poller.cancel_run(
+                    registry.cancel_run(
                         self.parameters, run, domain_identifier=self.domain_identifier, log=LOG
                     )
-                    for run in active_runs(batch.rows)
+                    for run in active_runs(batch.state.rows)
                 ),
                 return_exceptions=True,
             )
             failed = {str(n): error for n, error in enumerate(canceled) if isinstance(error, BaseException)}
         assert not current.under_way, "a run is being started after all were canceled"
         if not failed:
-            known = {row.run_identifier for row in batch.rows}
+            known = {row.run_identifier for row in batch.state.rows}
             left = [run for run in current.started.values() if run.id in known and now() < run.ends]
             assert not left, f"after canceling all there are {left}"
             lost = [run for run in current.started.values() if run.id not in known and now() < run.ends]
             assert not lost or self.domain.account.trouble_at > -math.inf, f"nobody knows of {lost}"
         assert all(is_rejected_credentials(error) for error in failed.values()), failed
-        self.memory().note(batch.rows)
+        self.memory().save(batch.state.rows)
         self.current = None
 
     def kill(self) -> None:
@@ -271,7 +268,7 @@ class WaitTask:
         self.began = now()
         timeout = None if self.deadline is None else self.deadline - now()
         self.task = asyncio.ensure_future(
-            run_poller.wait_for_run(
+            registry.wait_for_run(
                 self.parameters,
                 self.run.id,
                 domain_identifier=self.domain_identifier,

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from airflow_provider_datazone.hooks.datazone import is_rejected_credentials
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
-from airflow_provider_datazone.triggers import run_poller
-from airflow_provider_datazone.triggers.run_poller import DeadlinePassedError, HookParameters
+from airflow_provider_datazone.polling import registry
+from airflow_provider_datazone.polling.errors import DeadlinePassedError
+from airflow_provider_datazone.polling.rate import POLL_THREADS
+from airflow_provider_datazone.polling.source import HookParameters
+from airflow_provider_datazone.service_errors import is_rejected_credentials
 from tests.unit.model.service import FOREVER, LOG, LONGEST_HANG, RATES, RECOVERY, Account, Domain, Trouble
 from tests.unit.model.tasks import BatchTask, Connections, WaitTask
 from tests.unit.simulated_batch import (
@@ -127,9 +129,7 @@ class World:
     def cancel(self, pick: int, connection: int) -> None:
         run, name = self.a_run(pick)
         parameters = self.parameters(connection)
-        task = asyncio.ensure_future(
-            run_poller.cancel_run(parameters, run.id, domain_identifier=name, log=LOG)
-        )
+        task = asyncio.ensure_future(registry.cancel_run(parameters, run.id, domain_identifier=name, log=LOG))
         self.cancels.append((run, parameters.aws_conn_id or "", now(), task))
 
     def cancels_of(self, number: int, connection: int) -> None:
@@ -144,9 +144,7 @@ class World:
             for run, name in runs:
                 began = now()
                 task = asyncio.ensure_future(
-                    run_poller.cancel_run(
-                        self.parameters(connection), run.id, domain_identifier=name, log=LOG
-                    )
+                    registry.cancel_run(self.parameters(connection), run.id, domain_identifier=name, log=LOG)
                 )
                 self.cancels.append((run, f"connection{connection}", began, task))
                 await asyncio.wait({task})
@@ -272,7 +270,7 @@ class World:
             assert not each.late_starts, (
                 f"started at {each.late_starts}, and was to start none from {each.ends_at}"
             )
-            for row in each.batch.rows:
+            for row in each.batch.state.rows:
                 if row.adopted_at is not None and row.run_identifier not in each.known:
                     run = batch.domain.by_id[str(row.run_identifier)]
                     # A List may have said so before it was on its way back.
@@ -330,7 +328,7 @@ class World:
         assets = sum(batch.assets for batch in self.batches)
         # Each takes a Get, each fifty a page, and each asset of a batch that is resumed a List of its own.
         requests = waiting + 2 * (runs // 50 + 1) + assets + 10
-        share = requests * max(1.1 / RATES["poll"], 2 * plan.latency / run_poller.THREADS)
+        share = requests * max(1.1 / RATES["poll"], 2 * plan.latency / POLL_THREADS)
         begins = max(wait.run.ends, wait.began + plan.look_up_seconds + plan.building)
         bound = begins + wait.poll_interval + plan.late + share + 2 * plan.latency + 1
         if begins - trouble < RECOVERY:

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_datazone.batch import AssetRow
-from airflow_provider_datazone.triggers import run_poller
-from airflow_provider_datazone.triggers.run_poller import (
-    cancel_run,
-)
+from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.polling import registry
+from airflow_provider_datazone.polling.registry import cancel_run
+from airflow_provider_datazone.polling.source import OpenedHook
 from tests.unit.simulated_batch import (
-    EPOCH,
     LOG,
     PARAMETERS,
     Airflow,
@@ -34,7 +32,7 @@ class SameFingerprint(Airflow):
 
     async def look_up(self, parameters: Any) -> Any:
         self.look_ups += 1
-        return run_poller._Connection(None, "the same", ("the account",))  # type: ignore[arg-type]
+        return registry._Connection(OpenedHook(None, "the same", ("the account",)))  # type: ignore[arg-type]
 
 
 def test_rejected_credentials_are_not_handed_out_again_because_another_wait_keeps_their_poller():
@@ -46,7 +44,7 @@ def test_rejected_credentials_are_not_handed_out_again_because_another_wait_keep
         await asyncio.sleep(5)
         datazone.rejected.add("credentials1")
         rows = assets(5)
-        await make(rows).run(PARAMETERS, noted_at=EPOCH)
+        await make(rows).run(PARAMETERS)
         doomed = datazone.begin("doomed", ends=math.inf)
         run = await cancel_run(PARAMETERS, doomed.id, domain_identifier="dzd_1", log=LOG)
         assert run.status == "CANCELED"
@@ -69,7 +67,7 @@ def test_run_that_goes_on_through_several_rotations_of_credentials_is_waited_for
         for number in range(1, rotations + 1):
             loop.call_later(3600 * number, datazone.rejected.add, f"credentials{number}")
         rows = assets(1)
-        await make(rows).run(PARAMETERS, noted_at=EPOCH)
+        await make(rows).run(PARAMETERS)
         assert airflow.look_ups == rotations + 1
         return rows
 

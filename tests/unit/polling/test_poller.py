@@ -15,13 +15,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
-from airflow_provider_datazone.triggers.run_poller import (
-    CredentialsRejectedError,
-    DeadlinePassedError,
-    Rates,
-    RequestRate,
-    RunPoller,
-)
+from airflow_provider_datazone.polling.errors import CredentialsRejectedError, DeadlinePassedError
+from airflow_provider_datazone.polling.poller import RunPoller
+from airflow_provider_datazone.polling.rate import Rates, RequestRate
 from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, client_error, now, simulate
 from tests.wrong import fuzz
 
@@ -388,7 +384,7 @@ def test_fault_of_the_poller_itself_reaches_every_wait(monkeypatch: pytest.Monke
     async def broken(self: RunPoller) -> None:
         raise ZeroDivisionError("a mistake")
 
-    monkeypatch.setattr(RunPoller, "_round", broken)
+    monkeypatch.setattr(RunPoller, "_poll_once", broken)
     endings = poll(SimulatedDataZone([SimulatedRun("run")]), [Waiter("run"), Waiter("run")])
     assert [str(ending.what) for ending in endings] == ["a mistake"] * 2
 

@@ -7,14 +7,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_datazone.triggers import run_poller
-from airflow_provider_datazone.triggers.run_poller import (
-    CredentialsRejectedError,
-    PollerEndedError,
-    Rates,
-    RequestRate,
-    RunPoller,
-)
+from airflow_provider_datazone.polling.errors import CredentialsRejectedError, PollerEndedError
+from airflow_provider_datazone.polling.poller import RunPoller
+from airflow_provider_datazone.polling.rate import Rates, RequestRate
+from airflow_provider_datazone.polling.wait import LONGEST_VERIFY_INTERVAL
 from tests.unit.simulated_batch import (
     LOG,
     RATE,
@@ -79,4 +75,4 @@ def test_list_that_is_stuck_is_found_out_however_long_the_wait_was_polled_with_g
         await asyncio.gather(*others)
         return ended
 
-    assert on(datazone, main) <= 9000 + 1.5 * run_poller.LONGEST_VERIFY_AFTER + 60
+    assert on(datazone, main) <= 9000 + 1.5 * LONGEST_VERIFY_INTERVAL + 60

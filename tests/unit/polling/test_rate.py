@@ -6,11 +6,10 @@ import asyncio
 import math
 from typing import Any
 
-from airflow_provider_datazone.batch import AssetRow
-from airflow_provider_datazone.triggers import run_poller
-from airflow_provider_datazone.triggers.run_poller import (
-    cancel_run,
-)
+from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.polling import registry
+from airflow_provider_datazone.polling.registry import cancel_run
+from airflow_provider_datazone.polling.source import OpenedHook
 from tests.unit.simulated_batch import (
     EPOCH,
     LOG,
@@ -37,7 +36,7 @@ def test_slow_starts_do_not_hold_up_the_polls_of_a_wait():
 
     async def main(airflow: Airflow) -> None:
         batch = make(assets(400), max_concurrent_runs=400, poll_interval=30.0)
-        work = asyncio.ensure_future(batch.run(PARAMETERS, noted_at=EPOCH))
+        work = asyncio.ensure_future(batch.run(PARAMETERS))
         await wait_for("mine")
         assert 60 <= now() <= 60 + 2 * 2
         await batch.drain()
@@ -57,7 +56,7 @@ class TwoConnections(Airflow):
     async def look_up(self, parameters: Any) -> Any:
         self.look_ups += 1
         known = self.limited_as[min(self.look_ups, len(self.limited_as)) - 1]
-        return run_poller._Connection(None, f"credentials{self.look_ups}", known)  # type: ignore[arg-type]
+        return registry._Connection(OpenedHook(None, f"credentials{self.look_ups}", known))  # type: ignore[arg-type]
 
 
 def test_connections_of_one_account_share_its_limits():
@@ -67,7 +66,7 @@ def test_connections_of_one_account_share_its_limits():
         views = [PARAMETERS._replace(botocore_config={"user_agent_extra": f"task {n}"}) for n in range(3)]
         batches = [make([AssetRow(f"asset{b}-{n}", None, "project") for n in range(60)]) for b in range(3)]
         await asyncio.gather(
-            *(batch.run(parameters, noted_at=EPOCH) for batch, parameters in zip(batches, views, strict=True))
+            *(batch.run(parameters) for batch, parameters in zip(batches, views, strict=True))
         )
         assert airflow.look_ups == 3
 
@@ -103,7 +102,7 @@ def test_each_page_of_a_recovery_list_takes_its_turn():
         for _ in range(20):
             for n in range(5):
                 datazone.begin(f"asset{n}", ends=0.0, end_status="FAILED")
-        await make(assets(5)).run(PARAMETERS, noted_at=EPOCH - 3600)
+        await make(assets(5), saved_at=EPOCH - 3600).run(PARAMETERS)
 
     on(datazone, main)
     pages = [at for at, operation, _ in datazone.requests if operation == "list_asset_page"]

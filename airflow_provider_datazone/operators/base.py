@@ -1,0 +1,150 @@
+"""The base classes of the operators, and how an execution ends when Airflow kills the task."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
+
+from airflow_provider_datazone.hooks.datazone import DataZoneHook
+from airflow_provider_datazone.inputs import PlainInputs
+from airflow_provider_datazone.kill_guard import KillGuard
+from airflow_provider_datazone.links.datazone import DataZoneDomainLink
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class DataZoneOperator(PlainInputs, AwsBaseOperator[DataZoneHook]):
+    """The base of all operators."""
+
+    aws_hook_class = DataZoneHook
+    operator_extra_links = (DataZoneDomainLink(),)
+    hook: DataZoneHook
+    domain_identifier: Any
+
+    def _prepare(self, context: Context) -> None:
+        """Validate the arguments, and store the link to the domain."""
+        self._resolve_inputs()
+        DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
+
+
+OperatorT = TypeVar("OperatorT", bound="KillableOperator")
+ExecutionT = TypeVar("ExecutionT", bound="Execution[Any]")
+
+
+class KillableOperator(DataZoneOperator):
+    """The base of the operators that start runs."""
+
+    cancel_on_kill: bool
+    # Plain attributes, since `on_kill` uses them in a signal handler.
+    _is_killed = False
+    _execution: Any = None
+
+    @contextmanager
+    def _executing(self, kind: type[ExecutionT], context: Context) -> Iterator[ExecutionT]:
+        """
+        Execute the operator. The execution ends when Airflow kills the task.
+
+        :param kind: The class of the execution.
+        :param context: The task's context.
+        """
+        execution = self._execution
+        if execution is not None and execution.is_active:
+            # `resume_execution` calls `execute_complete`, or `execute` for a retry that Airflow resumes.
+            yield execution
+            return
+        # It stays when it has ended: a task that has failed may still be killed, and leaves no run behind.
+        execution = self._execution = kind(self, context)
+        with execution.stops_on_kill():
+            yield execution
+
+    def on_kill(self) -> None:
+        # First, since the interrupted code may continue, in this thread or another.
+        self._is_killed = True
+        execution = self._execution
+        if execution is not None:
+            execution.on_kill()
+
+
+class Execution(Generic[OperatorT]):
+    """
+    One execution of an operator that starts runs.
+
+    :param operator: The operator.
+    :param context: The task's context.
+    """
+
+    # One client, built once, for all threads that cancel runs.
+    _client_lock = threading.Lock()
+
+    def __init__(self, operator: OperatorT, context: Context) -> None:
+        self.operator = operator
+        self.context = context
+        self.log = operator.log
+        self.guard = KillGuard(lambda: operator._is_killed)
+        self.is_active = False
+        # Whether a kill still cancels the runs, and in which domain they are: plain attributes, as above.
+        self._may_cancel = True
+        self._run_domain: str | None = None
+
+    @property
+    def hook(self) -> DataZoneHook:
+        """The operator's hook."""
+        return self.operator.hook
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether Airflow has killed the task."""
+        return self.operator._is_killed
+
+    @contextmanager
+    def stops_on_kill(self) -> Iterator[None]:
+        """
+        Cancel the runs if the task is killed in this block, but not if it times out or defers.
+
+        :raises TaskKilled: Airflow killed the task.
+        """
+        self.is_active = True
+        try:
+            self.guard.check()
+            yield
+        except AirflowTaskTimeout:
+            # Airflow calls `on_kill` next, but no user ended the task.
+            self._may_cancel = False
+            raise
+        except TaskDeferred:
+            # From now on the trigger cancels the runs. `_may_cancel` is cleared before `is_killed` is read: a
+            # kill in between does nothing in `on_kill`, and is handled here.
+            self._may_cancel = False
+            if self.is_killed:
+                self._may_cancel = True
+                self.cancel_runs()
+                self.guard.check()
+            raise
+        except BaseException:
+            if self.is_killed:
+                self.cancel_runs()
+            raise
+        finally:
+            self.is_active = False
+            self.guard.stop()
+
+    def on_kill(self) -> None:
+        """Cancel the runs in a signal handler; ``is_killed`` is set."""
+        self.cancel_runs()
+
+    def cancel_runs(self) -> None:
+        """Cancel the active runs, unless they have been canceled or are to continue."""
+        raise NotImplementedError
+
+    def _cancel_run(self, run_identifier: str) -> None:
+        with self._client_lock:
+            self.hook.conn  # noqa: B018
+        self.hook.try_to_cancel(
+            run_identifier, domain_identifier=self._run_domain or self.operator.domain_identifier
+        )

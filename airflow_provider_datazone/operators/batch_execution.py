@@ -1,0 +1,225 @@
+"""Process a batch of assets: the execution of ``DataZoneBatchMetadataGenerationOperator``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+from airflow_provider_datazone.batch.assets import active_runs, parse_assets, validate_limits
+from airflow_provider_datazone.batch.engine import Batch
+from airflow_provider_datazone.batch.memory import BatchMemory
+from airflow_provider_datazone.batch.starts import StartsStoppedError
+from airflow_provider_datazone.batch.state import BatchSettings, BatchState
+from airflow_provider_datazone.batch.summary import (
+    XCOM_RESULTS,
+    describe_timeout,
+    require_few_failures,
+    summarize,
+)
+from airflow_provider_datazone.cancellation import cancel_runs
+from airflow_provider_datazone.deferral import defer, unreadable_event
+from airflow_provider_datazone.exceptions import WaitFailedError
+from airflow_provider_datazone.inputs import validate_interval, validate_types
+from airflow_provider_datazone.metadata_generation import sanitize
+from airflow_provider_datazone.operators.base import Execution, KillableOperator
+from airflow_provider_datazone.polling.source import HookParameters
+from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class BatchOperatorBase(KillableOperator):
+    """The arguments that an execution reads; the operator documents them."""
+
+    asset_identifiers: Any
+    types: Any
+    owning_project_identifier: Any
+    max_concurrent_runs: int
+    poll_interval: float
+    allow_partial_success: bool
+    max_failures: float
+    deferrable: bool
+
+
+class BatchExecution(Execution[BatchOperatorBase]):
+    """
+    One execution of the operator.
+
+    :param operator: The operator.
+    :param context: The task's context.
+    """
+
+    def __init__(self, operator: BatchOperatorBase, context: Context) -> None:
+        super().__init__(operator, context)
+        # Plain attributes, since `on_kill` uses them in a signal handler.
+        self._state: BatchState | None = None
+        self._batch: Batch | None = None
+        self._has_canceled = False
+        self._began_at = time.time()
+
+    def process(self) -> dict[str, Any]:
+        """
+        Process the assets, and return the summary.
+
+        :raises TaskDeferred: A trigger processes them.
+        """
+        operator, started_at = self.operator, self._began_at
+        validate_limits(operator.max_concurrent_runs, operator.max_failures)
+        validate_interval("poll_interval", operator.poll_interval)
+        rows, duplicates = parse_assets(
+            operator.asset_identifiers,
+            lambda: self.hook.resolve_owning_project_identifier(operator.owning_project_identifier),
+        )
+        if not rows:
+            self.log.info("asset_identifiers is empty: there is nothing to do.")
+            return self._conclude(BatchState(rows, started_at, started_at, duplicates))
+        self._run_domain = self.hook.resolve_domain_identifier(operator.domain_identifier)
+        memory = BatchMemory(self.context, self._run_domain, validate_types(operator.types))
+        rows = memory.load(rows, allow_partial_success=operator.allow_partial_success)
+        state = self._state = BatchState(rows, memory.saved_at, started_at, duplicates)
+        if all(row.is_done for row in rows):
+            self.log.info("An earlier try completed all %s assets: there is nothing to do.", f"{len(rows):,}")
+        if operator.deferrable:
+            self._defer(state, memory)
+        return self._run(state, memory)
+
+    def _run(self, state: BatchState, memory: BatchMemory) -> dict[str, Any]:
+        """Process the assets in this worker."""
+        operator = self.operator
+        settings = BatchSettings(
+            types=memory.types,
+            domain_identifier=memory.domain_identifier,
+            identity=memory.identity,
+            try_number=memory.try_number,
+            try_began_at=state.started_at,
+            max_concurrent_runs=operator.max_concurrent_runs,
+            poll_interval=operator.poll_interval,
+            allow_partial_success=operator.allow_partial_success,
+        )
+        batch = self._batch = Batch(
+            state, settings, log=self.log, on_progress=lambda: memory.save(state.rows)
+        )
+        try:
+            if self.is_killed:
+                batch.stop()
+            work = batch.run(HookParameters.for_task(operator))
+            asyncio.run(self._within_execution_timeout(work, memory.domain_identifier))
+        except StartsStoppedError:
+            self.guard.check()
+            raise
+        finally:
+            memory.save(state.rows)
+        self.guard.check()
+        return self._conclude(state, memory)
+
+    async def _within_execution_timeout(self, work: Coroutine[Any, Any, None], domain: str) -> None:
+        """Time out in the event loop, too: Airflow's alarm may end up as the error of a single asset."""
+        timeout = self.operator.execution_timeout
+        task = asyncio.ensure_future(work)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=timeout and timeout.total_seconds())
+        finally:
+            task.cancel()
+        if not done:
+            with suppress(asyncio.CancelledError):
+                await task
+            raise AirflowTaskTimeout(describe_timeout(domain))
+        # Raises the error of the batch, which may be the TimeoutError of a connection lookup.
+        task.result()
+
+    def _defer(self, state: BatchState, memory: BatchMemory) -> NoReturn:
+        operator = self.operator
+        self.guard.check()
+        timeout = operator.execution_timeout
+        trigger = DataZoneBatchMetadataGenerationTrigger.for_task(
+            operator,
+            **state.to_json(),
+            types=memory.types,
+            domain_identifier=memory.domain_identifier,
+            identity=memory.identity,
+            began_at=state.started_at,
+            try_number=memory.try_number,
+            max_concurrent_runs=operator.max_concurrent_runs,
+            poll_interval=operator.poll_interval,
+            allow_partial_success=operator.allow_partial_success,
+            deadline=None if timeout is None else state.started_at + timeout.total_seconds(),
+            cancel_on_kill=operator.cancel_on_kill,
+        )
+        defer(operator, self.context, trigger)
+
+    def complete(self, event: dict[str, Any] | None) -> dict[str, Any]:
+        """Save the state from the trigger's event; then defer again, or return the summary."""
+        operator = self.operator
+        domain = operator.domain_identifier
+        subject = f"the batch in domain {domain!r}" if domain else "the batch in the connection's domain"
+        if not isinstance(event, dict):
+            raise unreadable_event(event, subject)
+        try:
+            state = self._state = BatchState.from_json(event)
+            status, message = str(event["status"]), sanitize(str(event.get("message", "no reason given")))
+        except (LookupError, ValueError):
+            raise unreadable_event(event, subject) from None
+        # What the task was deferred with, whatever the connection or a template contains now. Version 0.1
+        # omits it.
+        domain_identifier = event.get("domain_identifier")
+        if not isinstance(domain_identifier, str):
+            domain_identifier = self.hook.resolve_domain_identifier(domain)
+        self._run_domain = domain_identifier
+        types = validate_types(event.get("types", operator.types))
+        memory = BatchMemory(self.context, domain_identifier, types)
+        memory.save(state.rows, state.saved_at)
+        if status == "checkpoint":
+            self._defer(state, memory)
+        if status == "timeout":
+            raise AirflowTaskTimeout(message)
+        if status == "error":
+            raise WaitFailedError(message, permanent=event.get("permanent") is True)
+        if status != "ended":
+            raise unreadable_event(event, subject)
+        return self._conclude(state, memory)
+
+    def _conclude(self, state: BatchState, memory: BatchMemory | None = None) -> dict[str, Any]:
+        operator = self.operator
+        allow_partial_success = operator.allow_partial_success
+        summary = summarize(
+            state, seconds=time.time() - state.started_at, allow_partial_success=allow_partial_success
+        )
+        if operator.do_xcom_push:
+            results = [row.to_result() for row in state.rows]
+            self.context["ti"].xcom_push(key=XCOM_RESULTS, value=results)
+            # Airflow pushes the return value itself, but not that of a task that fails.
+            self.context["ti"].xcom_push(key="return_value", value=summary)
+        require_few_failures(state, operator.max_failures, allow_partial_success=allow_partial_success)
+        if memory is not None:
+            memory.save_success()
+        self.guard.check()
+        return summary
+
+    # --------------------------------------------------------------------- kills
+
+    def on_kill(self) -> None:
+        batch = self._batch
+        if batch is None:
+            # The interrupted code cancels the runs later: it may be in the middle of a lookup, or of reading
+            # the store.
+            return
+        batch.stop()
+        if batch.source is not None and self.operator.cancel_on_kill and self._may_cancel:
+            self._has_canceled = True
+            cancel_runs(
+                batch.source.cancel_now, self._active_runs, may_grow=lambda: batch.is_starting, log=self.log
+            )
+
+    def cancel_runs(self) -> None:
+        if self.operator.cancel_on_kill and self._may_cancel and not self._has_canceled:
+            self._has_canceled = True
+            cancel_runs(self._cancel_run, self._active_runs, log=self.log)
+
+    def _active_runs(self) -> list[str]:
+        return [] if self._state is None else active_runs(self._state.rows)

@@ -1,0 +1,315 @@
+"""
+One poller for all waits with the same credentials, Region and domain.
+
+A triggerer may run ten thousand waits, and none of them may block its event loop. So waits share one
+connection lookup, one boto3 client in a few threads, one request rate, and one List request for fifty runs.
+
+Each round sends the cheaper requests. For few waits: one Get per run. For many: List of the ``SUBMITTED``
+runs, then of the ``IN_PROGRESS`` ones (in this order a run that changes its status in between is still
+listed), and a Get for each run that neither returned. Only a Get ends a wait. So a List that is late,
+incomplete, denied, or full of other users' runs costs requests, but never causes a wrong result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow_provider_datazone.polling.errors import CredentialsRejectedError, PollerEndedError
+from airflow_provider_datazone.polling.rate import LONGEST_PAUSE, POLL_THREADS, Rates
+from airflow_provider_datazone.polling.sender import RequestSender
+from airflow_provider_datazone.polling.wait import Wait
+from airflow_provider_datazone.service_errors import is_not_found, is_transient
+
+if TYPE_CHECKING:
+    import logging
+
+    from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+    from airflow_provider_datazone.polling.source import RunSource
+
+# Transient errors in a row after which a round ends.
+MAX_FAILURES_IN_A_ROW = 2 * POLL_THREADS
+# Requests of the cheapest List: a page for each of the two statuses.
+CHEAPEST_LIST = 2
+# Transient errors of one List after which the round continues without it.
+MAX_LIST_FAILURES = 3
+# Rounds until List is tried again after it cost more than Gets: the runs of other users may have ended.
+LIST_COST_ROUNDS = 20
+
+
+class RunPoller:
+    """
+    Poll the runs of all waits until the last wait ends.
+
+    :param source: Where to send requests; closed with the last wait.
+    :param rates: The request rates, which pollers of the same account and Region share.
+    :param on_close: Called when the last wait has ended, or when DataZone rejects the credentials.
+    """
+
+    def __init__(self, source: RunSource, rates: Rates, on_close: Callable[[], None]) -> None:
+        self.sender = RequestSender(source, rates, on_rejected=self._end)
+        #: The runs of interrupted waits that DataZone had returned before the poller ended.
+        self.answered_runs: set[str] = set()
+        self._holders = 0
+        self._on_close = on_close
+        # Why the poller accepts no more waits; None while it accepts them.
+        self._ended: BaseException | None = None
+        self._is_closed = False
+        self._loop = asyncio.get_running_loop()
+        self._waits: dict[str, list[Wait]] = {}
+        self._wake = asyncio.Event()
+        self._sleeps_until = math.inf
+        self._round_began = 0.0
+        # Number of requests for a complete List, and when to measure it again.
+        self._list_cost: float = CHEAPEST_LIST
+        self._measure_list_at = 0.0
+        self._not_before = 0.0
+        self._pause = 0.0
+        # In an empty context: log lines of the poller belong to the triggerer, not to the first task.
+        self._task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, self._run())
+        self._task.add_done_callback(self._fail_all)
+
+    async def wait(
+        self,
+        run_identifier: str,
+        *,
+        run_type: str | None,
+        poll_interval: float,
+        timeout: float | None,
+        log: logging.Logger,
+    ) -> MetadataGenerationRun:
+        """
+        Wait until Get returns the run as terminal.
+
+        :param timeout: Maximum seconds to wait, ``None`` for no limit.
+        :raises DeadlinePassedError: The run has not ended by then.
+        :raises CredentialsRejectedError: The poller ends; another one may have valid credentials.
+        :raises PollerEndedError: The poller had ended before.
+        :raises Exception: DataZone's error for this run.
+        """
+        self._require_open()
+        wait = Wait.begin(run_identifier, run_type, poll_interval=poll_interval, timeout=timeout, log=log)
+        self._waits.setdefault(run_identifier, []).append(wait)
+        # Wake the poller only if this wait is due first, since it then checks all waits.
+        if wait.due < self._sleeps_until:
+            self._wake.set()
+        timer = None if timeout is None else self._loop.call_later(max(timeout, 0), wait.time_out)
+        try:
+            return await wait.result
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._remove(wait)
+
+    def _remove(self, wait: Wait) -> None:
+        if self._ended is not None and wait.status is not None:
+            self.answered_runs.add(wait.run_identifier)
+        waits = self._waits[wait.run_identifier]
+        waits.remove(wait)
+        if not waits:
+            del self._waits[wait.run_identifier]
+        self._close_if_idle()
+
+    @contextmanager
+    def keep_open(self) -> Iterator[None]:
+        """Keep the poller open while a caller sends its own requests."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if not self._waits and not self._holders and not self._is_closed:
+            self._is_closed = True
+            self._end(PollerEndedError("the poller had no waits left"))
+            self.sender.source.close()
+
+    def _require_open(self) -> None:
+        if isinstance(self._ended, CredentialsRejectedError):
+            raise CredentialsRejectedError(str(self._ended), self._ended.subject) from self._ended.__cause__
+        if self._ended is not None:
+            raise PollerEndedError(str(self._ended)) from self._ended
+
+    def _end(self, error: BaseException) -> None:
+        """Accept no more waits, and fail the open ones."""
+        if self._ended is not None:
+            return
+        self._ended = error
+        self._on_close()
+        self._task.cancel()
+        for wait in self._open(self._waits):
+            wait.fail(error)
+
+    def _fail_all(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        self._end(error or PollerEndedError("the poller ended while it had waits"))
+
+    def _open(self, run_identifiers: Iterable[str]) -> list[Wait]:
+        """Return the open waits for runs."""
+        return [
+            wait
+            for run_identifier in run_identifiers
+            for wait in self._waits.get(run_identifier, ())
+            if wait.is_open
+        ]
+
+    # --------------------------------------------------------------- rounds
+
+    async def _run(self) -> None:
+        while True:
+            await self._sleep()
+            await self._poll_once()
+
+    async def _sleep(self) -> None:
+        """Sleep until a wait is due, or until a new wait may be due earlier."""
+        while True:
+            self._wake.clear()
+            due = min((wait.due for wait in self._open(self._waits)), default=math.inf)
+            self._sleeps_until = max(due, self._not_before)
+            left = self._sleeps_until - self._loop.time()
+            if left <= 0:
+                return
+            timer = None if left == math.inf else self._loop.call_later(left, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+
+    async def _poll_once(self) -> None:
+        """Run one round: List if it is cheaper, then Get."""
+        self._round_began = now = self._loop.time()
+        waits = self._open(self._waits)
+        due = [wait for wait in waits if wait.due <= now]
+        # One List serves all waits that are due before the next List. From then on they are due together.
+        interval = min((wait.poll_interval for wait in due), default=0.0)
+        soon = {wait.run_identifier for wait in waits if wait.due <= now + interval}
+        if now >= self._measure_list_at:
+            self._list_cost = CHEAPEST_LIST
+        if self._list_cost < len(soon):
+            self._measure_list_at = now + LIST_COST_ROUNDS * interval
+            active, is_complete = await self._list(budget=len(soon))
+            unlisted = self._open(soon) if is_complete else due
+            due = [wait for wait in unlisted if wait.run_identifier not in active]
+        # Limit the Gets to what fits into the shortest interval, so that hundreds of runs that end together
+        # do not delay the other waits. Waits that are late by the largest share of their interval come first.
+        due.sort(key=lambda wait: (wait.due - now) / max(wait.poll_interval, 0.001))
+        shortest = min((wait.poll_interval for wait in waits), default=0.0)
+        gets = int(max(shortest, 1.0) * self.sender.rates.polls.per_second)
+        await self._get(due[: max(POLL_THREADS, gets)])
+
+    async def _list(self, budget: int) -> tuple[set[str], bool]:
+        """
+        List the active runs.
+
+        :param budget: Maximum number of requests: as many as Gets would need.
+        :return: The runs that need no Get, and whether the List is complete.
+        """
+        active: set[str] = set()
+        pages = failures = 0
+        for status in ("SUBMITTED", "IN_PROGRESS"):
+            next_token = None
+            while True:
+                if pages >= budget:
+                    # List is tried again only for more than twice as many runs.
+                    self._list_cost = 2 * budget
+                    return active, False
+                pages += 1
+                try:
+                    runs, next_token = await self.sender.list_page(status, next_token)
+                except CredentialsRejectedError:
+                    raise
+                except Exception as error:
+                    failures += 1
+                    if is_transient(error) and failures < MAX_LIST_FAILURES:
+                        continue
+                    self._on_list_failure(error)
+                    return active, False
+                active |= {run.id for run in runs if run.is_active and self._on_listed(run)}
+                if next_token is None:
+                    break
+        self._list_cost = max(pages, CHEAPEST_LIST)
+        return active, True
+
+    def _on_listed(self, run: MetadataGenerationRun) -> bool:
+        """Schedule the waits for a listed run; return whether the run needs no Get."""
+        now = self._loop.time()
+        needs_no_get = True
+        for wait in self._open([run.id]):
+            if wait.on_listed(run, now):
+                wait.schedule(now, self._round_began)
+            else:
+                needs_no_get = False
+        return needs_no_get
+
+    def _on_list_failure(self, error: Exception) -> None:
+        if is_transient(error):
+            return
+        self._list_cost = self._measure_list_at = math.inf
+        for wait in self._open(self._waits)[:1]:
+            wait.log.warning("Runs cannot be listed, so each one is read with a Get: %s", error)
+
+    async def _get(self, waits: list[Wait]) -> None:
+        """Read runs, several at a time, each one once for all its waits."""
+        queue = deque(dict.fromkeys((wait.run_identifier, wait.run_type) for wait in waits))
+        failures = 0
+        rejected: CredentialsRejectedError | None = None
+
+        async def read_queue() -> None:
+            nonlocal failures, rejected
+            while queue and rejected is None and failures < MAX_FAILURES_IN_A_ROW:
+                run_identifier, run_type = queue.popleft()
+                if not self._open_of_type(run_identifier, run_type):
+                    continue
+                try:
+                    run = await self.sender.get(run_identifier, run_type)
+                except CredentialsRejectedError as error:
+                    rejected = error
+                except Exception as error:
+                    failures += self._on_get_failure(run_identifier, run_type, error)
+                else:
+                    failures = 0
+                    self._on_run(run_identifier, run_type, run)
+
+        await asyncio.gather(*(read_queue() for _ in range(min(POLL_THREADS, len(queue)))))
+        if rejected is not None:
+            raise rejected
+        if failures < MAX_FAILURES_IN_A_ROW:
+            self._pause = 0.0
+        else:
+            self._pause = min(max(self._pause * 2, 1.0), LONGEST_PAUSE)
+            self._not_before = self._loop.time() + self._pause
+
+    def _open_of_type(self, run_identifier: str, run_type: str | None) -> list[Wait]:
+        return [wait for wait in self._open([run_identifier]) if wait.run_type == run_type]
+
+    def _on_run(self, run_identifier: str, run_type: str | None, run: MetadataGenerationRun) -> None:
+        now = self._loop.time()
+        for wait in self._open_of_type(run_identifier, run_type):
+            wait.on_status(run)
+            if run.is_terminal:
+                wait.end(run)
+            else:
+                wait.schedule(now, self._round_began)
+                wait.on_verified(now)
+
+    def _on_get_failure(self, run_identifier: str, run_type: str | None, error: Exception) -> bool:
+        """Fail the waits for a run, or schedule another poll; return whether the error is transient."""
+        now = self._loop.time()
+        should_retry = is_transient(error)
+        for wait in self._open_of_type(run_identifier, run_type):
+            if should_retry:
+                wait.warn(error)
+                wait.schedule(now, self._round_began)
+            elif is_not_found(error) and wait.may_be_new(now):
+                wait.schedule_retry(now)
+            else:
+                wait.fail(error)
+        return should_retry

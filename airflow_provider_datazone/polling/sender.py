@@ -1,0 +1,170 @@
+"""Send the requests of a poller at their rates, and detect throttling and rejected credentials."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_datazone.metadata_generation import NEW_RUN_GRACE
+from airflow_provider_datazone.polling.errors import CredentialsRejectedError
+from airflow_provider_datazone.polling.rate import (
+    CANCEL_THREADS,
+    POLL_THREADS,
+    START_THREADS,
+    Lane,
+    Rates,
+    RequestRate,
+)
+from airflow_provider_datazone.service_errors import (
+    is_not_found,
+    is_permanent,
+    is_rejected_credentials,
+    is_throttling,
+    is_transient,
+)
+
+if TYPE_CHECKING:
+    import logging
+
+    from airflow_provider_datazone.idempotency import RunRequest
+    from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+    from airflow_provider_datazone.polling.source import Page, RunSource, Send
+
+T = TypeVar("T")
+
+# Seconds until a Cancel is sent again after a transient error. The trigger limits the total time.
+CANCEL_RETRY_INTERVAL = 2.0
+
+
+class RequestSender:
+    """
+    Send requests at their rates.
+
+    Every method raises :class:`CredentialsRejectedError` if DataZone rejects the credentials, and DataZone's
+    error otherwise.
+
+    :param source: Where to send the requests.
+    :param rates: The rates, which pollers of the same account and Region share.
+    :param on_rejected: Called when DataZone rejects the credentials.
+    """
+
+    def __init__(
+        self, source: RunSource, rates: Rates, on_rejected: Callable[[CredentialsRejectedError], None]
+    ) -> None:
+        #: Whether DataZone has responded to any request; a refusal counts.
+        self.has_responded = False
+        self.source = source
+        # Referenced here, since the registry holds rates weakly and the account's next poller needs them.
+        self.rates = rates
+        self._polls = Lane(rates.polls, POLL_THREADS)
+        self._starts = Lane(rates.starts, START_THREADS)
+        self._cancels = Lane(rates.cancels, CANCEL_THREADS)
+        self._on_rejected = on_rejected
+
+    async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
+        """Read one run."""
+        return await self._poll(lambda: self.source.get(run_identifier, run_type), run_identifier)
+
+    async def list_page(self, status: str, next_token: str | None) -> Page:
+        """Read one page of the runs with a status."""
+        return await self._poll(lambda: self.source.list_page(status, next_token), status)
+
+    async def list_runs_of_asset(self, asset_identifier: str) -> list[MetadataGenerationRun]:
+        """List all runs of an asset, each page at the rate of polls."""
+        runs: list[MetadataGenerationRun] = []
+        next_token: str | None = None
+        while True:
+            page, next_token = await self._list_asset_page(asset_identifier, next_token)
+            runs += page
+            if next_token is None:
+                return runs
+
+    async def _list_asset_page(self, asset_identifier: str, next_token: str | None) -> Page:
+        return await self._poll(
+            lambda: self.source.list_asset_page(asset_identifier, next_token), asset_identifier
+        )
+
+    async def start(
+        self,
+        request: RunRequest,
+        client_token: str,
+        *,
+        lock: asyncio.Lock,
+        is_needed: Callable[[], bool],
+        send: Send,
+    ) -> MetadataGenerationRun | None:
+        """
+        Start a run at the rate of Starts.
+
+        :param lock: Held while the request waits for the rate. With one lock per batch, only one request of a
+            batch waits at a time, and a small batch gets as many Starts as a large one.
+        :param is_needed: Whether the run still has to be started, checked right before the request.
+        :param send: Called with the request in the thread that sends it.
+        :return: The run, or ``None`` if it is no longer needed.
+        """
+        async with lock:
+            # First, since requests that passed the rate while the client is built would be sent together.
+            await self.source.ready()
+            await self._starts.acquire(is_needed)
+        try:
+            if not is_needed():
+                return None
+            return await self._send(
+                self._starts.rate,
+                lambda: self.source.start(request, client_token, send),
+                request.asset_identifier,
+            )
+        finally:
+            self._starts.release()
+
+    async def cancel(self, run_identifier: str, log: logging.Logger) -> MetadataGenerationRun:
+        """Cancel a run unless it has ended; after a transient error, try again."""
+        loop = asyncio.get_running_loop()
+        grace_until = loop.time() + NEW_RUN_GRACE
+        while True:
+            try:
+                await self.source.ready()
+                # At a separate rate, so that polls do not delay it: a killed task has only seconds.
+                async with self._cancels.request():
+                    return await self._send(
+                        self._cancels.rate, lambda: self.source.cancel(run_identifier), run_identifier
+                    )
+            except Exception as error:
+                is_new = is_not_found(error) and loop.time() < grace_until
+                if not is_transient(error) and not is_new:
+                    raise
+                log.warning("Could not cancel the run just now, will try again: %s", error)
+            await asyncio.sleep(CANCEL_RETRY_INTERVAL)
+
+    async def _poll(self, request: Callable[[], Awaitable[T]], subject: str) -> T:
+        await self.source.ready()
+        async with self._polls.request():
+            return await self._send(self._polls.rate, request, subject)
+
+    async def _send(self, rate: RequestRate, request: Callable[[], Awaitable[T]], subject: str) -> T:
+        """
+        Send a request that has passed its rate.
+
+        :param rate: The rate, which adapts to the result.
+        :param request: Sends the request.
+        :param subject: The run, asset or status that it is about.
+        """
+        sent_at = asyncio.get_running_loop().time()
+        try:
+            response = await request()
+        except Exception as error:
+            if is_throttling(error):
+                rate.on_throttled(sent_at)
+            if is_permanent(error):
+                # DataZone refused the request, but it accepted the credentials.
+                self.has_responded = True
+            if is_rejected_credentials(error):
+                rejection = CredentialsRejectedError(str(error), subject)
+                rejection.__cause__ = error
+                self._on_rejected(rejection)
+                raise rejection from error
+            raise
+        rate.on_response()
+        self.has_responded = True
+        return response

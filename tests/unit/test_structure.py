@@ -1,0 +1,88 @@
+"""The package keeps to its structure: imports go one way, and modules and functions stay small."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "airflow_provider_datazone"
+MAX_LINES = 400
+# Their docstrings are the reference of the API.
+MAX_LINES_OF_REFERENCE = 700
+REFERENCE = {"hooks/datazone", "operators/datazone"}
+MAX_FUNCTION_LINES = 70
+# moto keeps all models of a service in one module.
+UNLIMITED = {"testing/models"}
+
+MODULES = {
+    str(path.relative_to(PACKAGE).with_suffix("")): path
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__init__.py"
+}
+
+
+def layers() -> list[list[str]]:
+    (block,) = re.findall(
+        r"^```text\n(operators/datazone .*?)^```",
+        (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+    return [line.split() for line in block.splitlines()]
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield the modules of the package that a module imports, also for type checking or in a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(PACKAGE.name):
+            continue
+        name = node.module.removeprefix(PACKAGE.name).removeprefix(".").replace(".", "/")
+        if name in MODULES:
+            yield name
+        else:
+            yield from (f"{name}/{alias.name}".strip("/") for alias in node.names)
+
+
+def test_every_module_has_a_layer() -> None:
+    listed = sorted(module for layer in layers() for module in layer)
+    assert listed == sorted(module for module in MODULES if not module.startswith("testing/"))
+
+
+@pytest.mark.parametrize("module", [module for layer in layers() for module in layer])
+def test_module_imports_only_lower_layers(module: str) -> None:
+    depth = {each: number for number, layer in enumerate(layers()) for each in layer}
+    wrong = [name for name in imports_of(MODULES[module]) if depth.get(name, -1) <= depth[module]]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_module_and_its_functions_stay_small(module: str) -> None:
+    source = MODULES[module].read_text(encoding="utf-8")
+    if module not in UNLIMITED:
+        limit = MAX_LINES_OF_REFERENCE if module in REFERENCE else MAX_LINES
+        assert len(source.splitlines()) <= limit
+    sizes = {
+        node.name: (node.end_lineno or 0) - node.lineno + 1
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    assert {name: size for name, size in sizes.items() if size > MAX_FUNCTION_LINES} == {}
+
+
+def test_triggers_are_imported_without_boto3() -> None:
+    """Airflow imports a trigger in the triggerer's event loop, which the import of boto3 would block."""
+    code = (
+        "import airflow.triggers.base, sys; before = 'boto3' in sys.modules;"
+        "import airflow_provider_datazone.triggers.datazone;"
+        "assert before or 'boto3' not in sys.modules;"
+        "assert 'airflow_provider_datazone.hooks.datazone' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
