@@ -220,7 +220,8 @@ async def run_on_poller(
             never_answered = error.subject == subject and subject not in poller.answered_runs
             is_hopeless = not poller.sender.has_responded or never_answered
             if rejections and is_hopeless:
-                raise error.__cause__ or error from None
+                failure: BaseException = error.__cause__ or error
+                break
             name = parameters.aws_conn_id
             source = f"connection {name}" if name else "boto3's own credentials"
             log.info("The credentials were rejected; looking %s up again.", source)
@@ -229,6 +230,9 @@ async def run_on_poller(
                 pause = asyncio.sleep(min(2.0 ** min(rejections - 1, 6), LONGEST_PAUSE))
                 await _before(deadline, pause, subject)
             rejections += 1
+    # Outside of the handler: otherwise the context of DataZone's error would be the rejection, whose cause is
+    # that error. Airflow 2.11 follows such a loop forever when it masks secrets, and logs no error at all.
+    raise failure
 
 
 async def _before(deadline: float | None, step: Coroutine[Any, Any, T], subject: str) -> T:

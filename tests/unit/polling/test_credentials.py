@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.batch.assets import AssetRow
 from airflow_provider_datazone.polling import registry
@@ -53,6 +54,25 @@ def test_rejected_credentials_are_not_handed_out_again_because_another_wait_keep
         return rows
 
     assert statuses(on(datazone, main, SameFingerprint)) == {"SUCCEEDED": 5}
+
+
+def test_error_of_rejected_credentials_is_not_its_own_context():
+    """Airflow 2.11 follows the contexts and causes of an error to mask secrets, without end if there is a loop."""
+    datazone = BatchDataZone()
+    datazone.rejected.update(f"credentials{number}" for number in range(1, 9))
+
+    async def main(airflow: Airflow) -> BaseException:
+        with pytest.raises(ClientError) as rejected:
+            await make(assets(2)).run(PARAMETERS)
+        return rejected.value
+
+    seen: list[BaseException] = []
+    waiting = [on(datazone, main)]
+    while waiting:
+        error = waiting.pop()
+        assert not any(error is other for other in seen)
+        seen.append(error)
+        waiting += [other for other in {error.__context__, error.__cause__} if other is not None]
 
 
 # ------------------------------------------------------ refusals of every asset
