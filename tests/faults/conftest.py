@@ -20,7 +20,7 @@ LOST_AFTER = 30
 HEARTBEAT = 3
 # Airflow 2 has its DAG processor fail a task that it misses, and asks again for as long as the task is not: the
 # second time may strike the next try.
-LOOK_FOR_ZOMBIES = 20
+LOOK_FOR_ZOMBIES = 60
 SETTINGS = {
     "CORE__PARALLELISM": 24,
     # Long enough for a machine with many tasks that start.
