@@ -1,4 +1,4 @@
-"""Real Airflow with a home and a database of its own, real boto3, and a local DataZone over HTTP."""
+"""Fixtures for tests with real Airflow (separate home and database), real boto3 and a local DataZone server."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Airflow reads its environment once, at the first import: so it is set before any test is.
+# Airflow reads its environment once, at the first import, so set it before any test imports Airflow.
 AIRFLOW_HOME = tempfile.mkdtemp(prefix="airflow-home-")
 for name in [name for name in os.environ if name.startswith(("AIRFLOW", "AWS_"))]:
     del os.environ[name]
 os.environ.update(
     AIRFLOW_HOME=AIRFLOW_HOME,
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
-    # No credentials of the machine, and no waiting for an instance metadata service that is not there.
+    # Ignore the machine's credentials, and do not wait for an instance metadata service.
     AWS_CONFIG_FILE=f"{AIRFLOW_HOME}/no-aws-config",
     AWS_SHARED_CREDENTIALS_FILE=f"{AIRFLOW_HOME}/no-aws-credentials",
     AWS_EC2_METADATA_DISABLED="true",
-    # Nor a proxy between the tests and the local DataZone.
+    # Use no proxy between the tests and the local DataZone server.
     NO_PROXY="127.0.0.1,localhost",
     no_proxy="127.0.0.1,localhost",
 )
-# Airflow 3.3 looks for a DAG that is to run in its DAG folder.
+# Airflow 3.3 only runs DAGs that are in its DAG folder.
 DAGS_FOLDER = Path(AIRFLOW_HOME, "dags")
 DAGS_FOLDER.mkdir()
 for folder in ("example_dags", "tests/dags"):
@@ -54,7 +54,7 @@ def pytest_unconfigure() -> None:
 def run_airflow(
     *arguments: str, python: str = sys.executable, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run Airflow's command line in the tests' home."""
+    """Run an Airflow CLI command in the Airflow home of the tests."""
     return subprocess.run(
         [python, "-m", "airflow", *arguments],
         env=os.environ | environment,
@@ -67,18 +67,18 @@ def run_airflow(
 
 @pytest.fixture(scope="session")
 def python() -> str:
-    """The interpreter whose Airflow is looked at: the tests' own, or that of an installed wheel."""
+    """Return the interpreter under test: this one, or the one where a wheel is installed."""
     return sys.executable
 
 
 @pytest.fixture(scope="session")
 def airflow_database() -> None:
-    """Airflow's own database, a SQLite file."""
+    """Create Airflow's metadata database, a SQLite file."""
     done = run_airflow("db", "migrate")
     assert done.returncode == 0, done.stderr
 
 
-# Of a module's own: all servers of a process share one state, as moto does.
+# One server per module: all servers of a process share their state, because moto does.
 @pytest.fixture(scope="module")
 def datazone_server() -> Iterator[DataZoneServer]:
     from airflow_provider_datazone.testing import DataZoneServer
@@ -89,14 +89,14 @@ def datazone_server() -> Iterator[DataZoneServer]:
 
 @pytest.fixture
 def datazone(datazone_server: DataZoneServer, monkeypatch: pytest.MonkeyPatch) -> DataZoneServer:
-    """An empty local DataZone, which the connection `datazone_default` leads to."""
+    """Return an empty local DataZone server; the connection `datazone_default` points to it."""
     datazone_server.reset()
     monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", datazone_server.connection)
     return datazone_server
 
 
 class Clock:
-    """Time that passes only when somebody sleeps."""
+    """A clock that advances only when code calls `sleep`."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -112,7 +112,7 @@ class Clock:
 
 
 class LoopClock:
-    """The time of every event loop, which can be put forward: a time-out comes when it is to, not when it may."""
+    """The clock of every event loop. A test moves it forward, so a timeout expires exactly when the test wants."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._ahead = 0.0
@@ -124,13 +124,13 @@ class LoopClock:
         return time.monotonic() + self._ahead
 
     def time(self) -> float:
-        """Stand for :func:`time.time` where that goes with the loop's."""
+        """Replace :func:`time.time` with a clock that agrees with the event loop."""
         return time.time() + self._ahead
 
     def put_forward(self, seconds: float) -> None:
         self._ahead += seconds
         for loop in list(self._loops):
-            # It may be asleep until what was to come next; or closed by now.
+            # Wake the loop: it may be waiting for its next timer. A closed loop raises RuntimeError.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(lambda: None)
 
@@ -140,27 +140,29 @@ def loop_clock(monkeypatch: pytest.MonkeyPatch) -> LoopClock:
     return LoopClock(monkeypatch)
 
 
-def once(holds: Callable[[], bool], act: Callable[[], None], *, within: float = 30.0) -> threading.Thread:
+def once(
+    condition: Callable[[], bool], action: Callable[[], None], *, within: float = 30.0
+) -> threading.Thread:
     """
-    Do something in another thread as soon as something holds.
+    Call `action` in another thread as soon as `condition` returns true.
 
-    :param within: Seconds after which it is done all the same: what was to hold is then missed by the test.
+    :param within: Seconds after which `action` is called anyway; the test then fails on the missing condition.
     """
 
-    def wait_and_act() -> None:
+    def wait_and_call() -> None:
         end = time.monotonic() + within
-        while not holds() and time.monotonic() < end:
+        while not condition() and time.monotonic() < end:
             time.sleep(0.01)
-        act()
+        action()
 
-    thread = threading.Thread(target=wait_and_act, daemon=True)
+    thread = threading.Thread(target=wait_and_call, daemon=True)
     thread.start()
     return thread
 
 
 @dataclass
 class Catalog:
-    """A domain with an asset in it, and runs for that asset."""
+    """A domain with one asset, and a way to start runs for it."""
 
     server: DataZoneServer
     domain_identifier: str
@@ -168,7 +170,7 @@ class Catalog:
     asset_identifier: str
 
     def start_run(self, *types: str, **outcome: Any) -> str:
-        """Start a run that goes as :meth:`DataZoneServer.set_run_outcome` is told."""
+        """Start a run with an outcome, given as arguments of :meth:`DataZoneServer.set_run_outcome`."""
         self.server.set_run_outcome(self.asset_identifier, **outcome)
         run = self.server.client().start_metadata_generation_run(
             domainIdentifier=self.domain_identifier,
@@ -179,7 +181,7 @@ class Catalog:
         return str(run["id"])
 
 
-# How a run for names and descriptions may end.
+# The possible results of a run for names and descriptions.
 TYPE_STATS: dict[str, list[dict[str, str]]] = {
     "SUCCEEDED": [
         {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"},
@@ -209,7 +211,7 @@ TYPE_STATS: dict[str, list[dict[str, str]]] = {
 
 
 def outcome_of(type_stats: list[dict[str, str]]) -> dict[str, Any]:
-    """Return what :meth:`DataZoneServer.set_run_outcome` is to be told of a run that ends so."""
+    """Return the arguments of :meth:`DataZoneServer.set_run_outcome` for a run with these type stats."""
     return {
         "statuses": {stat["type"]: stat["status"] for stat in type_stats},
         "error_messages": {

@@ -1,4 +1,4 @@
-"""What is wrong in every way: values, answers of DataZone over HTTP; and what must hold whatever comes of it."""
+"""Generators of invalid values and invalid HTTP responses, and checks that hold for every error and log line."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from airflow_provider_datazone.hooks import datazone as hook_module
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from tests.conftest import Clock
 
-# A factor: more than 1 for a look by hand, less where the same code is tested on another version.
+# Scales the number of examples: above 1 for manual runs, below 1 to test the same code on another Airflow version.
 EXAMPLES = float(os.environ.get("DATAZONE_TEST_EXAMPLES", "1"))
 
 
 def fuzz(max_examples: int) -> Callable[[Any], Any]:
-    """The same examples each time, so that a run of the tests says something of a change; others by hand."""
+    """Return settings that try the same examples in every run, or random ones if `EXAMPLES` is above 1."""
     return settings(
         max_examples=max(1, round(max_examples * EXAMPLES)),
         deadline=None,
@@ -63,7 +63,7 @@ texts = st.one_of(
             FORGED,
         ]
     ),
-    # By name: hypothesis shows what it has drawn.
+    # Drawn by name, because hypothesis prints the drawn value.
     st.sampled_from(["long", "long and forged"]).map(
         {"long": "x" * 100_000, "long and forged": FORGED * 1000}.get
     ),
@@ -78,27 +78,29 @@ values = st.recursive(
 )
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Return every container with a key or an index in it."""
+def _locations(value: Any) -> list[tuple[Any, Any]]:
+    """Return every container in `value` with each of its keys or indexes."""
     if isinstance(value, dict):
         inner = list(value.items())
     elif isinstance(value, list):
         inner = list(enumerate(value))
     else:
         return []
-    return [(value, key) for key, _ in inner] + [place for _, item in inner for place in _places(item)]
+    return [(value, key) for key, _ in inner] + [
+        location for _, item in inner for location in _locations(item)
+    ]
 
 
 @st.composite
 def spoiled(draw: Any, good: Any) -> Any:
-    """What is right but for up to three members: gone, null, of another kind, or too many."""
+    """Return a valid value with up to three changes: a member is missing, null, replaced, added or repeated."""
     value = copy.deepcopy(good)
     for _ in range(draw(st.integers(0, 3))):
-        places = _places(value)
-        if not places:
+        locations = _locations(value)
+        if not locations:
             break
-        # By number: to sample from thousands of them takes hypothesis longer than what is tested.
-        container, key = places[draw(st.integers(0, min(len(places), 100) - 1))]
+        # Drawn by index: sampling from thousands of locations takes hypothesis longer than the tested code.
+        container, key = locations[draw(st.integers(0, min(len(locations), 100) - 1))]
         spoil = draw(st.sampled_from(["drop", "null", "change", "add", "many"]))
         if spoil == "drop":
             del container[key]
@@ -107,7 +109,7 @@ def spoiled(draw: Any, good: Any) -> Any:
         elif spoil == "change":
             container[key] = draw(values)
         elif spoil == "many":
-            # Some 100 kB.
+            # About 100 kB.
             container[key] = [container[key]] * (100_000 // (100 + len(json.dumps(container[key]))))
         elif isinstance(container, dict):
             container[draw(texts)] = draw(values)
@@ -116,12 +118,12 @@ def spoiled(draw: Any, good: Any) -> Any:
     return value
 
 
-# ---------------------------------------------------------------------- answers
+# -------------------------------------------------------------------- responses
 
 
 @dataclass
 class Answer:
-    """An answer over HTTP."""
+    """An HTTP response."""
 
     body: bytes
     status: int = 200
@@ -176,7 +178,7 @@ bodies = st.one_of(
 
 @st.composite
 def errors(draw: Any) -> Answer:
-    """An error as DataZone tells it, more or less, or what stands in front of it."""
+    """Return an error response, as DataZone or a proxy in front of it might send one."""
     body = draw(
         st.one_of(
             bodies,
@@ -203,13 +205,13 @@ def errors(draw: Any) -> Answer:
 
 @st.composite
 def nearly(draw: Any, good: Any) -> Answer:
-    """What is an answer but for a few members."""
+    """Return a successful response whose body is invalid in a few members."""
     value, status = draw(spoiled(good)), draw(st.sampled_from([200, 200, 200, 201, 202]))
     return render(value, status, **{"Content-Type": draw(content_types)})
 
 
 def answers(good: Any) -> st.SearchStrategy[Answer]:
-    """What may come in place of an answer, more often than not nearly right."""
+    """Return a strategy of responses: half of them nearly valid, the others errors or arbitrary bodies."""
     return st.one_of(nearly(good), nearly(good), errors(), bodies.map(Answer))
 
 
@@ -231,7 +233,7 @@ def make_run(identifier: str, status: str = "FAILED") -> dict[str, Any]:
 
 
 class Service:
-    """An endpoint that answers whatever it is told to."""
+    """An HTTP endpoint whose responses come from the function in `answer`."""
 
     def __init__(self) -> None:
         self.answer: Callable[[str, str, bytes], Answer] = lambda method, path, body: Answer(b"{}")
@@ -240,7 +242,7 @@ class Service:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            # What is sent in two parts would wait for the other side's word on the first.
+            # Buffer writes: without a buffer, the second part of a response waits for the acknowledgment of the first.
             wbufsize = -1
             disable_nagle_algorithm = True
 
@@ -260,7 +262,7 @@ class Service:
             do_GET = do_POST = do_PUT = answer  # noqa: N815
 
             def log_message(self, *arguments: Any) -> None:
-                """Say nothing."""
+                """Do not log requests."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -294,7 +296,7 @@ def make_connection(endpoint_url: str, **extra: Any) -> str:
                 "region_name": "us-east-1",
                 "endpoint_url": endpoint_url,
                 "aws_session_token": SESSION_TOKEN,
-                # botocore's own retries would hide what this package does, and take their time.
+                # Disable botocore's retries: they hide the package's behavior and are slow.
                 "config_kwargs": {"retries": {"total_max_attempts": 1}},
             }
             | extra,
@@ -304,7 +306,7 @@ def make_connection(endpoint_url: str, **extra: Any) -> str:
 
 @contextmanager
 def serve() -> Iterator[Service]:
-    """Let the connection lead to an endpoint, for which nobody ever waits."""
+    """Point the connection to a local endpoint, with a fake clock and without rate limits, so no test waits."""
     with Service() as service, pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", make_connection(service.endpoint_url))
         for option in ("MAX_REQUESTS_PER_SECOND", "MAX_STARTS_PER_SECOND"):
@@ -317,7 +319,7 @@ def serve() -> Iterator[Service]:
 
 
 def make_hook() -> DataZoneHook:
-    """One client for all: to build one takes longer than what it is asked here."""
+    """Return a hook with its client built. Tests share it, because building a client takes longer than a test."""
     hook = DataZoneHook(CONNECTION)
     hook._log = LOG
     hook.conn  # noqa: B018
@@ -325,7 +327,7 @@ def make_hook() -> DataZoneHook:
 
 
 class TaskInstance:
-    """Stands for Airflow's; what it is given must be JSON that every database takes."""
+    """Replaces Airflow's task instance. It accepts only XComs that are valid JSON in every database."""
 
     dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "task", -1, 1, 0
 
@@ -342,7 +344,7 @@ class TaskInstance:
 def storable(value: Any) -> Any:
     text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     text.encode()
-    assert "\\u0000" not in text, "PostgreSQL does not take it"
+    assert "\\u0000" not in text, "PostgreSQL does not accept NUL characters"
     return json.loads(text)
 
 
@@ -359,12 +361,12 @@ def make_task(cls: Any, hook: DataZoneHook, **arguments: Any) -> Any:
     return task
 
 
-# --------------------------------------------------------------- what must hold
+# ----------------------------------------------------------------------- checks
 
 
 @contextmanager
 def logged() -> Iterator[list[str]]:
-    """Take down what is logged to the logger of this name: each line of a message, and of a traceback."""
+    """Collect the records of `LOG`, each formatted with its traceback."""
     lines: list[str] = []
     formatter = logging.Formatter("%(message)s")
     handler = logging.Handler(logging.DEBUG)
@@ -381,19 +383,19 @@ LOG.setLevel(logging.DEBUG)
 LOG.propagate = False
 
 
-def check_told(told: str, *secrets: str) -> None:
-    """Nothing that is told forges a line, or tells a secret."""
-    for line in told.split("\n"):
+def check_told(text: str, *secrets: str) -> None:
+    """Check that a text contains no forged line and no secret."""
+    for line in text.split("\n"):
         assert line.isprintable(), f"not printable: {line[:200]!r}"
         assert not line.startswith("[2026-01-01"), "forged"
     for secret in (SECRET_KEY, SESSION_TOKEN, *secrets):
-        forms = {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], html.escape(secret)}
-        for form in forms:
-            assert form not in told, f"tells {form!r}: {told[:1000]}"
+        encodings = {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], html.escape(secret)}
+        for encoding in encodings:
+            assert encoding not in text, f"contains {encoding!r}: {text[:1000]}"
 
 
 def check_log(lines: list[str], *secrets: str) -> None:
-    """Each message is one line, unless it is a traceback."""
+    """Check that each message is one line, except tracebacks."""
     for line in lines:
         check_told(line, *secrets)
         assert "\n" not in line or "Traceback (most recent call last):" in line, f"two lines: {line!r}"
@@ -401,7 +403,7 @@ def check_log(lines: list[str], *secrets: str) -> None:
 
 
 def check_error(error: BaseException, *about: str, secrets: tuple[str, ...] = ()) -> None:
-    """An error is one line that names what it is about, and so is what is chained to it."""
+    """Check that an error message is one line with each text of `about`, and that its traceback is safe to log."""
     message = str(error)
     assert message.isprintable(), f"not one line: {message[:500]!r}"
     for part in about:

@@ -1,4 +1,4 @@
-"""A DataZone that starts runs, and an Airflow whose processes lead to it, on a clock that only the test moves."""
+"""A simulated DataZone that starts runs, and simulated Airflow processes that connect to it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, clien
 LOG = logging.getLogger("tests.batch")
 Send = Callable[[Callable[[], MetadataGenerationRun]], MetadataGenerationRun]
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
-# The default of `[datazone] max_starts_per_second`, which is DataZone's own limit.
+# The default of `[datazone] max_starts_per_second`, which equals DataZone's limit.
 RATE = 10.0
-# The Unix time at which each simulated clock begins.
+# The Unix time at which each simulated clock starts.
 EPOCH = 1_800_000_000.0
 
 
@@ -41,7 +41,7 @@ def stats(status: str, reason: str | None = None) -> list[Any]:
 
 
 class AssetRun(SimulatedRun):
-    """A run of an asset, which can be canceled, and be unknown to Get for a while."""
+    """A run for an asset. It can be canceled, and Get may not find it at first."""
 
     asset: str
     token: str | None
@@ -66,35 +66,35 @@ class Start:
     at: float
     asset: str
     token: str
-    # What the service knew of the asset: its runs, and whether the token stood for one of them.
+    # The runs of the asset at that time, the run in the response, and whether the client token matched an earlier one.
     runs: list[AssetRun]
     run: AssetRun | None = None
     replayed: bool = False
-    # Which process sent it.
+    # The process that sent the request.
     process: Any = None
 
 
 @dataclass
 class BatchDataZone(SimulatedDataZone):
-    """A DataZone that starts runs, too: how they go is said for each asset, or for all."""
+    """A simulated DataZone that also starts runs, with outcomes per asset or for all assets."""
 
     runs: list[SimulatedRun] = field(default_factory=list)
     lasts: float = 1.0
-    # For each asset how its runs end, one after the other; the last holds for all that follow.
+    # The final statuses of an asset's runs, in order; the last one repeats.
     endings: dict[str, list[str]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     unknown_for: dict[str, float] = field(default_factory=dict)
-    # What Start answers for an asset; in their order, and then no more.
+    # Errors that Start returns for an asset, in order, before it succeeds.
     refusals: dict[str, list[Exception]] = field(default_factory=dict)
-    # Starts that are carried out, and whose answer is lost.
+    # The number of Starts per asset that succeed but whose response is lost.
     lost: dict[str, int] = field(default_factory=dict)
     list_refusals: list[Exception] = field(default_factory=list)
-    # The limit that the service enforces: so many starts a second, ten at once; a neighbour takes its share.
+    # The limit that the service enforces: starts per second, with a burst of ten. Another client uses part of it.
     limit: float | None = None
     asset_page_size: int = 50
-    # Seconds until List shows a run.
+    # Seconds until a List includes a new run.
     listed_after: float = 0.0
-    neighbour: Callable[[float], float] = lambda now: 0.0
+    other_client: Callable[[float], float] = lambda now: 0.0
     process: Any = None
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class BatchDataZone(SimulatedDataZone):
         return [run for run in self.runs if isinstance(run, AssetRun) and run.began <= at < run.ends]
 
     def begin(self, asset: str, token: str | None = None, **changes: Any) -> AssetRun:
-        """Begin a run, by whoever has asked for it."""
+        """Begin a run, for the batch or for another client."""
         endings = self.endings.get(asset, ["SUCCEEDED"])
         number = len(self.runs_of(asset))
         run = AssetRun(
@@ -138,7 +138,7 @@ class BatchDataZone(SimulatedDataZone):
         return run
 
     async def start(self, request: RunRequest, token: str, send: Send) -> MetadataGenerationRun:
-        """Answer a request, which arrives even where the task that has sent it is gone by then."""
+        """Respond to a request. It arrives even if the task that sent it has been canceled."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[MetadataGenerationRun] = loop.create_future()
         process = self.process
@@ -179,7 +179,7 @@ class BatchDataZone(SimulatedDataZone):
 
     def _throttle(self, limit: float) -> None:
         since = now() - self._filled_at
-        left = limit - self.neighbour(now())
+        left = limit - self.other_client(now())
         self._tokens, self._filled_at = min(self._tokens + since * left, limit), now()
         if self._tokens < 1:
             self.refused.append(now())
@@ -213,7 +213,7 @@ class BatchDataZone(SimulatedDataZone):
 
 
 class BatchSource(Source):
-    """What one poller reads and starts by, with one set of credentials."""
+    """The source of one poller, with one set of credentials."""
 
     def __init__(self, datazone: BatchDataZone, credentials: str) -> None:
         super().__init__(datazone)
@@ -247,7 +247,7 @@ class BatchSource(Source):
 
 
 class SimulatedTime:
-    """Stands for the module: both clocks are the simulated one."""
+    """Replaces the `time` module; both clocks are simulated."""
 
     @staticmethod
     def time() -> float:
@@ -259,28 +259,28 @@ class SimulatedTime:
 
 
 class Airflow:
-    """One process after the other, each with pollers of its own, that lead to one DataZone."""
+    """Consecutive Airflow processes, each with separate pollers, that use one DataZone."""
 
     def __init__(self, datazone: BatchDataZone) -> None:
         self.datazone = datazone
         self.domains = {"dzd_1"}
-        self.look_ups = 0
+        self.lookups = 0
         self.sources: list[BatchSource] = []
 
     def new_process(self) -> None:
-        """Forget what a process shares; nothing of the last one may be left."""
+        """Replace the current process, and check that it closed its sources."""
         assert [source.closed for source in self.sources] == [1] * len(self.sources)
         registry._registries.pop(asyncio.get_running_loop(), None)
 
     async def look_up(self, parameters: Any) -> Any:
-        self.look_ups += 1
+        self.lookups += 1
         return registry._Connection(
-            OpenedHook(SimpleNamespace(), f"credentials{self.look_ups}", ("the account",))
+            OpenedHook(SimpleNamespace(), f"credentials{self.lookups}", ("the account",))
         )  # type: ignore[arg-type]
 
     def source(self, hook: Any, domain_identifier: str) -> BatchSource:
         assert domain_identifier in self.domains
-        self.sources.append(BatchSource(self.datazone, f"credentials{self.look_ups}"))
+        self.sources.append(BatchSource(self.datazone, f"credentials{self.lookups}"))
         return self.sources[-1]
 
 
@@ -291,7 +291,7 @@ def assets(number: int) -> list[AssetRow]:
     return [AssetRow(f"asset{n}", None, "project") for n in range(number)]
 
 
-def make(
+def make_batch(
     rows: list[AssetRow],
     *,
     saved_at: float = EPOCH,
@@ -318,17 +318,17 @@ def state_of(rows: list[AssetRow], **changes: Any) -> BatchState:
     return replace(BatchState(rows, saved_at=EPOCH, started_at=EPOCH), **changes)
 
 
-def on(datazone: BatchDataZone, main: Callable[[Any], Any], kind: type[Airflow] = Airflow) -> Any:
-    """Run in simulated time, on a DataZone; every poller has let go of it in the end."""
+def run_on(datazone: BatchDataZone, main: Callable[[Any], Any], kind: type[Airflow] = Airflow) -> Any:
+    """Run in simulated time with a DataZone, and check that every poller closes its source."""
     return run_in(kind(datazone), main)
 
 
 def run_in(airflow: Airflow, main: Callable[[Any], Any]) -> Any:
-    """Run in simulated time, with an Airflow; every poller has let go of it in the end."""
+    """Run in simulated time with an Airflow, and check that every poller closes its source."""
 
     async def run() -> Any:
         result = await main(airflow)
-        await nothing_is_left()
+        await wait_for_remaining_tasks()
         assert [source.closed for source in airflow.sources] == [1] * len(airflow.sources)
         return result
 
@@ -341,31 +341,32 @@ def run_in(airflow: Airflow, main: Callable[[Any], Any]) -> Any:
 
 
 async def settle() -> None:
-    """Give what was cancelled its turns to end; and what was sent is answered, some time."""
+    """Let canceled tasks end."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def nothing_is_left() -> None:
+async def wait_for_remaining_tasks() -> None:
+    """Wait until the remaining tasks end."""
     await settle()
     if left := asyncio.all_tasks() - {asyncio.current_task()}:
-        _, still_there = await asyncio.wait(left, timeout=1000)
-        assert not still_there, still_there
+        _, pending = await asyncio.wait(left, timeout=1000)
+        assert not pending, pending
 
 
 def busiest_second(times: list[float]) -> int:
-    """Return how many there were at most in any second."""
+    """Return the largest number of times within one second."""
     return max(sum(at <= other < at + 1 for other in times[n : n + 50]) for n, at in enumerate(times))
 
 
 QUOTA = "business name generation has reached monthly quota"
 
 
-def bring_to_an_end(datazone: BatchDataZone, rows: list[AssetRow], **changes: Any) -> list[AssetRow]:
+def run_batch(datazone: BatchDataZone, rows: list[AssetRow], **changes: Any) -> list[AssetRow]:
     async def main(airflow: Airflow) -> None:
-        await make(rows, **changes).run(PARAMETERS)
+        await make_batch(rows, **changes).run(PARAMETERS)
 
-    on(datazone, main)
+    run_on(datazone, main)
     return rows
 
 
@@ -381,7 +382,7 @@ REFUSALS = {
 }
 
 
-def judge(
+def raise_if_failed(
     rows: list[AssetRow],
     max_failures: float,
     allow_partial_success: bool = True,
@@ -392,7 +393,7 @@ def judge(
     require_few_failures(state, max_failures, allow_partial_success=allow_partial_success)
 
 
-def ended(succeeded: int, failed: int) -> list[AssetRow]:
+def ended_rows(succeeded: int, failed: int) -> list[AssetRow]:
     rows = assets(succeeded + failed)
     for row in rows:
         row.run_identifier, row.status = "run", "SUCCEEDED"
@@ -416,7 +417,7 @@ async def wait_for(
 
 
 class SlowStarts(BatchDataZone):
-    """Starts that arrive at once, and are answered when the service is no longer slow."""
+    """Starts arrive immediately, but the response waits until the service is no longer slow."""
 
     slow_until = 0.0
     start_seconds = 0.0

@@ -1,4 +1,4 @@
-"""A clock that only the test moves, and a DataZone that does its worst on it."""
+"""A simulated clock for asyncio, and a simulated DataZone with configurable failures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 
 
 class _Selector(selectors.DefaultSelector):
-    """Lets time pass instead of waiting for it."""
+    """Advances the simulated clock instead of waiting."""
 
     loop: SimulatedLoop
 
     def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "everybody waits, and nothing will ever happen"
+        assert timeout is not None, "deadlock: every task waits, and no timer is set"
         self.loop.now += max(timeout, 0)
         return super().select(0)
 
@@ -42,14 +42,14 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
 
 def simulate(main: Coroutine[Any, Any, Any]) -> Any:
-    """Run in simulated time; nothing may be left behind."""
+    """Run a coroutine in simulated time, and check that it leaves no task behind."""
     loop = SimulatedLoop()
     try:
         result = loop.run_until_complete(main)
         assert asyncio.all_tasks(loop) == set()
         return result
     finally:
-        # After an error there may be some, as when a process ends.
+        # After an error, tasks may be left; cancel them, as at the end of a process.
         for task in (left := asyncio.all_tasks(loop)):
             task.cancel()
         if left:
@@ -67,21 +67,22 @@ def client_error(code: str, status: int) -> ClientError:
 
 @dataclass
 class SimulatedRun:
-    """A run: when it begins to be worked on, when it ends and how; ``unknown`` stays unknown to us for a while."""
+    """A run that goes from SUBMITTED to IN_PROGRESS at `begins` and to `end_status` at `ends`."""
 
     id: str
     begins: float = 0.0
     ends: float = math.inf
     end_status: str = "SUCCEEDED"
     exists: bool = True
-    odd_until: float = 0.0
-    # What the answers tell of it besides.
+    # Until this time, the status is one that the package does not know.
+    unknown_status_until: float = 0.0
+    # Other fields of the run in responses.
     members: dict[str, Any] = field(default_factory=dict)
 
     def status(self, now: float) -> str:
         if now >= self.ends:
             return self.end_status
-        if now < self.odd_until:
+        if now < self.unknown_status_until:
             return "PONDERING"
         return "IN_PROGRESS" if now >= self.begins else "SUBMITTED"
 
@@ -91,31 +92,31 @@ class SimulatedRun:
 
 @dataclass
 class SimulatedDataZone:
-    """DataZone as the poller sees it, with everything that may go wrong between the two."""
+    """DataZone as the poller sees it: errors, throttling, latency, and stale or incomplete lists."""
 
     runs: list[SimulatedRun]
     random: Random = field(default_factory=lambda: Random(0))
     page_size: int = 50
     latency: float = 0.01
-    # The share of requests that fail, and of runs that a List leaves out.
+    # The share of requests that are throttled or fail, and of runs that a List omits.
     throttled: float = 0.0
     failing: float = 0.0
     omitted: float = 0.0
-    # How old the truth may be that a List tells, in seconds.
-    late: float = 0.0
+    # How stale a List may be, in seconds.
+    list_staleness: float = 0.0
     shuffled: bool = False
     list_error: ClientError | None = None
     list_failures: int = 0
     get_error: ClientError | None = None
 
-    # Whether a page begins where the last one did in a list that has changed since, or after its last run.
+    # Whether a page token is an offset, so that pages shift when the list changes, or the position of a run.
     shifting: bool = False
 
     def __post_init__(self) -> None:
         self.by_id = {run.id: run for run in self.runs}
         self.order = {run.id: number for number, run in enumerate(self.runs)}
         self.requests: list[tuple[float, str, str | None]] = []
-        self.said_ended: dict[str, float] = {}
+        self.ends_reported_at: dict[str, float] = {}
 
     async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
         await self._answer("get", run_identifier)
@@ -126,7 +127,7 @@ class SimulatedDataZone:
             raise client_error("ResourceNotFoundException", 404)
         answer = run.at(now())
         if answer.is_terminal:
-            self.said_ended.setdefault(run_identifier, now())
+            self.ends_reported_at.setdefault(run_identifier, now())
         return answer
 
     async def list_page(
@@ -138,8 +139,8 @@ class SimulatedDataZone:
         if self.list_failures and next_token is not None:
             self.list_failures -= 1
             raise client_error("InternalServerException", 500)
-        told = now() - self.random.uniform(0, self.late)
-        found = [run.at(told) for run in self.runs if run.exists and run.status(told) == status]
+        as_of = now() - self.random.uniform(0, self.list_staleness)
+        found = [run.at(as_of) for run in self.runs if run.exists and run.status(as_of) == status]
         if self.shuffled:
             self.random.shuffle(found)
         token = int(next_token or 0)
@@ -164,14 +165,14 @@ class SimulatedDataZone:
 
 
 class Source:
-    """What one poller reads by."""
+    """The source of one poller."""
 
     def __init__(self, datazone: SimulatedDataZone) -> None:
         self.datazone = datazone
         self.closed = 0
 
     async def ready(self) -> None:
-        """Be so at once."""
+        """Return immediately: this source needs no client."""
 
     async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
         assert not self.closed

@@ -1,4 +1,4 @@
-"""Which assets a list names."""
+"""Parse the list of assets of a batch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from airflow_provider_datazone.exceptions import (
 )
 
 
-def no_project() -> str:
-    raise AssertionError("nobody needs it")
+def fail_if_called() -> str:
+    raise AssertionError("the project of the connection is not needed")
 
 
-def test_duplicates_count_once():
+def test_duplicates_are_removed_and_counted():
     given: list[Any] = [
         "a",
         {"asset_identifier": "a"},
@@ -34,21 +34,21 @@ def test_duplicates_count_once():
     assert duplicates == 4
 
 
-def test_project_of_the_connection_is_asked_for_once_and_only_where_it_is_needed():
-    asked = []
+def test_project_of_the_connection_is_read_once_and_only_if_an_asset_needs_it():
+    lookups = []
 
     def project() -> str:
-        asked.append("project")
+        lookups.append("project")
         return "mine"
 
     rows, _ = parse_assets(iter(f"asset{n}" for n in range(100)), project)
     assert len(rows) == 100
-    assert asked == ["project"]
-    parse_assets([{"asset_identifier": "a", "owning_project_identifier": "x"}], no_project)
+    assert lookups == ["project"]
+    parse_assets([{"asset_identifier": "a", "owning_project_identifier": "x"}], fail_if_called)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("['a', 'b']", "a str. Did its template not render"),
         (None, "NoneType"),
@@ -63,6 +63,6 @@ def test_project_of_the_connection_is_asked_for_once_and_only_where_it_is_needed
         ([{"asset_identifier": ["a"]}], "Item 1"),
     ],
 )
-def test_what_is_no_list_of_assets_is_named(given: Any, told: str):
-    with pytest.raises(NotConfiguredError, match=told):
+def test_invalid_list_raises_an_error_that_names_the_item(given: Any, message: str):
+    with pytest.raises(NotConfiguredError, match=message):
         parse_assets(given, lambda: "mine")

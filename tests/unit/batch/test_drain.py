@@ -1,4 +1,4 @@
-"""A batch that stops starts nothing more, and knows every run that it has started."""
+"""A batch that stops starts no more runs and knows every run that it started."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tests.unit.simulated_batch import (
     BatchDataZone,
     SlowStarts,
     assets,
-    make,
-    on,
+    make_batch,
+    run_on,
 )
 from tests.unit.simulation import client_error, now
 
-# ------------------------------------------------------------------ put down
+# --------------------------------------------------------------------- drain
 
 
 @pytest.mark.parametrize("slow", [0.5, 12.0])
-def test_batch_that_is_put_down_knows_of_every_run_that_it_has_started(slow: float):
+def test_drained_batch_knows_every_run_that_it_started(slow: float):
     datazone = BatchDataZone(lasts=100, latency=slow)
 
     async def main(airflow: Airflow) -> None:
         rows = assets(300)
-        batch = make(rows, max_concurrent_runs=100)
+        batch = make_batch(rows, max_concurrent_runs=100)
         work = asyncio.ensure_future(batch.run(PARAMETERS))
         await asyncio.sleep(5)
         assert [row for row in rows if row.run_identifier is None]
@@ -43,16 +43,16 @@ def test_batch_that_is_put_down_knows_of_every_run_that_it_has_started(slow: flo
         known = {row.run_identifier for row in rows} - {None}
         assert known == {run.id for run in datazone.runs}
         await asyncio.sleep(60)
-        assert len(datazone.starts) == sent, "nothing is started once it is put down"
+        assert len(datazone.starts) == sent, "a drained batch starts no runs"
 
-    on(datazone, main)
+    run_on(datazone, main)
 
 
-def test_putting_down_does_not_wait_for_ever():
+def test_drain_ends_after_its_timeout():
     datazone = BatchDataZone(latency=300)
 
     async def main(airflow: Airflow) -> None:
-        batch = make(assets(3))
+        batch = make_batch(assets(3))
         work = asyncio.ensure_future(batch.run(PARAMETERS))
         await asyncio.sleep(5)
         await batch.drain()
@@ -60,16 +60,16 @@ def test_putting_down_does_not_wait_for_ever():
         work.cancel()
         await asyncio.wait({work})
 
-    on(datazone, main)
+    run_on(datazone, main)
 
 
-def test_start_that_waits_for_its_next_try_does_not_hold_up_the_putting_down():
-    """Airflow gives a trigger half a minute in all to cancel its runs."""
-    down = [client_error("InternalServerException", 500) for _ in range(100)]
-    datazone = BatchDataZone(refusals={"asset0": down})
+def test_drain_does_not_wait_for_the_next_attempt_of_a_start():
+    """Airflow gives a trigger 30 seconds to cancel its runs."""
+    outage = [client_error("InternalServerException", 500) for _ in range(100)]
+    datazone = BatchDataZone(refusals={"asset0": outage})
 
     async def main(airflow: Airflow) -> None:
-        batch = make(assets(1))
+        batch = make_batch(assets(1))
         work = asyncio.ensure_future(batch.run(PARAMETERS))
         await asyncio.sleep(600)
         began = now()
@@ -78,16 +78,16 @@ def test_start_that_waits_for_its_next_try_does_not_hold_up_the_putting_down():
         work.cancel()
         await asyncio.wait({work})
 
-    on(datazone, main)
+    run_on(datazone, main)
 
 
-def test_run_whose_start_was_under_way_when_the_batch_was_cancelled_is_known_to_who_puts_it_down():
-    """As it is when a user ends a task: first its trigger is cancelled, then told."""
+def test_drain_of_a_canceled_batch_finds_runs_whose_start_was_in_flight():
+    """When a user ends a task, Airflow cancels its trigger first and calls its cleanup afterwards."""
     datazone = BatchDataZone(latency=3.0, lasts=100)
 
     async def main(airflow: Airflow) -> None:
         rows = assets(100)
-        batch = make(rows)
+        batch = make_batch(rows)
         work = asyncio.ensure_future(batch.run(PARAMETERS))
         await asyncio.sleep(5)
         work.cancel()
@@ -97,23 +97,23 @@ def test_run_whose_start_was_under_way_when_the_batch_was_cancelled_is_known_to_
         assert datazone.runs
         assert {row.run_identifier for row in rows} - {None} == {run.id for run in datazone.runs}
 
-    on(datazone, main)
+    run_on(datazone, main)
 
 
-def test_batch_that_was_cancelled_starts_nothing_later_on():
-    """Its start waits for the next try, and another batch keeps the poller."""
-    trouble: list[Exception] = [client_error("ThrottlingException", 429) for _ in range(5)]
-    datazone = BatchDataZone(lasts=200, refusals={"mine": trouble})
+def test_canceled_batch_does_not_repeat_a_start():
+    """The start waits for its next attempt while another batch keeps the poller open."""
+    throttling: list[Exception] = [client_error("ThrottlingException", 429) for _ in range(5)]
+    datazone = BatchDataZone(lasts=200, refusals={"mine": throttling})
 
     async def main(airflow: Airflow) -> None:
-        mine = make([AssetRow("mine", None, "project")]).run(PARAMETERS)
-        other = asyncio.ensure_future(make(assets(30)).run(PARAMETERS))
+        mine = make_batch([AssetRow("mine", None, "project")]).run(PARAMETERS)
+        other = asyncio.ensure_future(make_batch(assets(30)).run(PARAMETERS))
         work = asyncio.ensure_future(mine)
         await asyncio.sleep(5)
         work.cancel()
         await other
 
-    on(datazone, main)
+    run_on(datazone, main)
     assert len([start for start in datazone.starts if start.asset == "mine"]) >= 2
     assert datazone.runs_of("mine") == []
 
@@ -123,13 +123,13 @@ def test_batch_that_was_cancelled_starts_nothing_later_on():
 
 @pytest.mark.parametrize("seconds", [1.0, 6.0, 30.0], ids=["ramping up", "full", "draining"])
 @pytest.mark.parametrize("start_seconds", [0.0, 3.0])
-def test_stopped_batch_starts_nothing_more_and_cancels_what_it_started(seconds: float, start_seconds: float):
+def test_cancel_all_cancels_every_run_and_starts_no_more(seconds: float, start_seconds: float):
     datazone = SlowStarts(lasts=1000, unknown_for={f"asset{n}": 4.0 for n in range(100)})
     datazone.start_seconds = start_seconds
 
     async def main(airflow: Airflow) -> None:
         rows = assets(100)
-        batch = make(rows, max_concurrent_runs=100 if seconds == 30.0 else 50)
+        batch = make_batch(rows, max_concurrent_runs=100 if seconds == 30.0 else 50)
         work = asyncio.ensure_future(batch.run(PARAMETERS))
         await asyncio.sleep(seconds)
         began = now()
@@ -144,10 +144,10 @@ def test_stopped_batch_starts_nothing_more_and_cancels_what_it_started(seconds: 
         await asyncio.sleep(3600)
         assert len(datazone.runs) == started
 
-    on(datazone, main)
+    run_on(datazone, main)
 
 
-def test_gate_lets_nothing_through_once_it_is_closed():
+def test_closed_gate_rejects_requests():
     gate = StartGate()
     seen = []
 

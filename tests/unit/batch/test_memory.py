@@ -1,4 +1,4 @@
-"""The rows of a batch, packed and unpacked."""
+"""Serialization of the rows of a batch."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ rows_drawn = st.builds(
 
 @fuzz(100)
 @given(st.lists(rows_drawn, max_size=30))
-def test_rows_that_were_packed_are_the_same(rows: list[AssetRow]):
+def test_unpacked_rows_equal_the_packed_ones(rows: list[AssetRow]):
     packed = pack(rows)
     assert packed.isascii()
     assert unpack(packed) == rows
 
 
-def test_ten_thousand_rows_are_small_enough_for_a_column():
-    """With ids that do not repeat; 5% failed for a reason."""
+def test_ten_thousand_packed_rows_fit_into_a_database_column():
+    """Rows have distinct ids, and 5% of them failed with an error message."""
     random = Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
 

@@ -1,4 +1,4 @@
-"""What a batch logs and saves while it works."""
+"""What a batch logs and saves while it runs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.unit.simulated_batch import (
     RATE,
     BatchDataZone,
     assets,
-    bring_to_an_end,
-    make,
+    make_batch,
+    run_batch,
     statuses,
 )
 from tests.unit.simulation import client_error, now
@@ -48,7 +48,7 @@ class Line:
 
 
 class Lines(logging.Handler):
-    """The lines of progress, each with the time at which it was written; all others have no business here."""
+    """Collects progress lines with their times, and fails for any other INFO message."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -76,31 +76,31 @@ def progress() -> Iterator[Lines]:
 
 
 def check(lines: list[Line]) -> None:
-    """Each line is one of its half minute, or of a new tenth; and the last says that all is done."""
+    """Check that each line marks 30 seconds or another 10% of the assets, and that the last line reports all done."""
     assert lines[-1].done == lines[-1].total
-    told: set[int] = set()
+    reported: set[int] = set()
     for before, line in itertools.pairwise(lines[:-1]):
         assert line.at - before.at >= 10, line
     for before, line in itertools.pairwise([Line(0.0, "", 0, 1, None, 0.0), *lines]):
         tenth = line.done * 10 // line.total
-        is_first_of_tenth = tenth > 0 and tenth not in told
+        is_first_of_tenth = tenth > 0 and tenth not in reported
         assert is_first_of_tenth or line.at % 30 == pytest.approx(0, abs=0.1), line
         assert line.at > before.at
-        told.add(tenth)
-    assert 10 in told
+        reported.add(tenth)
+    assert 10 in reported
 
 
-def test_progress_is_told_at_each_tenth_and_each_half_minute(progress: Lines):
+def test_progress_is_logged_at_every_tenth_and_every_30_seconds(progress: Lines):
     datazone = BatchDataZone(lasts=30, endings={"asset7": ["FAILED"]})
-    bring_to_an_end(datazone, assets(1500), max_concurrent_runs=300, poll_interval=10)
+    run_batch(datazone, assets(1500), max_concurrent_runs=300, poll_interval=10)
     check(progress.lines)
     assert {line.done * 10 // line.total for line in progress.lines} >= set(range(1, 11))
     duration = progress.lines[-1].at
     assert len(progress.lines) <= 10 + duration / 30
     for line in progress.lines:
-        counted = sum(at <= line.at for at in datazone.said_ended.values())
+        counted = sum(at <= line.at for at in datazone.ends_reported_at.values())
         assert line.done == pytest.approx(counted, abs=50)
-    # The rate is that of the time since the last line.
+    # The rate covers the time since the last line.
     lines = [Line(0.0, "", 0, 1, None, 0.0), *progress.lines]
     started = [(line.at - before.at) * line.rate for before, line in itertools.pairwise(lines)]
     assert started[0] == pytest.approx(30 * RATE, rel=0.05)
@@ -110,18 +110,18 @@ def test_progress_is_told_at_each_tenth_and_each_half_minute(progress: Lines):
 
 
 @pytest.mark.parametrize("lasts", [5.0, 30.0])
-def test_time_that_is_left_is_about_right(progress: Lines, lasts: float):
+def test_remaining_time_is_approximately_right(progress: Lines, lasts: float):
     datazone = BatchDataZone(lasts=lasts)
-    bring_to_an_end(datazone, assets(1500), max_concurrent_runs=600, poll_interval=lasts)
+    run_batch(datazone, assets(1500), max_concurrent_runs=600, poll_interval=lasts)
     duration = progress.lines[-1].at
-    told = [line for line in progress.lines if line.left is not None]
-    assert len(told) >= 9
-    for line in told:
+    estimates = [line for line in progress.lines if line.left is not None]
+    assert len(estimates) >= 9
+    for line in estimates:
         assert line.seconds_left == pytest.approx(duration - line.at, rel=0.3, abs=35), line
 
 
-def test_long_silence_is_a_line_each_half_minute(progress: Lines):
-    bring_to_an_end(BatchDataZone(lasts=300), assets(20), poll_interval=30)
+def test_progress_is_logged_every_30_seconds_while_no_run_ends(progress: Lines):
+    run_batch(BatchDataZone(lasts=300), assets(20), poll_interval=30)
     check(progress.lines)
     waiting = [line for line in progress.lines if line.done == 0]
     assert [line.at for line in waiting] == pytest.approx(
@@ -131,44 +131,44 @@ def test_long_silence_is_a_line_each_half_minute(progress: Lines):
 
 
 @pytest.mark.parametrize("number", [1, 3, 9, 11])
-def test_few_assets_are_as_few_lines(progress: Lines, number: int):
-    bring_to_an_end(BatchDataZone(lasts=2), assets(number))
+def test_small_batch_logs_at_most_one_line_per_asset(progress: Lines, number: int):
+    run_batch(BatchDataZone(lasts=2), assets(number))
     assert progress.lines[-1].done == number
     assert 1 <= len(progress.lines) <= number
     assert len({line.text for line in progress.lines}) == len(progress.lines)
 
 
-def test_batch_of_a_moment_has_a_first_and_a_last_line_without_a_rate(progress: Lines):
-    bring_to_an_end(BatchDataZone(lasts=0.1, latency=0.01), assets(10), poll_interval=0.1)
+def test_short_batch_logs_its_first_and_last_line_without_a_rate(progress: Lines):
+    run_batch(BatchDataZone(lasts=0.1, latency=0.01), assets(10), poll_interval=0.1)
     assert progress.lines[-1].at < 10
     assert [line.done for line in progress.lines] == [1, 10]
     assert "0.0 starts/s" not in " ".join(line.text for line in progress.lines)
 
 
 def test_rate_is_left_out_where_nothing_was_started(progress: Lines):
-    bring_to_an_end(BatchDataZone(lasts=100), assets(20), poll_interval=30)
+    run_batch(BatchDataZone(lasts=100), assets(20), poll_interval=30)
     assert "starts/s" in progress.lines[0].text
     assert [line.text for line in progress.lines[1:] if "starts/s" in line.text] == []
 
 
-def test_failures_after_the_last_tenth_are_in_the_last_line_of_a_batch_that_stops(progress: Lines):
+def test_last_line_of_a_stopped_batch_counts_all_failures(progress: Lines):
     datazone = BatchDataZone(lasts=5, reasons={"asset2": QUOTA}, endings={"asset2": ["FAILED"]})
-    rows = bring_to_an_end(datazone, assets(10), max_concurrent_runs=3)
+    rows = run_batch(datazone, assets(10), max_concurrent_runs=3)
     assert progress.lines[-1].done == Counts.of(rows).done < 10
 
 
-# ------------------------------------------------------------------ first failures
+# -------------------------------------------------------------- first failures
 
 
 def warnings_of(datazone: BatchDataZone, rows: list[AssetRow], caplog: pytest.LogCaptureFixture) -> list[str]:
     with caplog.at_level(logging.WARNING, logger=LOG.name):
-        bring_to_an_end(datazone, rows)
+        run_batch(datazone, rows)
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_first_failure_of_each_kind_is_logged_with_asset_and_run(caplog: pytest.LogCaptureFixture):
     failing = [f"asset{n}" for n in range(20)]
-    # What differs from asset to asset is no kind of its own.
+    # Reasons that differ only in the asset's name or a number are of one kind.
     reasons = {asset: f"Table {asset} has {n + 7} columns" for n, asset in enumerate(failing)}
     reasons["asset13"] = "Names cannot be generated"
     datazone = BatchDataZone(reasons=reasons, endings={asset: ["FAILED"] for asset in failing})
@@ -182,7 +182,7 @@ def test_first_failure_of_each_kind_is_logged_with_asset_and_run(caplog: pytest.
     assert "Names cannot be generated" in second
 
 
-def test_first_refusal_of_each_code_is_logged_as_it_happens(caplog: pytest.LogCaptureFixture):
+def test_first_refusal_with_each_error_code_is_logged_immediately(caplog: pytest.LogCaptureFixture):
     datazone = BatchDataZone(lasts=600)
     datazone.refusals = {f"asset{n}": [client_error("ValidationException", 400)] for n in range(5)}
     datazone.refusals["asset3"] = [client_error("ServiceQuotaExceededException", 402)]
@@ -198,10 +198,10 @@ def test_first_refusal_of_each_code_is_logged_as_it_happens(caplog: pytest.LogCa
     assert messages[0].startswith("First failure of its kind (asset 'asset0', no run was started): ")
     assert "ValidationException" in messages[0]
     assert "ServiceQuotaExceededException" in messages[1]
-    assert max(logged_at) < 60 < min(datazone.said_ended.values())
+    assert max(logged_at) < 60 < min(datazone.ends_reported_at.values())
 
 
-def test_failures_of_many_kinds_do_not_fill_the_log(caplog: pytest.LogCaptureFixture):
+def test_number_of_logged_failure_kinds_is_limited(caplog: pytest.LogCaptureFixture):
     names = [f"asset{n}" for n in range(60)]
     letters = [chr(ord("a") + n % 26) * (1 + n // 26) for n in range(60)]
     reasons = dict(zip(names, letters, strict=True))
@@ -209,71 +209,69 @@ def test_failures_of_many_kinds_do_not_fill_the_log(caplog: pytest.LogCaptureFix
     datazone.refusals = {"asset59": [client_error("ServiceQuotaExceededException", 402)]}
     messages = warnings_of(datazone, assets(60), caplog)
     assert 5 <= len(messages) <= 22
-    # That there are more is said, and a code is never one of those that are left out.
+    # One line says that there are more kinds. The limit does not apply to error codes.
     assert sum("Runs fail for other reasons, too" in message for message in messages) == 1
     assert any("ServiceQuotaExceededException" in message for message in messages)
 
 
-def test_partial_success_is_logged_as_a_failure_of_its_types(caplog: pytest.LogCaptureFixture):
+def test_partial_success_is_logged_with_its_failed_types(caplog: pytest.LogCaptureFixture):
     rows = [AssetRow("asset0", None, "project", 1, "run", None)]
     rows[0].status = "PARTIALLY_SUCCEEDED"
     rows[0].type_stats = [{"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no"}]
     with caplog.at_level(logging.WARNING, logger=LOG.name):
-        make(rows)._failure_log.on_end(rows[0])
+        make_batch(rows)._failure_log.on_end(rows[0])
     assert caplog.messages == [
         "First failure of its kind (asset 'asset0', run 'run'): BUSINESS_NAMES FAILED: no"
     ]
 
 
-def test_rate_of_starts_is_never_more_than_there_were(progress: Lines):
-    """Lines may follow each other closely: what is told is no accident of the moment."""
+def test_logged_start_rate_does_not_exceed_the_actual_rate(progress: Lines):
+    """Lines may follow each other closely, so the rate must not depend on a short interval."""
     datazone = BatchDataZone(lasts=29.5)
-    bring_to_an_end(datazone, assets(400), max_concurrent_runs=60, poll_interval=10)
+    run_batch(datazone, assets(400), max_concurrent_runs=60, poll_interval=10)
     assert max(line.rate for line in progress.lines) <= 1.1 * RATE
 
 
-def test_what_others_had_done_before_is_no_line_of_this_process(progress: Lines):
+def test_assets_that_an_earlier_process_finished_log_no_lines(progress: Lines):
     rows = assets(1000)
     for row in rows[:550]:
         row.run_identifier, row.status = "run", "SUCCEEDED"
-    bring_to_an_end(BatchDataZone(lasts=5), rows, poll_interval=1)
+    run_batch(BatchDataZone(lasts=5), rows, poll_interval=1)
     assert progress.lines[0].done >= 600
     assert progress.lines[-1].done == 1000
     assert len(progress.lines) <= 5 + progress.lines[-1].at / 30
-    # What is left is told by the pace of this process.
-    told = [line for line in progress.lines if line.left is not None]
-    assert len(told) >= 3
-    for line in told:
+    # The remaining time is estimated from the rate of this process.
+    estimates = [line for line in progress.lines if line.left is not None]
+    assert len(estimates) >= 3
+    for line in estimates:
         assert line.seconds_left == pytest.approx(progress.lines[-1].at - line.at, rel=0.15, abs=1), line
 
 
-def test_batch_that_stops_for_the_quota_does_not_tell_of_assets_as_done_that_are_not(progress: Lines):
-    trouble: list[Exception] = [client_error("InternalServerException", 500) for _ in range(5)]
+def test_batch_stopped_by_the_quota_counts_only_finished_assets_as_done(progress: Lines):
+    errors: list[Exception] = [client_error("InternalServerException", 500) for _ in range(5)]
     datazone = BatchDataZone(lasts=5, reasons={"asset0": QUOTA}, endings={"asset0": ["FAILED"]})
-    datazone.refusals = {f"asset{n}": list(trouble) for n in range(1, 10)}
-    bring_to_an_end(datazone, assets(10))
+    datazone.refusals = {f"asset{n}": list(errors) for n in range(1, 10)}
+    run_batch(datazone, assets(10))
     assert [line.done for line in progress.lines] == [1]
 
 
-def test_rows_are_noted_every_half_minute():
-    noted: list[tuple[float, Counts]] = []
+def test_rows_are_saved_every_30_seconds():
+    saved: list[tuple[float, Counts]] = []
     rows = assets(200)
-    bring_to_an_end(
-        BatchDataZone(lasts=100), rows, on_progress=lambda: noted.append((now(), Counts.of(rows)))
-    )
-    assert [at for at, _ in noted] == pytest.approx([30.0 * n for n in range(1, len(noted) + 1)], abs=0.1)
-    assert len(noted) >= 10
-    assert noted[0][1].active == 50
+    run_batch(BatchDataZone(lasts=100), rows, on_progress=lambda: saved.append((now(), Counts.of(rows))))
+    assert [at for at, _ in saved] == pytest.approx([30.0 * n for n in range(1, len(saved) + 1)], abs=0.1)
+    assert len(saved) >= 10
+    assert saved[0][1].active == 50
 
 
-def test_note_that_cannot_be_taken_neither_ends_the_batch_nor_the_notes(caplog: pytest.LogCaptureFixture):
-    noted: list[float] = []
+def test_error_while_saving_stops_neither_the_batch_nor_later_saves(caplog: pytest.LogCaptureFixture):
+    saved: list[float] = []
 
-    def note() -> None:
-        noted.append(now())
+    def save() -> None:
+        saved.append(now())
         raise OSError("the database is away")
 
-    rows = bring_to_an_end(BatchDataZone(lasts=100), assets(10), on_progress=note)
+    rows = run_batch(BatchDataZone(lasts=100), assets(10), on_progress=save)
     assert statuses(rows) == {"SUCCEEDED": 10}
-    assert len(noted) >= 3
+    assert len(saved) >= 3
     assert "the database is away" in caplog.text

@@ -1,4 +1,4 @@
-"""A batch starts nothing more once a quota is used up."""
+"""A batch starts no more runs after a quota is used up."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.unit.simulated_batch import (
     QUOTA,
     BatchDataZone,
     assets,
-    bring_to_an_end,
-    judge,
+    raise_if_failed,
+    run_batch,
     state_of,
     stats,
     statuses,
@@ -26,12 +26,12 @@ from tests.unit.simulation import client_error
 
 
 @pytest.mark.parametrize("ending", ["FAILED", "PARTIALLY_SUCCEEDED"])
-def test_no_run_is_started_once_one_has_ended_for_the_quota(ending: str, caplog: pytest.LogCaptureFixture):
+def test_no_run_starts_after_one_ends_because_of_the_quota(ending: str, caplog: pytest.LogCaptureFixture):
     datazone = BatchDataZone(lasts=10, endings={"asset5": [ending]}, reasons={"asset5": QUOTA})
-    rows = bring_to_an_end(datazone, assets(100), max_concurrent_runs=20)
-    known_at = datazone.said_ended["run5"]
-    assert all(start.at <= known_at + 0.05 for start in datazone.starts)
-    # What was active was waited for.
+    rows = run_batch(datazone, assets(100), max_concurrent_runs=20)
+    reported_at = datazone.ends_reported_at["run5"]
+    assert all(start.at <= reported_at + 0.05 for start in datazone.starts)
+    # The batch waits for the runs that were active.
     started = [row for row in rows if row.run_identifier]
     assert 20 <= len(started) < 40
     assert all(row.is_done for row in started)
@@ -41,45 +41,43 @@ def test_no_run_is_started_once_one_has_ended_for_the_quota(ending: str, caplog:
     with pytest.raises(
         QuotaUsedUpError, match=f"quota is used up: {summary['not_started']} were not started"
     ):
-        judge(rows, 0, quota_used_up=True)
+        raise_if_failed(rows, 0, quota_used_up=True)
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len([warning for warning in warnings if "quota" in warning]) == 1
 
 
-def test_quota_stays_used_up_for_whom_the_batch_is_handed_to():
+def test_process_that_takes_over_starts_no_run_if_the_quota_is_used_up():
     datazone = BatchDataZone(lasts=10)
     rows = assets(30)
-    bring_to_an_end(datazone, rows, quota_used_up=True)
+    run_batch(datazone, rows, quota_used_up=True)
     assert datazone.starts == []
 
 
-def test_quota_that_was_used_up_in_an_earlier_try_is_asked_of_datazone_anew():
+def test_retry_starts_runs_even_if_the_quota_was_used_up_in_an_earlier_try():
     rows = assets(30)
     rows[0].run_identifier, rows[0].status = "run", "PARTIALLY_SUCCEEDED"
     rows[0].type_stats = [stats("SUCCEEDED")[0], stats("FAILED", QUOTA)[1]]
-    bring_to_an_end(BatchDataZone(), rows)
+    run_batch(BatchDataZone(), rows)
     assert statuses(rows) == {"SUCCEEDED": 29, "PARTIALLY_SUCCEEDED": 1}
     rows[1].status = "FAILED"
     with pytest.raises(BatchFailedError):
-        judge(rows, 0)
+        raise_if_failed(rows, 0)
 
 
-def test_run_that_waits_for_its_next_try_is_not_started_once_the_quota_is_used_up():
-    trouble: list[Exception] = [client_error("InternalServerException", 500) for _ in range(5)]
+def test_start_is_not_repeated_after_the_quota_is_used_up():
+    errors: list[Exception] = [client_error("InternalServerException", 500) for _ in range(5)]
     datazone = BatchDataZone(
-        lasts=5, reasons={"asset0": QUOTA}, endings={"asset0": ["FAILED"]}, refusals={"asset1": trouble}
+        lasts=5, reasons={"asset0": QUOTA}, endings={"asset0": ["FAILED"]}, refusals={"asset1": errors}
     )
-    rows = bring_to_an_end(datazone, assets(2))
+    rows = run_batch(datazone, assets(2))
     assert [row.status for row in rows] == ["FAILED", None]
     assert datazone.runs_of("asset1") == []
 
 
-def test_asset_that_is_being_looked_for_is_not_started_once_the_quota_is_used_up():
-    """Resumed long after: what may have been started is asked for, one after the other."""
+def test_asset_whose_run_is_being_searched_is_not_started_after_the_quota_is_used_up():
+    """The batch resumes after a long gap, so it searches for a run of each asset first."""
     datazone = BatchDataZone(lasts=2, reasons={"asset0": QUOTA}, endings={"asset0": ["FAILED"]})
-    rows = bring_to_an_end(
-        datazone, assets(300), saved_at=EPOCH - 3600, max_concurrent_runs=300, poll_interval=3
-    )
-    known_at = datazone.said_ended["run0"]
+    rows = run_batch(datazone, assets(300), saved_at=EPOCH - 3600, max_concurrent_runs=300, poll_interval=3)
+    reported_at = datazone.ends_reported_at["run0"]
     assert rows[0].status == "FAILED"
-    assert all(start.at <= known_at + 0.05 for start in datazone.starts)
+    assert all(start.at <= reported_at + 0.05 for start in datazone.starts)

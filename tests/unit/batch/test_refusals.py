@@ -1,4 +1,4 @@
-"""A start that DataZone refuses fails its own asset, or the batch where it would be refused for each."""
+"""A refused start fails its asset, or the whole batch if DataZone would refuse every asset."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from tests.unit.simulated_batch import (
     Airflow,
     BatchDataZone,
     assets,
-    bring_to_an_end,
-    make,
-    on,
+    make_batch,
+    run_batch,
+    run_on,
     state_of,
     stats,
     statuses,
 )
 from tests.unit.simulation import client_error
 
-# ------------------------------------------------------- what goes wrong for one
+# ------------------------------------------------------- refusals of one asset
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
-def test_start_that_is_refused_fails_its_own_asset_alone(refusal: ClientError):
+def test_refused_start_fails_only_its_asset(refusal: ClientError):
     datazone = BatchDataZone(refusals={"asset3": [refusal] * 50})
-    rows = bring_to_an_end(datazone, assets(20))
+    rows = run_batch(datazone, assets(20))
     assert statuses(rows) == {"SUCCEEDED": 19, None: 1}
     assert rows[3].is_done
     assert refusal.response["Error"]["Code"] in str(rows[3].error)
@@ -47,37 +47,37 @@ def test_start_that_is_refused_fails_its_own_asset_alone(refusal: ClientError):
         "asset": "asset3", "run": None, "status": None, "typeStats": [], "error": rows[3].error,
     }  # fmt: skip
     assert Counts.of(rows).failed == 1
-    asked = [start.at for start in datazone.starts if start.asset == "asset3"]
+    attempts = [start.at for start in datazone.starts if start.asset == "asset3"]
     if refusal is not REFUSALS["conflict without a run"]:
-        assert len(asked) == 1
+        assert len(attempts) == 1
     else:
-        assert len(asked) < 10
-        assert starts.CONFLICT_GRACE <= asked[-1] - asked[0] <= 2 * starts.CONFLICT_GRACE + 2
+        assert len(attempts) < 10
+        assert starts.CONFLICT_GRACE <= attempts[-1] - attempts[0] <= 2 * starts.CONFLICT_GRACE + 2
 
 
-def test_run_that_get_does_not_know_yet_is_waited_for():
+def test_batch_waits_until_get_finds_a_new_run():
     datazone = BatchDataZone(lasts=3, unknown_for={"asset1": 20.0})
-    rows = bring_to_an_end(datazone, assets(2))
+    rows = run_batch(datazone, assets(2))
     assert statuses(rows) == {"SUCCEEDED": 2}
     assert len(datazone.starts) == 2
 
 
-def test_run_that_get_never_knows_fails_its_own_asset_alone():
+def test_run_that_get_never_finds_fails_only_its_asset():
     datazone = BatchDataZone(lasts=3, unknown_for={"asset1": math.inf})
-    rows = bring_to_an_end(datazone, assets(5))
+    rows = run_batch(datazone, assets(5))
     assert statuses(rows) == {"SUCCEEDED": 4, None: 1}
     assert "ResourceNotFoundException" in str(rows[1].error)
-    given_up = max(at for at, what, about in datazone.requests if about == "run1")
-    assert 30 <= given_up < 30 + 2 * 5 + 1
+    gave_up_at = max(at for at, what, about in datazone.requests if about == "run1")
+    assert 30 <= gave_up_at < 30 + 2 * 5 + 1
 
 
-def test_conflict_that_has_passed_is_a_start_like_any():
+def test_start_succeeds_after_a_temporary_conflict():
     datazone = BatchDataZone(refusals={"asset1": [REFUSALS["conflict without a run"]]})
-    assert statuses(bring_to_an_end(datazone, assets(3))) == {"SUCCEEDED": 3}
+    assert statuses(run_batch(datazone, assets(3))) == {"SUCCEEDED": 3}
     assert len({start.token for start in datazone.starts}) == 3
 
 
-def test_run_that_may_not_be_read_fails_its_own_asset_alone():
+def test_denied_get_fails_only_its_asset():
     class Forbidden(BatchDataZone):
         async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
             run = await super().get(run_identifier, run_type)
@@ -85,13 +85,13 @@ def test_run_that_may_not_be_read_fails_its_own_asset_alone():
                 raise client_error("AccessDeniedException", 403)
             return run
 
-    rows = bring_to_an_end(Forbidden(lasts=3), assets(5))
+    rows = run_batch(Forbidden(lasts=3), assets(5))
     assert statuses(rows) == {"SUCCEEDED": 4, None: 1}
     assert "AccessDeniedException" in str(rows[1].error)
 
 
 @pytest.mark.parametrize("age", [0.0, 3600.0], ids=["new", "from before the batch"])
-def test_conflict_goes_on_with_the_run_that_is_at_work(age: float):
+def test_conflict_adopts_the_active_run(age: float):
     datazone = BatchDataZone(refusals={"asset1": [REFUSALS["conflict without a run"]]})
 
     async def main(airflow: Airflow) -> list[AssetRow]:
@@ -99,23 +99,23 @@ def test_conflict_goes_on_with_the_run_that_is_at_work(age: float):
         created = datetime.fromtimestamp(EPOCH - age, timezone.utc)
         run = datazone.begin("asset1", ends=60.0)
         run.members["created_at"] = created
-        await make(rows).run(PARAMETERS)
+        await make_batch(rows).run(PARAMETERS)
         assert rows[1].run_identifier == run.id
         return rows
 
-    rows = on(datazone, main)
+    rows = run_on(datazone, main)
     assert statuses(rows) == {"SUCCEEDED": 3}
     assert len(datazone.runs_of("asset1")) == 1
 
 
-def test_every_way_to_end_is_counted_as_what_it_is():
+def test_summary_counts_each_final_status():
     endings = {"asset1": ["FAILED"], "asset2": ["CANCELED"], "asset3": ["PARTIALLY_SUCCEEDED"]}
     datazone = BatchDataZone(
         endings=endings,
         reasons={"asset1": "no names today"},
         refusals={"asset4": [REFUSALS["unsupported asset type"]]},
     )
-    rows = bring_to_an_end(datazone, assets(6))
+    rows = run_batch(datazone, assets(6))
     assert Counts.of(rows) == Counts(
         total=6, succeeded=2, partially_succeeded=1, failed=2, canceled=1, active=0, not_started=0
     )
@@ -134,13 +134,13 @@ def test_every_way_to_end_is_counted_as_what_it_is():
     ] == ["asset1", "asset2", "asset4"]
 
 
-# ------------------------------------------------------------- rates and threads
+# --------------------------------------------------------------- start timeout
 
 
-def test_asset_whose_start_always_fails_does_not_keep_the_batch_alive_for_ever():
+def test_start_that_always_fails_ends_after_the_start_timeout():
     broken = [client_error("InternalServerException", 500)] * 100_000
     datazone = BatchDataZone(refusals={"asset7": list(broken)})
-    rows = bring_to_an_end(datazone, assets(20))
+    rows = run_batch(datazone, assets(20))
     assert statuses(rows) == {"SUCCEEDED": 19, None: 1}
     assert rows[7].is_done
     assert "InternalServerException" in str(rows[7].error)
@@ -175,49 +175,49 @@ def refusal(code: str, message: str) -> ClientError:
         ("ResourceNotFoundException", "Domain dzd_1 does not exist"),
     ],
 )
-def test_refusal_of_every_asset_stops_the_batch_and_is_not_retried(code: str, message: str):
+def test_refusal_that_applies_to_all_assets_stops_the_batch_without_retries(code: str, message: str):
     error = refusal(code, message)
     datazone = BatchDataZone(refusals={f"asset{n}": [error] * 9 for n in range(120)})
     rows = assets(120)
 
     async def main(airflow: Airflow) -> Any:
-        batch = make(rows)
+        batch = make_batch(rows)
         await batch.run(PARAMETERS)
         assert batch.state.is_finished
         return batch.state.refusals
 
-    refusals = on(datazone, main)
-    # Those that were on their way.
+    refusals = run_on(datazone, main)
+    # Other starts may already be in flight.
     assert len(datazone.starts) <= 2
     assert Counts.of(rows).not_started >= 118
     with pytest.raises(RequestRefusedError, match="A retry would fail with the same error"):
         require_few_failures(state_of(rows, refusals=refusals), 0, allow_partial_success=True)
 
 
-def test_refusal_of_one_project_leaves_the_assets_of_others_alone():
+def test_refusal_for_one_project_does_not_affect_other_projects():
     error = refusal("AccessDeniedException", MEMBERSHIP)
     rows = [AssetRow(f"asset{n}", None, f"project{n % 2}") for n in range(40)]
     datazone = BatchDataZone(refusals={f"asset{n}": [error] for n in range(0, 40, 2)})
-    bring_to_an_end(datazone, rows)
+    run_batch(datazone, rows)
     assert statuses(rows) == {"SUCCEEDED": 20, None: 20}
     assert {row.status for row in rows[1::2]} == {"SUCCEEDED"}
     assert len(datazone.starts) <= 22
 
 
-def test_refusal_of_one_asset_stops_no_other():
+def test_refusal_of_one_asset_does_not_affect_other_assets():
     error = refusal(
         "ResourceNotFoundException", "The given Asset doesn't exist. Try creating Asset before accessing it."
     )
     datazone = BatchDataZone(refusals={"asset3": [error]})
-    rows = bring_to_an_end(datazone, assets(30))
+    rows = run_batch(datazone, assets(30))
     assert statuses(rows) == {"SUCCEEDED": 29, None: 1}
     with pytest.raises(RequestRefusedError, match="Asset doesn't exist"):
         require_few_failures(state_of(rows), 0, allow_partial_success=True)
 
 
-def test_batch_is_retried_where_one_asset_could_do_better():
+def test_batch_is_retried_if_a_retry_can_help_one_asset():
     error = refusal("ResourceNotFoundException", "The given Asset doesn't exist.")
     datazone = BatchDataZone(refusals={"asset3": [error]}, endings={"asset4": ["FAILED"]})
-    rows = bring_to_an_end(datazone, assets(30))
+    rows = run_batch(datazone, assets(30))
     with pytest.raises(BatchFailedError):
         require_few_failures(state_of(rows), 0, allow_partial_success=True)

@@ -12,16 +12,16 @@ from airflow_provider_datazone.exceptions import (
 )
 from tests.unit.simulated_batch import (
     assets,
-    ended,
-    judge,
+    ended_rows,
+    raise_if_failed,
     state_of,
     stats,
 )
 
-# ------------------------------------------------------- what goes wrong for one
+# ------------------------------------------------------------------ summary
 
 
-def test_summary_shows_the_first_hundred_failures():
+def test_summary_lists_the_first_hundred_failures():
     rows = assets(300)
     for row in rows:
         row.error = "no"
@@ -29,7 +29,7 @@ def test_summary_shows_the_first_hundred_failures():
     assert [failure["asset"] for failure in shown] == [row.asset_identifier for row in rows[:100]]
 
 
-# ------------------------------------------------------------------ the verdict
+# -------------------------------------------------------------- max_failures
 
 
 @pytest.mark.parametrize(
@@ -49,49 +49,49 @@ def test_summary_shows_the_first_hundred_failures():
         (0, 0.0, True),
     ],
 )
-def test_as_many_may_fail_as_was_said(failed: int, max_failures: float, passes: bool):
-    rows = ended(100 - failed, failed)
+def test_batch_fails_if_more_than_max_failures_assets_fail(failed: int, max_failures: float, passes: bool):
+    rows = ended_rows(100 - failed, failed)
     if passes:
-        judge(rows, max_failures)
+        raise_if_failed(rows, max_failures)
         return
     with pytest.raises(BatchFailedError, match=rf"^{failed} of 100 .*asset{100 - failed}.*no names today"):
-        judge(rows, max_failures)
+        raise_if_failed(rows, max_failures)
 
 
-def test_nothing_is_a_success():
-    judge([], 0)
-    judge([], 0.5)
+def test_empty_batch_succeeds():
+    raise_if_failed([], 0)
+    raise_if_failed([], 0.5)
 
 
-def test_error_names_what_failed_and_not_what_went_well():
-    rows = ended(1, 0)
+def test_error_names_failed_types_only():
+    rows = ended_rows(1, 0)
     rows[0].status = "PARTIALLY_SUCCEEDED"
     rows[0].type_stats = [stats("SUCCEEDED")[0], stats("FAILED", "no names today")[1]]
-    judge(rows, 0)
+    raise_if_failed(rows, 0)
     with pytest.raises(BatchFailedError, match="BUSINESS_NAMES FAILED: no names today") as failure:
-        judge(rows, 0, allow_partial_success=False)
+        raise_if_failed(rows, 0, allow_partial_success=False)
     assert "BUSINESS_DESCRIPTIONS" not in str(failure.value)
 
 
-# ------------------------------------------------------------------- what a failure says
+# ------------------------------------------------------------- error message
 
 
-def test_failed_batch_names_a_failure_and_not_an_asset_that_was_left_out_for_it():
+def test_error_names_the_first_failure_and_not_a_skipped_asset():
     left_out = AssetRow("left_out", None, "p")
     refused = AssetRow("refused", None, "p", error="no.", is_refused=True)
     with pytest.raises(RequestRefusedError) as failed:
-        judge([left_out, refused], 0, refusals={"p": "no."})
+        raise_if_failed([left_out, refused], 0, refusals={"p": "no."})
     first = (
         "the first failure (asset 'refused', no run was started): no. A retry would fail with the same error."
     )
     assert str(failed.value).endswith(first)
     with pytest.raises(RequestRefusedError) as failed:
-        judge([left_out], 0, refusals={"p": "no."})
+        raise_if_failed([left_out], 0, refusals={"p": "no."})
     assert str(failed.value).endswith("the first failure: no. A retry would fail with the same error.")
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         (AssetRow("a", None, "p"), "the first failure (asset 'a', no run was started): not started"),
         (
@@ -108,8 +108,8 @@ def test_failed_batch_names_a_failure_and_not_an_asset_that_was_left_out_for_it(
         ),
     ],
 )
-def test_failed_batch_names_asset_and_run_of_the_first_failure_once(row: AssetRow, told: str):
+def test_error_names_asset_and_run_of_the_first_failure_once(row: AssetRow, message: str):
     with pytest.raises(BatchFailedError) as failed:
-        judge([row], 0)
-    assert str(failed.value).endswith(told)
+        raise_if_failed([row], 0)
+    assert str(failed.value).endswith(message)
     assert "None" not in str(failed.value)

@@ -24,7 +24,7 @@ from tests.unit.simulated_batch import (
     Airflow,
     AssetRun,
     SimulatedTime,
-    make,
+    make_batch,
 )
 from tests.unit.simulation import now
 
@@ -33,13 +33,13 @@ class Connections(Airflow):
     """One process after the other, with several connections that lead to the same account."""
 
     def __init__(
-        self, account: Account, domains: dict[str, Domain], look_up_seconds: float, building: float
+        self, account: Account, domains: dict[str, Domain], lookup_seconds: float, building: float
     ) -> None:
         super().__init__(next(iter(domains.values())))
         self.building = building
         self.account = account
         self.domains = domains
-        self.look_up_seconds = look_up_seconds
+        self.lookup_seconds = lookup_seconds
         self.credentials: dict[str, str] = {}
         self.fingerprints: dict[str, str] = {}
         self.rejected_at: dict[str, list[float]] = defaultdict(list)
@@ -59,10 +59,10 @@ class Connections(Airflow):
 
     async def look_up(self, parameters: Any) -> Any:
         connection = parameters.aws_conn_id
-        self.look_ups += 1
+        self.lookups += 1
         hook = SimpleNamespace(credentials=self.credentials.get(connection, connection))
         fingerprint = self.fingerprints.get(connection, connection)
-        await asyncio.sleep(self.look_up_seconds)
+        await asyncio.sleep(self.lookup_seconds)
         return registry._Connection(OpenedHook(hook, fingerprint, (connection, "the account")))  # type: ignore[arg-type]
 
     def source(self, hook: Any, domain_identifier: str) -> Any:
@@ -116,7 +116,7 @@ class BatchTask:
     history: list[Incarnation] = field(default_factory=list)
     # It is being drained or canceled.
     is_busy: bool = False
-    is_over: bool = False
+    is_finished: bool = False
     given: tuple[str, float] = ("", 0.0)
     failure: BaseException | None = None
 
@@ -148,7 +148,7 @@ class BatchTask:
         packed, saved_at = self.given
         rows = unpack(packed)
         memory = self.memory()
-        batch = make(
+        batch = make_batch(
             rows,
             domain_identifier=self.domain_identifier,
             identity=memory.identity,
@@ -178,7 +178,7 @@ class BatchTask:
         self.failure = failure
         self.note()
         self.current = None
-        self.is_over = self.failure is None and all(
+        self.is_finished = self.failure is None and all(
             row.status == "SUCCEEDED" for row in ended.batch.state.rows
         )
 

@@ -64,12 +64,12 @@ plans_drawn = st.builds(
     Plan,
     seed=st.integers(0, 1000),
     latency=st.sampled_from([0.02, 0.5, 3.0]),
-    look_up_seconds=st.sampled_from([0.0, 0.3]),
+    lookup_seconds=st.sampled_from([0.0, 0.3]),
     building=st.sampled_from([0.0, 2.0]),
     lasts=st.sampled_from([1.0, 20.0, 200.0, 600.0]),
     fails=st.frozensets(st.integers(0, 39), max_size=4),
     listed_after=st.sampled_from([0.0, 20.0]),
-    late=st.sampled_from([0.0, 15.0]),
+    list_staleness=st.sampled_from([0.0, 15.0]),
 )
 CALM = Plan(0, 0.02, 0.0, 0.0, 200.0, frozenset(), 0.0, 0.0)
 
@@ -124,7 +124,7 @@ CALM = Plan(0, 0.02, 0.0, 0.0, 200.0, frozenset(), 0.0, 0.0)
     steps=[(31.0, ("cancel", 0, 1)), (0.05, ("reject", 1, False))],
 )
 # A wait is over while its connection is looked up.
-@example(plan=replace(CALM, look_up_seconds=0.3), first=("wait", 0, 1, 5.0, 0.0), steps=[])
+@example(plan=replace(CALM, lookup_seconds=0.3), first=("wait", 0, 1, 5.0, 0.0), steps=[])
 # The credentials are rejected while Starts that were sent before are under way, and no run is waited for.
 @example(
     plan=replace(CALM, seed=1),

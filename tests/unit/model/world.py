@@ -35,13 +35,13 @@ class Plan:
 
     seed: int
     latency: float
-    look_up_seconds: float
+    lookup_seconds: float
     # Seconds that a client takes to be built.
     building: float
     lasts: float
     fails: frozenset[int]
     listed_after: float
-    late: float
+    list_staleness: float
 
 
 class World:
@@ -52,7 +52,7 @@ class World:
         self.account = Account(Random(plan.seed), plan.latency)
         endings = {
             f"asset{batch}-{n}": ["FAILED", "SUCCEEDED"]
-            for batch, n in itertools.product(range(MOST_BATCHES), plan.fails)
+            for batch, n in itertools.product(range(MAX_BATCHES), plan.fails)
         }
         self.domains = {}
         for name in ("dzd_1", "dzd_2"):
@@ -62,9 +62,9 @@ class World:
                 lasts=plan.lasts,
                 endings=endings,
                 listed_after=plan.listed_after,
-                late=plan.late,
+                list_staleness=plan.list_staleness,
             )
-        self.airflow = Connections(self.account, self.domains, plan.look_up_seconds, plan.building)
+        self.airflow = Connections(self.account, self.domains, plan.lookup_seconds, plan.building)
         self.batches: list[BatchTask] = []
         self.waits: list[WaitTask] = []
         self.cancels: list[tuple[AssetRun, str, float, asyncio.Task[MetadataGenerationRun]]] = []
@@ -90,7 +90,7 @@ class World:
     def batch(
         self, domain: int, connection: int, assets: int, limit: int, poll_interval: float, notes: bool
     ) -> None:
-        if len(self.batches) == MOST_BATCHES:
+        if len(self.batches) == MAX_BATCHES:
             return
         name = f"dzd_{domain}"
         batch = BatchTask(
@@ -100,7 +100,7 @@ class World:
         self.batches.append(batch)
         batch.retry()
 
-    def a_run(self, pick: int) -> tuple[AssetRun, str]:
+    def pick_run(self, pick: int) -> tuple[AssetRun, str]:
         """Return a run that there is, or one that somebody begins."""
         there = [(run, name) for name, domain in self.domains.items() for run in domain.runs]
         if pick % 3 and there:
@@ -111,12 +111,12 @@ class World:
 
     def other_task(self, pick: int) -> None:
         """Have somebody else begin a run for an asset of a batch, or of one to come."""
-        number = pick % MOST_BATCHES
+        number = pick % MAX_BATCHES
         domain = self.batches[number].domain if number < len(self.batches) else self.domains["dzd_1"]
         domain.begin(f"asset{number}-{pick % 10}", end_status="SUCCEEDED")
 
     def wait(self, pick: int, connection: int, poll_interval: float, timeout: float | None) -> None:
-        run, name = self.a_run(pick)
+        run, name = self.pick_run(pick)
         deadline = None if timeout is None else now() + timeout
         wait = WaitTask(run, name, self.parameters(connection), poll_interval, deadline, now())
         self.waits.append(wait)
@@ -127,7 +127,7 @@ class World:
             self.wait(3 * n, connection, poll_interval, None)
 
     def cancel(self, pick: int, connection: int) -> None:
-        run, name = self.a_run(pick)
+        run, name = self.pick_run(pick)
         parameters = self.parameters(connection)
         task = asyncio.ensure_future(registry.cancel_run(parameters, run.id, domain_identifier=name, log=LOG))
         self.cancels.append((run, parameters.aws_conn_id or "", now(), task))
@@ -138,7 +138,7 @@ class World:
 
     def cancels_in_turn(self, number: int, connection: int) -> None:
         """Cancel one run after the other, so that there may be no poller in between."""
-        runs = [self.a_run(3 * n) for n in range(number)]
+        runs = [self.pick_run(3 * n) for n in range(number)]
 
         async def cancel_each() -> None:
             for run, name in runs:
@@ -200,13 +200,13 @@ class World:
 
     def retry(self, pick: int) -> None:
         """A user clears a task that had failed, or was ended."""
-        down = [b for b in self.batches if b.current is None and not b.is_busy and not b.is_over]
+        down = [b for b in self.batches if b.current is None and not b.is_busy and not b.is_finished]
         if down:
             down[pick % len(down)].retry()
 
     def later(self, gap: float, begin: Callable[[], None], batch: BatchTask) -> None:
         def begin_unless_begun() -> None:
-            if batch.current is None and not batch.is_busy and not batch.is_over:
+            if batch.current is None and not batch.is_busy and not batch.is_finished:
                 begin()
 
         self.timers.append(asyncio.get_running_loop().call_later(gap, begin_unless_begun))
@@ -233,7 +233,7 @@ class World:
             wait.begin()
         for batch in taken:
             batch.is_busy = False
-            if batch.current is None and not batch.is_over:
+            if batch.current is None and not batch.is_finished:
                 (batch.resume if same_try else batch.retry)()
 
     # ------------------------------------------------------------- what holds
@@ -329,10 +329,12 @@ class World:
         # Each takes a Get, each fifty a page, and each asset of a batch that is resumed a List of its own.
         requests = waiting + 2 * (runs // 50 + 1) + assets + 10
         share = requests * max(1.1 / RATES["poll"], 2 * plan.latency / POLL_THREADS)
-        begins = max(wait.run.ends, wait.began + plan.look_up_seconds + plan.building)
-        bound = begins + wait.poll_interval + plan.late + share + 2 * plan.latency + 1
+        begins = max(wait.run.ends, wait.began + plan.lookup_seconds + plan.building)
+        bound = begins + wait.poll_interval + plan.list_staleness + share + 2 * plan.latency + 1
         if begins - trouble < RECOVERY:
-            bound = max(begins, trouble) + RECOVERY + 2 * wait.poll_interval + plan.late + 3 * share + 1
+            bound = (
+                max(begins, trouble) + RECOVERY + 2 * wait.poll_interval + plan.list_staleness + 3 * share + 1
+            )
         return bound
 
     def check_cancel(
@@ -353,13 +355,13 @@ class World:
         for _ in range(8):
             await self.quiet()
             self.check()
-            left = [batch for batch in self.batches if not batch.is_over]
+            left = [batch for batch in self.batches if not batch.is_finished]
             if not left:
                 break
             for batch in left:
                 if batch.current is None:
                     batch.retry()
-        assert all(batch.is_over for batch in self.batches), "a batch has not succeeded"
+        assert all(batch.is_finished for batch in self.batches), "a batch has not succeeded"
         for batch in self.batches:
             for row in batch.new_rows():
                 runs = batch.domain.runs_of(row.asset_identifier)
@@ -394,7 +396,7 @@ class World:
             self.check()
 
 
-MOST_BATCHES = 4
+MAX_BATCHES = 4
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from tests.unit.simulated_batch import (
     Airflow,
     BatchDataZone,
     assets,
-    make,
-    on,
+    make_batch,
+    run_on,
     statuses,
     wait_for,
 )
@@ -32,7 +32,7 @@ class SameFingerprint(Airflow):
     """A role is assumed again: what the connection says is the same, and the session is not."""
 
     async def look_up(self, parameters: Any) -> Any:
-        self.look_ups += 1
+        self.lookups += 1
         return registry._Connection(OpenedHook(None, "the same", ("the account",)))  # type: ignore[arg-type]
 
 
@@ -45,15 +45,15 @@ def test_rejected_credentials_are_not_handed_out_again_because_another_wait_keep
         await asyncio.sleep(5)
         datazone.rejected.add("credentials1")
         rows = assets(5)
-        await make(rows).run(PARAMETERS)
+        await make_batch(rows).run(PARAMETERS)
         doomed = datazone.begin("doomed", ends=math.inf)
         run = await cancel_run(PARAMETERS, doomed.id, domain_identifier="dzd_1", log=LOG)
         assert run.status == "CANCELED"
-        assert airflow.look_ups <= 4
+        assert airflow.lookups <= 4
         assert (await other).status == "SUCCEEDED"
         return rows
 
-    assert statuses(on(datazone, main, SameFingerprint)) == {"SUCCEEDED": 5}
+    assert statuses(run_on(datazone, main, SameFingerprint)) == {"SUCCEEDED": 5}
 
 
 def test_error_of_rejected_credentials_is_not_its_own_context():
@@ -63,11 +63,11 @@ def test_error_of_rejected_credentials_is_not_its_own_context():
 
     async def main(airflow: Airflow) -> BaseException:
         with pytest.raises(ClientError) as rejected:
-            await make(assets(2)).run(PARAMETERS)
+            await make_batch(assets(2)).run(PARAMETERS)
         return rejected.value
 
     seen: list[BaseException] = []
-    waiting = [on(datazone, main)]
+    waiting = [run_on(datazone, main)]
     while waiting:
         error = waiting.pop()
         assert not any(error is other for other in seen)
@@ -87,8 +87,8 @@ def test_run_that_goes_on_through_several_rotations_of_credentials_is_waited_for
         for number in range(1, rotations + 1):
             loop.call_later(3600 * number, datazone.rejected.add, f"credentials{number}")
         rows = assets(1)
-        await make(rows).run(PARAMETERS)
-        assert airflow.look_ups == rotations + 1
+        await make_batch(rows).run(PARAMETERS)
+        assert airflow.lookups == rotations + 1
         return rows
 
-    assert statuses(on(datazone, main)) == {"SUCCEEDED": 1}
+    assert statuses(run_on(datazone, main)) == {"SUCCEEDED": 1}

@@ -34,7 +34,7 @@ class Waiter:
     begins: float = 0.0
     poll_interval: float = 30.0
     timeout: float | None = None
-    cancelled_at: float | None = None
+    canceled_at: float | None = None
 
 
 @dataclass
@@ -73,8 +73,8 @@ async def wait_all(pollers: Pollers, waiters: list[Waiter]) -> list[Ending]:
 
     async def ending(waiter: Waiter) -> Ending:
         task = asyncio.ensure_future(wait(waiter))
-        if waiter.cancelled_at is not None:
-            asyncio.get_running_loop().call_later(waiter.cancelled_at, task.cancel)
+        if waiter.canceled_at is not None:
+            asyncio.get_running_loop().call_later(waiter.canceled_at, task.cancel)
         try:
             return Ending(await task, now())
         except asyncio.CancelledError:
@@ -108,7 +108,7 @@ runs_drawn = st.builds(
     ends=st.one_of(times, st.just(math.inf)),
     end_status=st.sampled_from(["SUCCEEDED", "FAILED", "CANCELED", "PARTIALLY_SUCCEEDED"]),
     exists=st.sampled_from([True] * 9 + [False]),
-    odd_until=st.sampled_from([0.0, 0.0, 100.0, math.inf]),
+    unknown_status_until=st.sampled_from([0.0, 0.0, 100.0, math.inf]),
 )
 waiters_drawn = st.builds(
     dict,
@@ -117,7 +117,7 @@ waiters_drawn = st.builds(
     poll_interval=st.sampled_from([1.0, 7.0, 30.0, 60.0]),
     # Somebody must end the wait for a run that never ends.
     timeout=st.floats(0, 900),
-    cancelled_at=st.one_of(st.none(), st.none(), times),
+    canceled_at=st.one_of(st.none(), st.none(), times),
 )
 
 
@@ -131,20 +131,20 @@ waiters_drawn = st.builds(
     throttled=chances,
     failing=chances,
     omitted=chances,
-    late=st.sampled_from([0.0, 5.0, 120.0]),
+    list_staleness=st.sampled_from([0.0, 5.0, 120.0]),
     shuffled=st.booleans(),
     shifting=st.booleans(),
     list_forbidden=st.sampled_from([False, False, True]),
 )
 def test_whatever_the_service_does_every_wait_ends_once_and_by_what_get_said(
-    runs, waiters, random, list_forbidden, **misbehaviour
+    runs, waiters, random, list_forbidden, **misbehavior
 ):
     known = [SimulatedRun(id=f"run{number}", **run) for number, run in enumerate(runs)]
     datazone = SimulatedDataZone(
         known,
         random,
         list_error=client_error("AccessDeniedException", 403) if list_forbidden else None,
-        **misbehaviour,
+        **misbehavior,
     )
     asked = [Waiter(**waiter | {"run": f"run{waiter['run'] % len(runs)}"}) for waiter in waiters]
     for waiter, ending in zip(asked, poll(datazone, asked), strict=True):
@@ -154,11 +154,11 @@ def test_whatever_the_service_does_every_wait_ends_once_and_by_what_get_said(
         if isinstance(ending.what, MetadataGenerationRun):
             assert ending.what.id == waiter.run
             assert ending.what.status == run.end_status
-            assert datazone.said_ended[waiter.run] <= ending.at
+            assert datazone.ends_reported_at[waiter.run] <= ending.at
         elif isinstance(ending.what, DeadlinePassedError):
             assert ending.at == pytest.approx(deadline, abs=1e-6)
         elif ending.what == "cancelled":
-            assert ending.at == pytest.approx(waiter.cancelled_at)
+            assert ending.at == pytest.approx(waiter.canceled_at)
         else:
             assert "ResourceNotFoundException" in str(ending.what)
             assert not run.exists
@@ -297,7 +297,7 @@ def test_list_that_fails_for_a_moment_holds_nobody_up(list_failures: int):
 
 def test_list_that_is_stuck_does_not_hold_up_a_wait_for_ever():
     runs = [SimulatedRun(f"run{number}", ends=100) for number in range(20)]
-    datazone = SimulatedDataZone(runs, late=1e9)
+    datazone = SimulatedDataZone(runs, list_staleness=1e9)
     endings = poll(datazone, [Waiter(run.id) for run in runs])
     assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
     assert max(ending.at for ending in endings) < 600 * 1.5 + 60
@@ -305,7 +305,7 @@ def test_list_that_is_stuck_does_not_hold_up_a_wait_for_ever():
 
 def test_run_that_has_ended_is_not_reported_as_a_time_out_because_list_is_stuck():
     runs = [SimulatedRun(f"run{number}", ends=100) for number in range(20)]
-    datazone = SimulatedDataZone(runs, late=1e9)
+    datazone = SimulatedDataZone(runs, list_staleness=1e9)
     endings = poll(datazone, [Waiter(run.id, timeout=300) for run in runs])
     assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
 
@@ -390,6 +390,6 @@ def test_fault_of_the_poller_itself_reaches_every_wait(monkeypatch: pytest.Monke
 
 
 def test_unknown_status_is_waited_on_with_one_warning(caplog: pytest.LogCaptureFixture):
-    datazone = SimulatedDataZone([SimulatedRun("run", odd_until=200, ends=200)])
+    datazone = SimulatedDataZone([SimulatedRun("run", unknown_status_until=200, ends=200)])
     assert poll(datazone, [Waiter("run")])[0].what.status == "SUCCEEDED"
     assert len([record for record in caplog.records if "PONDERING" in record.getMessage()]) == 1

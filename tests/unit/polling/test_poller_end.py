@@ -16,7 +16,7 @@ from tests.unit.simulated_batch import (
     RATE,
     Airflow,
     BatchDataZone,
-    on,
+    run_on,
     wait_for,
 )
 from tests.unit.simulation import SimulatedDataZone, Source, client_error, now
@@ -50,7 +50,7 @@ def test_wait_on_a_poller_that_has_ended_ends():
         with pytest.raises(PollerEndedError):
             await asyncio.wait_for(wait_on(idle, run.id), 3600)
 
-    on(datazone, main)
+    run_on(datazone, main)
 
 
 def test_list_that_is_stuck_is_found_out_however_long_the_wait_was_polled_with_get_before():
@@ -75,4 +75,4 @@ def test_list_that_is_stuck_is_found_out_however_long_the_wait_was_polled_with_g
         await asyncio.gather(*others)
         return ended
 
-    assert on(datazone, main) <= 9000 + 1.5 * LONGEST_VERIFY_INTERVAL + 60
+    assert run_on(datazone, main) <= 9000 + 1.5 * LONGEST_VERIFY_INTERVAL + 60

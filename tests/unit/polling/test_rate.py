@@ -20,8 +20,8 @@ from tests.unit.simulated_batch import (
     SlowStarts,
     assets,
     busiest_second,
-    make,
-    on,
+    make_batch,
+    run_on,
     wait_for,
 )
 from tests.unit.simulation import SimulatedRun, now
@@ -35,7 +35,7 @@ def test_slow_starts_do_not_hold_up_the_polls_of_a_wait():
     datazone.by_id["mine"], datazone.order["mine"] = waited_for, -1
 
     async def main(airflow: Airflow) -> None:
-        batch = make(assets(400), max_concurrent_runs=400, poll_interval=30.0)
+        batch = make_batch(assets(400), max_concurrent_runs=400, poll_interval=30.0)
         work = asyncio.ensure_future(batch.run(PARAMETERS))
         await wait_for("mine")
         assert 60 <= now() <= 60 + 2 * 2
@@ -43,7 +43,7 @@ def test_slow_starts_do_not_hold_up_the_polls_of_a_wait():
         work.cancel()
         await asyncio.wait({work})
 
-    on(datazone, main)
+    run_on(datazone, main)
     polls = [at for at, operation, about in datazone.requests if about == "mine" or operation == "list"]
     assert len(polls) >= 15
 
@@ -54,9 +54,9 @@ class TwoConnections(Airflow):
     limited_as = (("connection a",), ("connection a", "account 1"), ("connection b", "account 1"))
 
     async def look_up(self, parameters: Any) -> Any:
-        self.look_ups += 1
-        known = self.limited_as[min(self.look_ups, len(self.limited_as)) - 1]
-        return registry._Connection(OpenedHook(None, f"credentials{self.look_ups}", known))  # type: ignore[arg-type]
+        self.lookups += 1
+        known = self.limited_as[min(self.lookups, len(self.limited_as)) - 1]
+        return registry._Connection(OpenedHook(None, f"credentials{self.lookups}", known))  # type: ignore[arg-type]
 
 
 def test_connections_of_one_account_share_its_limits():
@@ -64,13 +64,15 @@ def test_connections_of_one_account_share_its_limits():
 
     async def main(airflow: Airflow) -> None:
         views = [PARAMETERS._replace(botocore_config={"user_agent_extra": f"task {n}"}) for n in range(3)]
-        batches = [make([AssetRow(f"asset{b}-{n}", None, "project") for n in range(60)]) for b in range(3)]
+        batches = [
+            make_batch([AssetRow(f"asset{b}-{n}", None, "project") for n in range(60)]) for b in range(3)
+        ]
         await asyncio.gather(
             *(batch.run(parameters) for batch, parameters in zip(batches, views, strict=True))
         )
-        assert airflow.look_ups == 3
+        assert airflow.lookups == 3
 
-    on(datazone, main, TwoConnections)
+    run_on(datazone, main, TwoConnections)
     sent = [at for at, operation, _ in datazone.requests if operation == "start"]
     assert busiest_second(sent) <= RATE
 
@@ -89,7 +91,7 @@ def test_cancels_of_all_domains_share_the_limit():
         )
         assert {run.status(now()) for run in runs} == {"CANCELED"}
 
-    on(datazone, main)
+    run_on(datazone, main)
     canceled = [at for at, operation, _ in datazone.requests if operation == "cancel"]
     assert busiest_second(canceled) <= 21
     assert canceled[-1] <= 120 / 20 * 1.1
@@ -102,9 +104,9 @@ def test_each_page_of_a_recovery_list_takes_its_turn():
         for _ in range(20):
             for n in range(5):
                 datazone.begin(f"asset{n}", ends=0.0, end_status="FAILED")
-        await make(assets(5), saved_at=EPOCH - 3600).run(PARAMETERS)
+        await make_batch(assets(5), saved_at=EPOCH - 3600).run(PARAMETERS)
 
-    on(datazone, main)
+    run_on(datazone, main)
     pages = [at for at, operation, _ in datazone.requests if operation == "list_asset_page"]
     assert len(pages) == 5 * 10
     assert busiest_second(pages) <= RATE
