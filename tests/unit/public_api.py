@@ -1,9 +1,9 @@
 """
-The public contract: what users import, pass and get back, as stubs that the package is compared with.
+The public API as stubs: names, parameters and results. A test compares the package with these stubs.
 
-It holds from release to release, as Semantic Versioning has it: what stands here changes with a major version
-alone. Parameters stand with their order, kinds and defaults, results with their types. The package may have
-more, parameters with a default among it; what is to be kept of that is added here.
+The package follows Semantic Versioning, so an existing stub changes only in a major version. A stub has the order,
+kinds and defaults of parameters, and the types of results. The package may have more names and more parameters with
+defaults. To make them public, add them here.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Promise(NamedTuple):
-    """A name that users import, and what it is to be like."""
+class PublicName(NamedTuple):
+    """A name that users import, and its stub."""
 
     module: str
     stub: Any
     bases: tuple[type, ...]
 
 
-PROMISES: dict[str, Promise] = {}
+PUBLIC_NAMES: dict[str, PublicName] = {}
 
 
-def promised(module: str, *bases: type) -> Callable[[T], T]:
+def public(module: str, *bases: type) -> Callable[[T], T]:
     """
-    Note a stub.
+    Register a stub.
 
-    :param module: The module that it is imported from, below the package.
-    :param bases: What users may rely on that it is.
+    :param module: The module to import the name from, relative to the package.
+    :param bases: The base classes that users may rely on.
     """
 
-    def note(stub: T) -> T:
+    def register(stub: T) -> T:
         name: str = stub.__name__  # type: ignore[attr-defined]
-        PROMISES[name] = Promise(f"airflow_provider_datazone.{module}", stub, bases)
+        PUBLIC_NAMES[name] = PublicName(f"airflow_provider_datazone.{module}", stub, bases)
         return stub
 
-    return note
+    return register
 
 
-# ------------------------------------------------------------------ vocabulary
+# ---------------------------------------------------------- metadata_generation
 
 
 class _TypeStat(TypedDict):
@@ -62,12 +62,12 @@ class _TypeStat(TypedDict):
     status: str
 
 
-@promised("metadata_generation", dict)
+@public("metadata_generation", dict)
 class TypeStat(_TypeStat, total=False):
     errorMessage: str
 
 
-@promised("metadata_generation")
+@public("metadata_generation")
 @dataclass(frozen=True)
 class MetadataGenerationRun:
     id: str
@@ -101,11 +101,11 @@ class Verdict(NamedTuple):
     message: str
 
 
-@promised("metadata_generation")
+@public("metadata_generation")
 def judge(run, *, allow_partial_success) -> Verdict: ...
 
 
-# Values of the vocabulary, and their types.
+# Constants, and their types.
 VALUES = {
     "ACTIVE_STATUSES": frozenset,
     "SUCCESS_STATUSES": frozenset,
@@ -115,10 +115,10 @@ VALUES = {
 }
 
 
-# ------------------------------------------------------------------------ hook
+# ------------------------------------------------------------------------- hook
 
 
-@promised("hooks.datazone", AwsBaseHook)
+@public("hooks.datazone", AwsBaseHook)
 class DataZoneHook:
     conn_type = "awsdatazone"
     hook_name = "Amazon DataZone"
@@ -183,10 +183,10 @@ class DataZoneHook:
     def test_connection(self) -> tuple[bool, str]: ...
 
 
-# ---------------------------------------------------------- sensor and operators
+# --------------------------------------------------------- sensor and operators
 
 
-@promised("sensors.datazone", AwsBaseSensor)
+@public("sensors.datazone", AwsBaseSensor)
 class DataZoneMetadataGenerationRunSensor:
     template_fields = ("domain_identifier", "run_identifier", "run_type")
 
@@ -203,7 +203,7 @@ class DataZoneMetadataGenerationRunSensor:
     ): ...
 
 
-@promised("operators.datazone", AwsBaseOperator)
+@public("operators.datazone", AwsBaseOperator)
 class DataZoneGetMetadataGenerationRunOperator:
     template_fields = ("domain_identifier", "run_identifier", "run_type")
 
@@ -212,7 +212,7 @@ class DataZoneGetMetadataGenerationRunOperator:
     def execute(self, context) -> list[TypeStat]: ...
 
 
-@promised("operators.datazone", AwsBaseOperator)
+@public("operators.datazone", AwsBaseOperator)
 class DataZoneStartMetadataGenerationRunOperator:
     template_fields = (
         "asset_identifier",
@@ -243,7 +243,7 @@ class DataZoneStartMetadataGenerationRunOperator:
     def execute(self, context) -> str: ...
 
 
-@promised("operators.datazone", AwsBaseOperator)
+@public("operators.datazone", AwsBaseOperator)
 class DataZoneCancelMetadataGenerationRunOperator:
     template_fields = ("run_identifier", "domain_identifier")
 
@@ -252,7 +252,7 @@ class DataZoneCancelMetadataGenerationRunOperator:
     def execute(self, context) -> str: ...
 
 
-@promised("operators.datazone", AwsBaseOperator)
+@public("operators.datazone", AwsBaseOperator)
 class DataZoneAcceptPredictionsOperator:
     template_fields = ("asset_identifier", "domain_identifier", "revision", "choices", "client_token")
 
@@ -272,7 +272,7 @@ class DataZoneAcceptPredictionsOperator:
     def execute(self, context) -> str: ...
 
 
-@promised("operators.datazone", AwsBaseOperator)
+@public("operators.datazone", AwsBaseOperator)
 class DataZoneRejectPredictionsOperator:
     template_fields = ("asset_identifier", "domain_identifier", "revision", "choices", "client_token")
 
@@ -292,7 +292,7 @@ class DataZoneRejectPredictionsOperator:
     def execute(self, context) -> str: ...
 
 
-@promised("operators.datazone", AwsBaseOperator)
+@public("operators.datazone", AwsBaseOperator)
 class DataZoneBatchMetadataGenerationOperator:
     template_fields = ("asset_identifiers", "types", "owning_project_identifier", "domain_identifier")
 
@@ -315,10 +315,10 @@ class DataZoneBatchMetadataGenerationOperator:
     def execute(self, context) -> dict[str, Any]: ...
 
 
-# --------------------------------------------------------------- trigger and link
+# ------------------------------------------------------------- trigger and link
 
 
-@promised("triggers.datazone", BaseTrigger)
+@public("triggers.datazone", BaseTrigger)
 class DataZoneMetadataGenerationRunTrigger:
     def __init__(
         self,
@@ -335,58 +335,58 @@ class DataZoneMetadataGenerationRunTrigger:
     ): ...
 
 
-@promised("links.datazone", BaseAwsLink)
+@public("links.datazone", BaseAwsLink)
 class DataZoneDomainLink:
     name = "Amazon DataZone Domain"
 
 
-# ------------------------------------------------------------------------ errors
+# ----------------------------------------------------------------------- errors
 
 
-@promised("exceptions", ValueError)
+@public("exceptions", ValueError)
 class NotConfiguredError: ...
 
 
-@promised("exceptions")
+@public("exceptions")
 class MalformedResponseError: ...
 
 
-@promised("exceptions", AirflowFailException)
+@public("exceptions", AirflowFailException)
 class MetadataGenerationRunFailedError: ...
 
 
-@promised("exceptions")
+@public("exceptions")
 class StartedRunFailedError: ...
 
 
-@promised("exceptions")
+@public("exceptions")
 class BatchFailedError: ...
 
 
-@promised("exceptions", AirflowFailException)
+@public("exceptions", AirflowFailException)
 class QuotaUsedUpError: ...
 
 
-@promised("exceptions", AirflowFailException)
+@public("exceptions", AirflowFailException)
 class RequestRefusedError: ...
 
 
-@promised("exceptions", AirflowFailException, ValueError)
+@public("exceptions", AirflowFailException, ValueError)
 class InvalidInputError: ...
 
 
-@promised("exceptions")
+@public("exceptions")
 class WaitFailedError: ...
 
 
-# ----------------------------------------------------------------------- testing
+# ---------------------------------------------------------------------- testing
 
 
-@promised("testing")
+@public("testing")
 def mock_datazone(function=None, config=None): ...
 
 
-@promised("testing")
+@public("testing")
 class DataZoneControls:
     def set_run_outcome(
         self,
@@ -439,7 +439,7 @@ class DataZoneControls:
     ) -> AssetIdentifiers: ...
 
 
-@promised("testing")
+@public("testing")
 class DataZoneServer(DataZoneControls):
     def __init__(self, host="127.0.0.1", port=0): ...
 
@@ -458,13 +458,13 @@ class DataZoneServer(DataZoneControls):
     def connection(self) -> str: ...
 
 
-@promised("testing", tuple)
+@public("testing", tuple)
 class Request(NamedTuple):
     operation: str
     parameters: dict[str, Any]
 
 
-@promised("testing", tuple)
+@public("testing", tuple)
 class AssetIdentifiers(NamedTuple):
     domain_identifier: str
     project_identifier: str
@@ -473,5 +473,5 @@ class AssetIdentifiers(NamedTuple):
 
 # Options of `python -m airflow_provider_datazone.testing`, with their defaults.
 TESTING_OPTIONS = {"host": "127.0.0.1", "port": "5005"}
-# Those that are on by default, and switched off with `--no-`.
+# Options that are on by default; `--no-` turns them off.
 TESTING_SWITCHES = ["seed"]

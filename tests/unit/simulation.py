@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 
-# ------------------------------------------------------------------ the clock
+# -------------------------------------------------------------------- the clock
 
 
 class _Selector(selectors.DefaultSelector):
@@ -57,7 +57,7 @@ def simulate(main: Coroutine[Any, Any, Any]) -> Any:
         loop.close()
 
 
-# ---------------------------------------------------------------- the service
+# ------------------------------------------------------------------ the service
 
 
 def client_error(code: str, status: int) -> ClientError:

@@ -1,3 +1,5 @@
+"""Statuses, types and results of metadata generation runs."""
+
 from __future__ import annotations
 
 import json
@@ -47,18 +49,18 @@ def enum(shape: str) -> list[str]:
     return botocore.session.get_session().get_service_model("datazone").shape_for(shape).enum
 
 
-def test_every_status_that_botocore_knows_is_in_exactly_one_set():
+def test_every_botocore_status_is_in_exactly_one_set():
     sets = [ACTIVE_STATUSES, SUCCESS_STATUSES, FAILURE_STATUSES]
     assert sorted(status for statuses in sets for status in statuses) == sorted(
         enum("MetadataGenerationRunStatus")
     )
 
 
-def test_run_types_are_those_that_botocore_knows():
+def test_run_types_equal_those_of_botocore():
     assert sorted(RUN_TYPES) == sorted(enum("MetadataGenerationRunType"))
 
 
-def test_type_stat_is_what_botocore_knows_at_run_time_too():
+def test_type_stat_matches_the_botocore_shape():
     shape = (
         botocore.session.get_session()
         .get_service_model("datazone")
@@ -68,7 +70,7 @@ def test_type_stat_is_what_botocore_knows_at_run_time_too():
     assert get_type_hints(TypeStat) == dict.fromkeys(shape.members, str)
 
 
-def test_run_is_read_from_an_answer_of_get():
+def test_run_is_parsed_from_a_get_response():
     parsed = MetadataGenerationRun.from_response(RESPONSE)
     assert parsed == MetadataGenerationRun(
         id="run1",
@@ -85,14 +87,14 @@ def test_run_is_read_from_an_answer_of_get():
     assert parsed.failures == [RESPONSE["typeStats"][1]]
 
 
-def test_run_survives_json():
+def test_run_can_be_restored_from_json():
     parsed = MetadataGenerationRun.from_response(RESPONSE)
-    travelled = json.loads(json.dumps(parsed.to_dict()))
-    assert travelled == RESPONSE | {"createdAt": "2026-01-02T03:04:05+00:00"}
-    assert MetadataGenerationRun.from_response(travelled) == parsed
+    restored = json.loads(json.dumps(parsed.to_dict()))
+    assert restored == RESPONSE | {"createdAt": "2026-01-02T03:04:05+00:00"}
+    assert MetadataGenerationRun.from_response(restored) == parsed
 
 
-def test_what_the_service_leaves_out_is_not_made_up():
+def test_missing_optional_members_stay_empty():
     parsed = run("SUCCEEDED")
     assert (parsed.types, parsed.type_stats, parsed.asset_id, parsed.created_at) == ((), [], None, None)
     assert parsed.to_dict() == {
@@ -104,13 +106,13 @@ def test_what_the_service_leaves_out_is_not_made_up():
     }
 
 
-def test_deprecated_type_stands_in_for_types():
+def test_deprecated_type_is_used_if_types_is_missing():
     assert run("SUBMITTED", type="BUSINESS_NAMES").types == ("BUSINESS_NAMES",)
     assert run("SUBMITTED", type="A", types=["A", "B"]).types == ("A", "B")
 
 
 @pytest.mark.parametrize("missing", ["id", "domainId", "status"])
-def test_answer_without_a_required_member_is_no_run(missing: str):
+def test_response_without_a_required_member_raises(missing: str):
     with pytest.raises(ValueError, match=missing):
         MetadataGenerationRun.from_response({k: v for k, v in RESPONSE.items() if k != missing})
 
@@ -142,14 +144,14 @@ def test_status_is_active_or_terminal_or_unknown(status: str, active: bool, term
         ("CANCELED", True, False),
     ],
 )
-def test_verdict(status: str, allow_partial_success: bool, succeeded: bool):
+def test_judge_returns_success_by_status(status: str, allow_partial_success: bool, succeeded: bool):
     verdict = judge(run(status), allow_partial_success=allow_partial_success)
     assert verdict.succeeded is succeeded
     for part in ("'run1'", "'dzd_1234'", status):
         assert part in verdict.message
 
 
-def test_verdict_names_every_failed_type_with_its_reason_in_one_line():
+def test_verdict_message_is_one_line_with_the_reason_of_every_failed_type():
     message = judge(
         run(
             "FAILED",
@@ -181,13 +183,13 @@ def test_verdict_names_every_failed_type_with_its_reason_in_one_line():
         ("CANCELED", "; DataZone gave no reason"),
     ],
 )
-def test_verdict_says_where_there_is_no_reason(status: str, reason: str):
+def test_verdict_message_states_that_there_is_no_reason(status: str, reason: str):
     message = judge(run(status), allow_partial_success=True).message
     assert message == f"Metadata generation run 'run1' in domain 'dzd_1234' ended {status}{reason}"
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "suffix"),
     [
         (
             "Business name generation has reached Monthly Quota",
@@ -196,24 +198,24 @@ def test_verdict_says_where_there_is_no_reason(status: str, reason: str):
         ("no names this month", ""),
     ],
 )
-def test_verdict_says_that_no_run_can_do_more_where_the_quota_is_used_up(reason: str, told: str):
+def test_verdict_message_explains_a_used_up_quota(reason: str, suffix: str):
     stat = {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": reason}
     message = judge(run("FAILED", typeStats=[stat]), allow_partial_success=True).message
-    assert message.endswith(f"ended FAILED: BUSINESS_NAMES FAILED: {reason}{told}")
+    assert message.endswith(f"ended FAILED: BUSINESS_NAMES FAILED: {reason}{suffix}")
 
 
 @pytest.mark.parametrize("status", ["SUBMITTED", "IN_PROGRESS", "PAUSED"])
-def test_run_that_has_not_ended_cannot_be_judged(status: str):
+def test_judge_raises_for_a_run_that_has_not_ended(status: str):
     with pytest.raises(ValueError, match=status):
         judge(run(status), allow_partial_success=True)
 
 
-def test_one_line_keeps_what_is_printable():
+def test_sanitize_keeps_printable_characters():
     assert sanitize("Größe 10 µm · 表") == "Größe 10 µm · 表"
 
 
 @pytest.mark.parametrize(
-    ("length", "told"),
+    ("length", "sanitized"),
     [
         (None, "ab\\nd"),
         (5, "ab\\nd"),
@@ -222,22 +224,22 @@ def test_one_line_keeps_what_is_printable():
         (0, "… (4 more characters)"),
     ],
 )
-def test_one_line_is_cut_where_it_is_told_and_says_so(length: int | None, told: str):
-    assert sanitize("ab\nd", length=length) == told
+def test_sanitize_truncates_to_the_length_and_reports_the_rest(length: int | None, sanitized: str):
+    assert sanitize("ab\nd", length=length) == sanitized
 
 
-def test_failure_keeps_its_run_over_pickling():
+def test_pickled_error_keeps_its_run():
     failed = pickle.loads(pickle.dumps(MetadataGenerationRunFailedError("no", run("FAILED"))))
     assert (str(failed), failed.run.status) == ("no", "FAILED")
 
 
 @pytest.mark.parametrize("response", [None, [], "run1", 5, {"id": 5, "domainId": [], "status": {}}])
-def test_answer_of_another_kind_is_no_run(response: object):
+def test_response_of_an_unexpected_type_raises(response: object):
     with pytest.raises(ValueError, match="id, domainId, status missing"):
         MetadataGenerationRun.from_response(response)
 
 
-def test_members_of_another_kind_are_left_out():
+def test_members_of_an_unexpected_type_are_ignored():
     parsed = run(
         "FAILED",
         target="asset1",
@@ -269,18 +271,18 @@ def test_members_of_another_kind_are_left_out():
 
 @pytest.mark.parametrize("member", ["typeStats", "types", "target"])
 @pytest.mark.parametrize("value", [5, True, "text", {"a": 1}, [[]]])
-def test_list_or_object_of_another_kind_is_taken_for_none(member: str, value: object):
+def test_list_or_object_of_an_unexpected_type_is_treated_as_missing(member: str, value: object):
     assert run("SUCCEEDED", **{member: value}) == run("SUCCEEDED")
 
 
 @pytest.mark.parametrize(
     "moment", ["0001-01-01T00:00:00+14:00", datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))]
 )
-def test_time_that_no_calendar_has_in_utc_is_left_out(moment: object):
+def test_time_outside_the_range_of_datetime_in_utc_is_ignored(moment: object):
     assert "createdAt" not in run("FAILED", createdAt=moment).to_dict()
 
 
-def test_what_is_stored_has_no_character_that_a_database_refuses():
+def test_stored_run_has_no_characters_that_databases_reject():
     parsed = run(
         "FAILED",
         createdBy="\ud800x",
@@ -293,7 +295,7 @@ def test_what_is_stored_has_no_character_that_a_database_refuses():
     json.dumps(parsed.to_dict(), ensure_ascii=False).encode()
 
 
-def test_what_is_logged_of_a_run_is_one_line():
+def test_run_members_that_are_logged_are_one_line():
     parsed = MetadataGenerationRun.from_response(
         {"domainId": "dzd_1\r", "id": "run1\n[ERROR] forged", "status": "\x1b[31mFAILED"}
     )
@@ -304,7 +306,7 @@ def test_what_is_logged_of_a_run_is_one_line():
     )
 
 
-def test_verdict_is_short_enough_to_be_read():
+def test_verdict_message_has_a_limited_length():
     stat = {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "no\n" * 100_000}
     parsed = run("FAILED", typeStats=[stat] * 1000)
     assert parsed.type_stats == [stat] * 1000

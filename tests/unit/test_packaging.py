@@ -1,4 +1,4 @@
-"""What is declared, what is installed, and what importing brings along."""
+"""Package metadata, dependencies and imports."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ MODULES = sorted(
 TESTING = [m for m in MODULES if m.startswith("airflow_provider_datazone.testing")]
 
 
-def import_afresh(*modules: str, without: str = "-") -> set[str]:
-    """Import in a fresh interpreter that cannot import `without`; return all that was imported."""
+def import_in_new_process(*modules: str, without: str = "-") -> set[str]:
+    """Import modules in a new interpreter that cannot import `without`, and return all imported modules."""
     code = (
         "import importlib, json, sys\n"
         "before, modules, without = set(sys.modules), json.loads(sys.argv[1]), sys.argv[2]\n"
@@ -52,36 +52,38 @@ def import_afresh(*modules: str, without: str = "-") -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def ours(modules: set[str]) -> set[str]:
+def package_modules(modules: set[str]) -> set[str]:
     return {name for name in modules if name.partition(".")[0] == "airflow_provider_datazone"}
 
 
-def test_without_moto_all_but_testing_can_be_imported() -> None:
+def test_all_modules_but_testing_can_be_imported_without_moto() -> None:
     modules = set(MODULES) - set(TESTING)
     assert modules.issuperset(f"airflow_provider_datazone.{x}.datazone" for x in ("hooks", "sensors"))
-    imported = import_afresh(*modules, without="moto")
-    assert ours(imported) == modules
+    imported = import_in_new_process(*modules, without="moto")
+    assert package_modules(imported) == modules
 
 
-def test_testing_without_moto_says_what_to_install() -> None:
+def test_import_of_testing_without_moto_names_the_extra_to_install() -> None:
     with pytest.raises(AssertionError, match=r"install airflow-provider-amazon-datazone\[testing\]"):
-        import_afresh("airflow_provider_datazone.testing", without="moto")
+        import_in_new_process("airflow_provider_datazone.testing", without="moto")
 
 
-def test_testing_needs_neither_airflow_nor_the_rest_of_the_package() -> None:
-    imported = import_afresh(*TESTING, without="airflow")
-    assert ours(imported) == {"airflow_provider_datazone", *TESTING}
+def test_testing_imports_neither_airflow_nor_other_modules_of_the_package() -> None:
+    imported = import_in_new_process(*TESTING, without="airflow")
+    assert package_modules(imported) == {"airflow_provider_datazone", *TESTING}
     assert not any(name.startswith("airflow.") for name in imported)
 
 
-def test_metadata_generation_imports_the_standard_library_alone() -> None:
+def test_metadata_generation_imports_only_the_standard_library() -> None:
     module = "airflow_provider_datazone.metadata_generation"
-    imported = import_afresh(module)
-    assert ours(imported) == {"airflow_provider_datazone", module}
-    assert {name.partition(".")[0] for name in imported - ours(imported)} <= sys.stdlib_module_names
+    imported = import_in_new_process(module)
+    assert package_modules(imported) == {"airflow_provider_datazone", module}
+    assert {
+        name.partition(".")[0] for name in imported - package_modules(imported)
+    } <= sys.stdlib_module_names
 
 
-def test_lower_bounds_are_the_versions_that_are_tested() -> None:
+def test_lower_bounds_equal_the_oldest_tested_versions() -> None:
     lines = (REPOSITORY / "constraints" / "airflow-2.11.0.txt").read_text().splitlines()
     tested = dict(line.split(" ")[0].split("==") for line in lines if "==" in line)
     requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["testing"]]
@@ -105,18 +107,18 @@ def test_lower_bounds_are_the_versions_that_are_tested() -> None:
         "pyproject.toml",
     ],
 )
-def test_no_package_index_is_named(file: str) -> None:
+def test_file_names_no_package_index(file: str) -> None:
     text = (REPOSITORY / file).read_text()
     assert set(re.findall(r"\w+://[^\s\"']+", text)) <= set(PROJECT["urls"].values())
     options = re.findall(r"[\w-]*(?:index[-_]url|find[-_]links|trusted[-_]host)|tool\.uv\.index", text)
     assert set(options) <= {"--no-emit-index-url", "--no-emit-find-links"}
 
 
-def test_installed_version_is_the_packages() -> None:
+def test_installed_version_equals_the_package_version() -> None:
     assert DISTRIBUTION.version == airflow_provider_datazone.__version__
 
 
-def test_entry_point_is_the_one_that_airflow_reads() -> None:
+def test_entry_point_is_the_airflow_provider_entry_point() -> None:
     (entry_point,) = DISTRIBUTION.entry_points
     assert (entry_point.group, entry_point.name, entry_point.value) == (
         "apache_airflow_provider",
@@ -125,5 +127,5 @@ def test_entry_point_is_the_one_that_airflow_reads() -> None:
     )
 
 
-def test_package_says_that_it_is_typed() -> None:
+def test_package_has_a_py_typed_marker() -> None:
     assert (PACKAGE / "py.typed").is_file()

@@ -1,4 +1,4 @@
-"""The package keeps what it promises: each name of the public contract is there, and is what it was."""
+"""The package provides the public API: every public name exists and matches its stub."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from airflow_provider_datazone import metadata_generation, testing
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.testing.__main__ import main
 from tests.unit import public_api
-from tests.unit.public_api import PROMISES, TESTING_OPTIONS, TESTING_SWITCHES, VALUES, Promise
+from tests.unit.public_api import PUBLIC_NAMES, TESTING_OPTIONS, TESTING_SWITCHES, VALUES, PublicName
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-# Each of them has these four beside its own, and three of them are templates.
+# Template fields that every operator and sensor of the Amazon provider has.
 AWS_TEMPLATE_FIELDS = {"aws_conn_id", "region_name", "verify"}
 DEFERRABLE = [
     "DataZoneMetadataGenerationRunSensor",
@@ -30,57 +30,57 @@ DEFERRABLE = [
 ]
 
 
-def differences(promised: inspect.Signature, found: inspect.Signature) -> list[str]:
-    """Say how a call that was promised may now fail, or mean another thing."""
-    told = []
-    for name, parameter in promised.parameters.items():
-        actual = found.parameters.get(name)
-        if actual is None:
-            told.append(f"{name} is gone")
-        elif actual.kind != parameter.kind:
-            told.append(f"{name} is {actual.kind.description}")
-        elif actual.default != parameter.default:
-            told.append(f"{name} has the default {actual.default!r}")
-    added = [p for name, p in found.parameters.items() if name not in promised.parameters]
-    told += [f"{p.name} is wanted" for p in added if p.default is p.empty and p.kind not in VARIABLE]
-    order = [[p.name for p in s.parameters.values() if p.kind in POSITIONAL] for s in (promised, found)]
+def differences(documented: inspect.Signature, actual: inspect.Signature) -> list[str]:
+    """List the differences that can break a documented call or change its meaning."""
+    found = []
+    for name, parameter in documented.parameters.items():
+        current = actual.parameters.get(name)
+        if current is None:
+            found.append(f"{name} is gone")
+        elif current.kind != parameter.kind:
+            found.append(f"{name} is {current.kind.description}")
+        elif current.default != parameter.default:
+            found.append(f"{name} has the default {current.default!r}")
+    added = [p for name, p in actual.parameters.items() if name not in documented.parameters]
+    found += [f"{p.name} is wanted" for p in added if p.default is p.empty and p.kind not in VARIABLE]
+    order = [[p.name for p in s.parameters.values() if p.kind in POSITIONAL] for s in (documented, actual)]
     if order[1][: len(order[0])] != order[0]:
-        told.append(f"the order is {', '.join(order[1])}")
-    if promised.return_annotation not in (promised.empty, found.return_annotation):
-        told.append(f"the result is {found.return_annotation}")
-    return told
+        found.append(f"the order is {', '.join(order[1])}")
+    if documented.return_annotation not in (documented.empty, actual.return_annotation):
+        found.append(f"the result is {actual.return_annotation}")
+    return found
 
 
 def members(stub: Any) -> dict[str, Any]:
-    """Return what a stub says of itself, without its fields and what Python makes of them."""
-    told = {}
+    """Return the members that a stub defines, without fields and generated methods."""
+    defined = {}
     for name, member in vars(stub).items():
         function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
         if inspect.isfunction(function):
             if function.__code__.co_filename == public_api.__file__:
-                told[name] = member
+                defined[name] = member
         elif not name.startswith("_") and name not in inspect.get_annotations(stub):
-            told[name] = member
-    return told
+            defined[name] = member
+    return defined
 
 
-# ------------------------------------------------------------- every promise
+# ----------------------------------------------------------------- public names
 
 
-def find(promise: Promise) -> Any:
-    return getattr(import_module(promise.module), promise.stub.__name__)
+def find(public: PublicName) -> Any:
+    return getattr(import_module(public.module), public.stub.__name__)
 
 
-@pytest.mark.parametrize("name", PROMISES)
-def test_it_is_what_it_was(name: str) -> None:
-    promise = PROMISES[name]
-    actual = find(promise)
-    if inspect.isfunction(promise.stub):
-        assert differences(inspect.signature(promise.stub), inspect.signature(actual)) == []
+@pytest.mark.parametrize("name", PUBLIC_NAMES)
+def test_public_name_matches_its_stub(name: str) -> None:
+    public = PUBLIC_NAMES[name]
+    actual = find(public)
+    if inspect.isfunction(public.stub):
+        assert differences(inspect.signature(public.stub), inspect.signature(actual)) == []
         return
-    for base in promise.bases:
+    for base in public.bases:
         assert issubclass(actual, base)
-    for member, stub in members(promise.stub).items():
+    for member, stub in members(public.stub).items():
         found = inspect.getattr_static(actual, member)
         if member == "template_fields":
             assert set(stub) | AWS_TEMPLATE_FIELDS <= set(found)
@@ -89,21 +89,21 @@ def test_it_is_what_it_was(name: str) -> None:
             assert found.fget.__annotations__["return"] == stub.fget.__annotations__["return"], member
         elif callable(stub) or isinstance(stub, classmethod):
             assert isinstance(found, classmethod) == isinstance(stub, classmethod)
-            told = [inspect.signature(getattr(owner, member)) for owner in (promise.stub, actual)]
-            assert differences(*told) == [], member
+            signatures = [inspect.signature(getattr(owner, member)) for owner in (public.stub, actual)]
+            assert differences(*signatures) == [], member
         else:
             assert found == stub, member
 
 
 @pytest.mark.parametrize("name", ["MetadataGenerationRun", "Request", "AssetIdentifiers", "TypeStat"])
-def test_fields_are_what_they_were(name: str) -> None:
-    stub, actual = PROMISES[name].stub, find(PROMISES[name])
+def test_fields_match_the_stub(name: str) -> None:
+    stub, actual = PUBLIC_NAMES[name].stub, find(PUBLIC_NAMES[name])
     if name == "TypeStat":
         assert actual.__required_keys__ == stub.__required_keys__
         assert actual.__optional_keys__ >= stub.__optional_keys__
         return
     assert differences(inspect.signature(stub), inspect.signature(actual)) == []
-    # A NamedTuple wraps its annotations, a class that derives from one does not.
+    # A NamedTuple wraps its annotations; a class that derives from one does not.
     plain = lambda kind: getattr(kind, "__forward_arg__", str(kind))  # noqa: E731
     kept = {field: actual.__annotations__[field] for field in stub.__annotations__}
     assert {field: plain(kind) for field, kind in kept.items()} == {
@@ -111,36 +111,36 @@ def test_fields_are_what_they_were(name: str) -> None:
     }
 
 
-def test_run_cannot_be_changed() -> None:
+def test_run_is_immutable() -> None:
     assert metadata_generation.MetadataGenerationRun.__dataclass_params__.frozen  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_values_are_there(name: str) -> None:
+def test_constants_exist(name: str) -> None:
     value = getattr(metadata_generation, name)
     assert isinstance(value, VALUES[name])
     assert value
 
 
-# -------------------------------------------------------------- and beyond them
+# -------------------------------------------------------- other public behavior
 
 
-def test_hook_is_of_datazone() -> None:
+def test_hook_has_client_type_datazone() -> None:
     assert DataZoneHook("none").client_type == "datazone"
 
 
-@pytest.mark.parametrize("name", [name for name in PROMISES if name.endswith(("Operator", "Sensor"))])
-def test_operators_and_the_sensor_have_this_hook(name: str) -> None:
-    assert find(PROMISES[name]).aws_hook_class is DataZoneHook
+@pytest.mark.parametrize("name", [name for name in PUBLIC_NAMES if name.endswith(("Operator", "Sensor"))])
+def test_operators_and_sensor_use_the_datazone_hook(name: str) -> None:
+    assert find(PUBLIC_NAMES[name]).aws_hook_class is DataZoneHook
 
 
-def test_deferrable_is_by_default_what_airflow_is_configured_for() -> None:
+def test_deferrable_defaults_to_the_airflow_configuration() -> None:
     code = (
         "import inspect, json, sys; from importlib import import_module\n"
         "classes = [getattr(import_module(m), n) for m, n in json.loads(sys.argv[1])]\n"
         "print(json.dumps([inspect.signature(c).parameters['deferrable'].default for c in classes]))"
     )
-    names = json.dumps([(PROMISES[name].module, name) for name in DEFERRABLE])
+    names = json.dumps([(PUBLIC_NAMES[name].module, name) for name in DEFERRABLE])
     done = subprocess.run(
         [sys.executable, "-c", code, names],
         env=os.environ | {"AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True"},
@@ -153,52 +153,52 @@ def test_deferrable_is_by_default_what_airflow_is_configured_for() -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == [True, True, True]
 
 
-def test_testing_exports_what_it_promises() -> None:
-    promised = {n for n, promise in PROMISES.items() if promise.module == "airflow_provider_datazone.testing"}
-    assert promised == set(testing.__all__)
+def test_testing_exports_its_public_names() -> None:
+    public = {n for n, name in PUBLIC_NAMES.items() if name.module == "airflow_provider_datazone.testing"}
+    assert public == set(testing.__all__)
 
 
-def test_testing_takes_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+def test_testing_command_has_the_public_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
     help_text = capsys.readouterr().out
-    told = re.findall(r"--(\w+) [A-Z]+ .*?\((\S+)\)", help_text, re.DOTALL)
-    assert dict(told) == TESTING_OPTIONS
+    options = re.findall(r"--(\w+) [A-Z]+ .*?\((\S+)\)", help_text, re.DOTALL)
+    assert dict(options) == TESTING_OPTIONS
     assert re.findall(r"^  --(\w+), --no-\1\b", help_text, re.MULTILINE) == TESTING_SWITCHES
 
 
-# --------------------------------------------------------------- the comparison
+# ------------------------------------------------------------------- comparison
 
 
 def before(a, b=1, *, c, d=2, **e) -> int: ...
 
 
-def more(a, b=1, f=3, *, c, d=2, g=4, **e) -> int: ...
+def with_new_defaults(a, b=1, f=3, *, c, d=2, g=4, **e) -> int: ...
 
 
-def gone(a, b=1, *, c, **e) -> int: ...
+def with_missing_parameter(a, b=1, *, c, **e) -> int: ...
 
 
-def turned(b=1, a=None, *, c, d=2, **e) -> int: ...
+def with_new_order(b=1, a=None, *, c, d=2, **e) -> int: ...
 
 
-def other(a, b=1, *, c, d=3, **e) -> str: ...
+def with_other_default_and_result(a, b=1, *, c, d=3, **e) -> str: ...
 
 
-def narrower(a, *, b=1, c, d=2, f) -> int: ...
+def with_stricter_parameters(a, *, b=1, c, d=2, f) -> int: ...
 
 
 @pytest.mark.parametrize(
-    ("after", "told"),
+    ("after", "expected"),
     [
         (before, []),
-        (more, []),
-        (gone, ["d is gone"]),
-        (turned, ["a has the default None", "the order is b, a"]),
-        (other, ["d has the default 3", "the result is str"]),
-        (narrower, ["b is keyword-only", "e is gone", "f is wanted", "the order is a"]),
+        (with_new_defaults, []),
+        (with_missing_parameter, ["d is gone"]),
+        (with_new_order, ["a has the default None", "the order is b, a"]),
+        (with_other_default_and_result, ["d has the default 3", "the result is str"]),
+        (with_stricter_parameters, ["b is keyword-only", "e is gone", "f is wanted", "the order is a"]),
     ],
 )
-def test_what_breaks_a_promise_is_told(after: Any, told: list[str]) -> None:
-    assert differences(inspect.signature(before), inspect.signature(after)) == told
+def test_differences_lists_breaking_changes(after: Any, expected: list[str]) -> None:
+    assert differences(inspect.signature(before), inspect.signature(after)) == expected

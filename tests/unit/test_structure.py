@@ -1,4 +1,4 @@
-"""The package keeps to its structure: imports go one way, and modules and functions stay small."""
+"""The structure of the package: imports between layers, and sizes of modules and functions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "airflow_provider_datazone"
 MAX_LINES = 400
-# Their docstrings are the reference of the API.
+# These modules are longer, because their docstrings are the API reference.
 MAX_LINES_OF_REFERENCE = 700
 REFERENCE = {"hooks/datazone", "operators/datazone"}
 MAX_FUNCTION_LINES = 70
-# moto keeps all models of a service in one module.
+# Like moto, this module has all models of a service.
 UNLIMITED = {"testing/models"}
 
 MODULES = {
@@ -39,7 +39,7 @@ def layers() -> list[list[str]]:
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    """Yield the modules of the package that a module imports, also for type checking or in a function."""
+    """Yield the modules of the package that a module imports, including imports in functions and for type checking."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(PACKAGE.name):
             continue
@@ -51,19 +51,19 @@ def imports_of(path: Path) -> Iterator[str]:
 
 
 def test_every_module_has_a_layer() -> None:
-    listed = sorted(module for layer in layers() for module in layer)
-    assert listed == sorted(module for module in MODULES if not module.startswith("testing/"))
+    layered = sorted(module for layer in layers() for module in layer)
+    assert layered == sorted(module for module in MODULES if not module.startswith("testing/"))
 
 
 @pytest.mark.parametrize("module", [module for layer in layers() for module in layer])
 def test_module_imports_only_lower_layers(module: str) -> None:
     depth = {each: number for number, layer in enumerate(layers()) for each in layer}
-    wrong = [name for name in imports_of(MODULES[module]) if depth.get(name, -1) <= depth[module]]
-    assert wrong == []
+    not_lower = [name for name in imports_of(MODULES[module]) if depth.get(name, -1) <= depth[module]]
+    assert not_lower == []
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_module_and_its_functions_stay_small(module: str) -> None:
+def test_module_and_its_functions_stay_within_the_size_limits(module: str) -> None:
     source = MODULES[module].read_text(encoding="utf-8")
     if module not in UNLIMITED:
         limit = MAX_LINES_OF_REFERENCE if module in REFERENCE else MAX_LINES
@@ -76,8 +76,8 @@ def test_module_and_its_functions_stay_small(module: str) -> None:
     assert {name: size for name, size in sizes.items() if size > MAX_FUNCTION_LINES} == {}
 
 
-def test_triggers_are_imported_without_boto3() -> None:
-    """Airflow imports a trigger in the triggerer's event loop, which the import of boto3 would block."""
+def test_importing_triggers_does_not_import_boto3() -> None:
+    """Airflow imports triggers in the event loop of the triggerer, and importing boto3 would block the loop."""
     code = (
         "import airflow.triggers.base, sys; before = 'boto3' in sys.modules;"
         "import airflow_provider_datazone.triggers.datazone;"

@@ -21,7 +21,7 @@ from tests.unit.simulated_batch import (
 )
 from tests.unit.simulation import client_error, now
 
-# --------------------------------------------------------------------- drain
+# ------------------------------------------------------------------------ drain
 
 
 @pytest.mark.parametrize("slow", [0.5, 12.0])

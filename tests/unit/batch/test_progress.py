@@ -24,7 +24,7 @@ from tests.unit.simulated_batch import (
 )
 from tests.unit.simulation import client_error, now
 
-# ------------------------------------------------------------------- progress
+# --------------------------------------------------------------------- progress
 
 LINE = re.compile(
     r"(?P<done>[\d,]+)/(?P<total>[\d,]+) done · (?P<succeeded>[\d,]+) succeeded · (?P<failed>[\d,]+) failed"
@@ -157,7 +157,7 @@ def test_last_line_of_a_stopped_batch_counts_all_failures(progress: Lines):
     assert progress.lines[-1].done == Counts.of(rows).done < 10
 
 
-# -------------------------------------------------------------- first failures
+# --------------------------------------------------------------- first failures
 
 
 def warnings_of(datazone: BatchDataZone, rows: list[AssetRow], caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -23,7 +23,7 @@ from tests.unit.simulated_batch import (
 )
 from tests.unit.simulation import now
 
-# --------------------------------------------------------------------- rate
+# ------------------------------------------------------------------------- rate
 
 
 def test_starts_use_the_whole_rate_and_do_not_exceed_it():
@@ -87,7 +87,7 @@ def test_each_asset_takes_one_start_and_one_get_and_a_share_of_lists():
     assert counts["list"] <= (duration / 30 + 1) * (2 + 400 / 50)
 
 
-# -------------------------------------------------------------- shared limit
+# ----------------------------------------------------------------- shared limit
 
 
 def test_batch_slows_down_for_another_client_and_returns_to_the_full_rate():
@@ -118,7 +118,7 @@ def test_batch_slows_down_for_another_client_and_returns_to_the_full_rate():
     )
 
 
-# ------------------------------------------------------------ slow starts, sharing
+# --------------------------------------------------------- slow starts, sharing
 
 
 @pytest.mark.parametrize("max_concurrent_runs", [50, 200])

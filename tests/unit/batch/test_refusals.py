@@ -33,7 +33,7 @@ from tests.unit.simulated_batch import (
 )
 from tests.unit.simulation import client_error
 
-# ------------------------------------------------------- refusals of one asset
+# -------------------------------------------------------- refusals of one asset
 
 
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
@@ -134,7 +134,7 @@ def test_summary_counts_each_final_status():
     ] == ["asset1", "asset2", "asset4"]
 
 
-# --------------------------------------------------------------- start timeout
+# ---------------------------------------------------------------- start timeout
 
 
 def test_start_that_always_fails_ends_after_the_start_timeout():

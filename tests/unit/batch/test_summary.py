@@ -18,7 +18,7 @@ from tests.unit.simulated_batch import (
     stats,
 )
 
-# ------------------------------------------------------------------ summary
+# ---------------------------------------------------------------------- summary
 
 
 def test_summary_lists_the_first_hundred_failures():
@@ -29,7 +29,7 @@ def test_summary_lists_the_first_hundred_failures():
     assert [failure["asset"] for failure in shown] == [row.asset_identifier for row in rows[:100]]
 
 
-# -------------------------------------------------------------- max_failures
+# ----------------------------------------------------------------- max_failures
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_error_names_failed_types_only():
     assert "BUSINESS_DESCRIPTIONS" not in str(failure.value)
 
 
-# ------------------------------------------------------------- error message
+# ---------------------------------------------------------------- error message
 
 
 def test_error_names_the_first_failure_and_not_a_skipped_asset():

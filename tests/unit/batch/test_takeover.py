@@ -249,7 +249,7 @@ def test_run_canceled_during_the_batch_is_not_started_again():
     assert len(datazone.starts) == 2
 
 
-# -------------------------------------------------------- runs of other tasks
+# ---------------------------------------------------------- runs of other tasks
 
 
 def test_second_batch_with_the_same_assets_starts_new_runs():

@@ -160,7 +160,7 @@ def test_throttling_beyond_the_start_timeout_fails_no_asset():
     assert datazone.starts[-1].at > starts.START_TIMEOUT
 
 
-# --------------------------------------------------------- rejected signatures
+# ---------------------------------------------------------- rejected signatures
 
 
 def test_start_with_a_rejected_signature_fails_only_its_asset_after_few_lookups():
@@ -178,7 +178,7 @@ def test_start_with_a_rejected_signature_fails_only_its_asset_after_few_lookups(
     assert "InvalidSignatureException" in str(rows[3].error)
 
 
-# --------------------------------------------------------------------- conflicts
+# -------------------------------------------------------------------- conflicts
 
 
 def test_search_after_a_conflict_is_repeated_until_list_shows_the_run():

@@ -1,4 +1,4 @@
-"""A model of the service that enforces its limits, and threads that wait for it on the simulated clock."""
+"""A model of DataZone that enforces its limits, and threads that wait for it in simulated time."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from tests.unit.simulated_batch import (
 from tests.unit.simulation import client_error, now
 
 LOG = logging.getLogger("tests.model")
-# What the service allows the account, in a second and at once.
+# The limits of the account, per second and as a burst.
 LIMITS = {"start": 10.0, "cancel": 20.0, "poll": 25.0}
 RATES = {"start": RATE, "cancel": CANCELS_PER_SECOND, "poll": 10.0}
 LONGEST_HANG = 30.0
-# Seconds until a thread takes up what it is given, at most: the process is busy.
+# Maximum seconds until a thread begins its work, as in a busy process.
 LONGEST_DISPATCH = 0.2
-# Seconds until requests are back at their rate after the last trouble: a request that hangs, the longest pause
-# between two requests, and half of it, and so on; with as much for a second round of it.
+# Maximum seconds until requests return to their full rate after the last fault: a request that hangs, then the
+# longest pause between two requests, half of it, and so on. All of this may happen twice.
 RECOVERY = 2 * (LONGEST_HANG + 2 * LONGEST_PAUSE)
-FOREVER = 50_000.0
-# Which incarnation of which batch the running code belongs to.
+SIMULATION_TIMEOUT = 50_000.0
+# The incarnation of the batch that runs the current code.
 incarnation: contextvars.ContextVar[Any] = contextvars.ContextVar("incarnation", default=None)
 
 
 class Thread:
-    """A thread on the simulated clock: the event loop stands still while it runs, and goes on while it waits."""
+    """A thread in simulated time. The event loop is blocked while the thread runs, and continues while it waits."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -54,12 +54,12 @@ class Thread:
         threading.Thread(target=self._run, daemon=True).start()
 
     def resume(self) -> None:
-        """Let it run until it waits or ends."""
+        """Run the thread until it waits or ends."""
         self._may_run.release()
         self._has_paused.acquire()
 
     def pause(self, seconds: float) -> None:
-        """Wait, called by the thread itself."""
+        """Wait. Only the thread itself calls this."""
         self._loop.call_later(seconds, self.resume)
         self._has_paused.release()
         self._may_run.acquire()
@@ -67,7 +67,7 @@ class Thread:
             raise SystemExit
 
     def abandon(self) -> None:
-        """End it, when the simulation is over."""
+        """End the thread after the simulation."""
         self._is_abandoned = True
         self._may_run.release()
 
@@ -85,7 +85,7 @@ class Thread:
 
 @dataclass
 class Sent:
-    """A request as it was sent."""
+    """A sent request."""
 
     at: float
     kind: str
@@ -94,8 +94,8 @@ class Sent:
 
 
 @dataclass
-class Trouble:
-    """What goes wrong with requests of a kind."""
+class Fault:
+    """A fault that affects a share of the requests of some kinds, until a time."""
 
     what: str
     kinds: str
@@ -105,95 +105,95 @@ class Trouble:
 
 @dataclass
 class Account:
-    """What the domains of an account share: limits, troubles, and credentials that are no longer good."""
+    """The state that the domains of an account share: limits, faults and rejected credentials."""
 
     random: Random
     latency: float
     sent: list[Sent] = field(default_factory=list)
-    troubles: list[Trouble] = field(default_factory=list)
+    active_faults: list[Fault] = field(default_factory=list)
     rejected: set[str] = field(default_factory=set)
-    # When something went wrong last, as far as a request has met it.
-    trouble_at: float = -math.inf
+    # When a fault last affected a request.
+    last_fault_at: float = -math.inf
     process: int = 0
-    # What Get has answered of each run.
-    told: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    # When a List showed a run, or a Get answered for it.
+    # The statuses that Get returned for each run.
+    reported_statuses: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    # When a List or a Get returned each run.
     seen: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     threads: list[Thread] = field(default_factory=list)
-    # Seconds that each Start takes at least, and its answer.
+    # Minimum seconds for each Start and its response.
     slow_starts: float = 0.0
 
     def __post_init__(self) -> None:
         self._buckets = {kind: (limit, 0.0) for kind, limit in LIMITS.items()}
 
-    def note(self, kind: str, about: str) -> None:
+    def record(self, kind: str, about: str) -> None:
         self.sent.append(Sent(now(), kind, about, self.process))
 
-    def meets(self, what: str, kind: str) -> bool:
-        """Whether a request meets a trouble."""
+    def has_fault(self, what: str, kind: str) -> bool:
+        """Whether a fault affects this request."""
         shares = [
-            trouble.share
-            for trouble in self.troubles
-            if trouble.what == what and trouble.kinds in (kind, "all") and now() < trouble.until
+            fault.share
+            for fault in self.active_faults
+            if fault.what == what and fault.kinds in (kind, "all") and now() < fault.until
         ]
-        met = self.random.random() < max(shares, default=0.0)
-        if met:
-            self.trouble_at = now()
-        return met
+        is_affected = self.random.random() < max(shares, default=0.0)
+        if is_affected:
+            self.last_fault_at = now()
+        return is_affected
 
     def delay(self, kind: str) -> float:
-        """Return how long a request is on its way, or its answer."""
-        delay = self.random.uniform(0, LONGEST_HANG if self.meets("hanging", kind) else self.latency / 2)
+        """Return the latency of a request or a response."""
+        delay = self.random.uniform(0, LONGEST_HANG if self.has_fault("hanging", kind) else self.latency / 2)
         return delay + (self.slow_starts / 2 if kind == "start" else 0.0)
 
-    def answer(self, kind: str, credentials: str, carry_out: Callable[[], Any]) -> Any:
-        """Answer a request that has arrived."""
+    def answer(self, kind: str, credentials: str, action: Callable[[], Any]) -> Any:
+        """Respond to a request that has arrived."""
         if credentials in self.rejected:
             raise client_error("ExpiredTokenException", 403)
         tokens, filled_at = self._buckets[kind]
         tokens = min(tokens + (now() - filled_at) * LIMITS[kind], LIMITS[kind])
-        is_throttled = tokens < 1 or self.meets("throttling", kind)
+        is_throttled = tokens < 1 or self.has_fault("throttling", kind)
         self._buckets[kind] = tokens if is_throttled else tokens - 1, now()
         if is_throttled:
-            self.trouble_at = now()
+            self.last_fault_at = now()
             raise client_error("ThrottlingException", 429)
-        if self.meets("failing", kind):
+        if self.has_fault("failing", kind):
             raise client_error("InternalServerException", 500)
-        answer = carry_out()
-        if self.meets("lost answers", kind):
+        answer = action()
+        if self.has_fault("lost answers", kind):
             raise ConnectionClosedError(endpoint_url="https://datazone")
         return answer
 
 
-def at_once(request: Coroutine[Any, Any, Any]) -> Any:
-    """Return what a coroutine returns that waits for nothing."""
+def run_without_waiting(request: Coroutine[Any, Any, Any]) -> Any:
+    """Return the result of a coroutine that does not wait."""
     try:
         request.send(None)
     except StopIteration as ended:
         return ended.value
-    raise AssertionError("it waits")
+    raise AssertionError("the coroutine waits")
 
 
 class Domain(BatchDataZone):
-    """One domain: its runs, and what it answers once a request has arrived."""
+    """A domain: its runs, and its responses to requests that have arrived."""
 
     def __init__(self, account: Account, name: str, **changes: Any) -> None:
         super().__init__(random=account.random, **changes)
         self.account = account
         self.name = name
-        # Runs that were started although the batch had another one at work on the asset.
-        self.faults: list[str] = []
+        # Errors: runs that were started although the batch had an active run for the asset.
+        self.violations: list[str] = []
         self.forgotten: set[str] = set()
 
     async def _answer(self, operation: str, about: str | None) -> None:
-        """What a request meets on its way is the account's."""
+        """Do nothing: the account simulates latency and faults."""
 
     def begin(self, asset: str, token: str | None = None, **changes: Any) -> AssetRun:
-        at_work = [run for run in self.runs_of(asset) if run.token is not None and now() < run.ends]
-        if token is not None and any(run.token not in self.forgotten for run in at_work):
-            self.faults.append(f"{asset}: another run at {now()} while there are {at_work}")
+        active = [run for run in self.runs_of(asset) if run.token is not None and now() < run.ends]
+        if token is not None and any(run.token not in self.forgotten for run in active):
+            self.violations.append(f"{asset}: another run at {now()} although there are {active}")
         run = super().begin(asset, token, **changes)
-        # No two domains have a run of the same name.
+        # Run ids are unique across domains.
         del self.by_id[run.id]
         run.id = f"{self.name}-{run.id}"
         self.by_id[run.id] = run
@@ -201,28 +201,28 @@ class Domain(BatchDataZone):
         return run
 
     def forget_tokens(self) -> None:
-        """Take what is sent with a token from before for a new request."""
+        """Forget all client tokens, so a repeated request starts a new run."""
         self.forgotten.update(self.answered)
         self.answered.clear()
 
 
 class ThreadSource:
-    """What one poller reads, starts and cancels by, with one set of credentials."""
+    """The source of one poller, which sends Starts in threads, with one set of credentials."""
 
-    def __init__(self, domain: Domain, credentials: str, building: float) -> None:
+    def __init__(self, domain: Domain, credentials: str, build_seconds: float) -> None:
         self.domain = domain
         self.account = domain.account
         self.credentials = credentials
         self.closed = 0
-        # The client, which takes a while to build, as one of a triggerer that is busy does.
-        self._client = asyncio.ensure_future(asyncio.sleep(building))
+        # Building the client takes time, as in a busy triggerer.
+        self._client = asyncio.ensure_future(asyncio.sleep(build_seconds))
 
     async def ready(self) -> None:
         await asyncio.wait([self._client])
 
     async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
         run = await self._send("poll", run_identifier, lambda: self.domain.get(run_identifier, run_type))
-        self.account.told[run_identifier].append(run.status)
+        self.account.reported_statuses[run_identifier].append(run.status)
         self.account.seen[run_identifier].append(now())
         return run
 
@@ -239,7 +239,7 @@ class ThreadSource:
         return await self._send("cancel", run_identifier, lambda: self.domain.cancel(run_identifier))
 
     async def start(self, request: RunRequest, token: str, send: Send) -> MetadataGenerationRun:
-        """Send a request in a thread, which lives on where the task that has sent it is gone by then."""
+        """Send a request in a thread, which continues even if the task that sent it has been canceled."""
         assert not self.closed
         await self.ready()
         answer: asyncio.Future[MetadataGenerationRun] = asyncio.get_running_loop().create_future()
@@ -248,15 +248,15 @@ class ThreadSource:
 
         def request_run() -> MetadataGenerationRun:
             sender.sent(now())
-            sender.under_way += 1
+            sender.in_flight += 1
             thread.pause(account.delay("start"))
             try:
                 run: MetadataGenerationRun = account.answer(
-                    "start", self.credentials, lambda: self._carry_out(request, token, sender)
+                    "start", self.credentials, lambda: self._start_run(request, token, sender)
                 )
             finally:
                 thread.pause(account.delay("start"))
-                sender.under_way -= 1
+                sender.in_flight -= 1
             return run
 
         def work() -> None:
@@ -269,17 +269,17 @@ class ThreadSource:
 
         thread = Thread(work)
         account.threads.append(thread)
-        account.note("start", request.asset_identifier)
+        account.record("start", request.asset_identifier)
         asyncio.get_running_loop().call_later(account.random.uniform(0, LONGEST_DISPATCH), thread.resume)
         return await answer
 
-    def _carry_out(self, request: RunRequest, token: str, sender: Any) -> MetadataGenerationRun:
+    def _start_run(self, request: RunRequest, token: str, sender: Any) -> MetadataGenerationRun:
         run = self.domain._start(request, token, sender)
         sender.started[run.id] = run
         return run.at(now())
 
     async def _send(self, kind: str, about: str, request: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Send a request, which arrives even where the task that has sent it is gone by then."""
+        """Send a request. It arrives even if the task that sent it has been canceled."""
         assert not self.closed
         await self.ready()
         loop = asyncio.get_running_loop()
@@ -291,14 +291,14 @@ class ThreadSource:
 
         def arrive() -> None:
             try:
-                answered = self.account.answer(kind, self.credentials, lambda: at_once(request()))
+                answered = self.account.answer(kind, self.credentials, lambda: run_without_waiting(request()))
             except Exception as error:
                 ending = partial(settle_with, answer.set_exception, error)
             else:
                 ending = partial(settle_with, answer.set_result, answered)
             loop.call_later(self.account.delay(kind), ending)
 
-        self.account.note(kind, about)
+        self.account.record(kind, about)
         loop.call_later(self.account.delay(kind), arrive)
         return await answer
 

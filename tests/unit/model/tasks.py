@@ -1,4 +1,4 @@
-"""The tasks of the model: batches, single waits, and the connections that they share."""
+"""The tasks of the model: batches and single waits, with the connections that they share."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from tests.unit.simulation import now
 
 
 class Connections(Airflow):
-    """One process after the other, with several connections that lead to the same account."""
+    """Consecutive processes, with several connections to the same account."""
 
     def __init__(
-        self, account: Account, domains: dict[str, Domain], lookup_seconds: float, building: float
+        self, account: Account, domains: dict[str, Domain], lookup_seconds: float, build_seconds: float
     ) -> None:
         super().__init__(next(iter(domains.values())))
-        self.building = building
+        self.build_seconds = build_seconds
         self.account = account
         self.domains = domains
         self.lookup_seconds = lookup_seconds
@@ -49,7 +49,7 @@ class Connections(Airflow):
         self.account.process += 1
 
     def reject(self, connection: str, same_fingerprint: bool) -> None:
-        """Have the credentials of a connection rejected; fresh ones stand in it from now on."""
+        """Reject the credentials of a connection, and store new ones in it."""
         old = self.credentials.get(connection, connection)
         self.account.rejected.add(old)
         self.credentials[connection] = f"{old}+"
@@ -66,25 +66,25 @@ class Connections(Airflow):
         return registry._Connection(OpenedHook(hook, fingerprint, (connection, "the account")))  # type: ignore[arg-type]
 
     def source(self, hook: Any, domain_identifier: str) -> Any:
-        source = ThreadSource(self.domains[domain_identifier], hook.credentials, self.building)
+        source = ThreadSource(self.domains[domain_identifier], hook.credentials, self.build_seconds)
         self.sources.append(source)  # type: ignore[arg-type]
         return source
 
 
 @dataclass(eq=False)
 class Incarnation:
-    """One process' work on a batch."""
+    """The part of a batch that one process runs."""
 
     batch: Batch
-    # The runs that its rows named when it began.
+    # The runs that were in its rows at the beginning.
     known: set[str | None]
     ends_at: float = math.inf
     task: asyncio.Task[None] | None = None
-    # The runs that the service has started for it, or has answered it with.
+    # The runs that Start returned.
     started: dict[str, AssetRun] = field(default_factory=dict)
     late_starts: list[float] = field(default_factory=list)
-    # Starts that a thread has sent, and has no answer to yet.
-    under_way: int = 0
+    # The number of Starts without a response.
+    in_flight: int = 0
 
     def sent(self, at: float) -> None:
         if at > self.ends_at:
@@ -99,7 +99,7 @@ class Store(dict[str, Any]):
 
 @dataclass(eq=False)
 class BatchTask:
-    """A task that generates metadata for many assets, over its tries and processes."""
+    """A batch task across its tries and processes."""
 
     number: int
     domain: Domain
@@ -108,13 +108,13 @@ class BatchTask:
     assets: int
     max_concurrent_runs: int
     poll_interval: float
-    # Whether it notes its rows every half minute, as a worker does; a triggerer notes nothing in between.
-    notes: bool
+    # Whether it saves its rows every 30 seconds, like a worker. A triggerer does not.
+    saves_progress: bool
     store: Store = field(default_factory=Store)
     try_number: int = 0
     current: Incarnation | None = None
     history: list[Incarnation] = field(default_factory=list)
-    # It is being drained or canceled.
+    # Whether it is being drained or canceled.
     is_busy: bool = False
     is_finished: bool = False
     given: tuple[str, float] = ("", 0.0)
@@ -135,7 +135,7 @@ class BatchTask:
         return BatchMemory(context, self.domain_identifier, TYPES)
 
     def retry(self) -> None:
-        """Begin another try, with what the memory holds."""
+        """Begin another try with the saved rows."""
         self.try_number += 1
         memory = self.memory()
         rows = memory.load(self.new_rows(), allow_partial_success=False)
@@ -144,7 +144,7 @@ class BatchTask:
         self.resume()
 
     def resume(self) -> None:
-        """Begin a process of the same try, with the rows that it was given."""
+        """Begin another process of the same try, with the rows of the last one."""
         packed, saved_at = self.given
         rows = unpack(packed)
         memory = self.memory()
@@ -158,7 +158,7 @@ class BatchTask:
             poll_interval=self.poll_interval,
             allow_partial_success=False,
             log=LOG,
-            on_progress=(lambda: memory.save(rows)) if self.notes else None,
+            on_progress=(lambda: memory.save(rows)) if self.saves_progress else None,
             saved_at=saved_at,
         )
         current = self.current = Incarnation(batch, {row.run_identifier for row in rows})
@@ -176,36 +176,36 @@ class BatchTask:
         if self.is_busy or self.current is not ended or task.cancelled():
             return
         self.failure = failure
-        self.note()
+        self.save()
         self.current = None
         self.is_finished = self.failure is None and all(
             row.status == "SUCCEEDED" for row in ended.batch.state.rows
         )
 
-    def note(self) -> None:
+    def save(self) -> None:
         assert self.current is not None
         rows = self.current.batch.state.rows
         self.given = pack(rows), SimulatedTime.time()
         self.memory().save(rows)
 
     async def checkpoint(self) -> None:
-        """Go from a triggerer to a worker and back."""
+        """Drain the batch, and continue it in another process."""
         current = self.current
         assert current is not None
         assert current.task is not None
         began = now()
         await current.batch.drain()
-        assert not current.under_way or now() - began >= SECONDS_TO_DRAIN, (
-            "a run is being started after the drain"
+        assert not current.in_flight or now() - began >= SECONDS_TO_DRAIN, (
+            "a Start is in flight after the drain"
         )
         current.ends_at = min(current.ends_at, began)
         current.task.cancel()
         await asyncio.wait({current.task})
-        self.note()
+        self.save()
         self.resume()
 
     async def end_by_user(self, *, all_at_once: bool) -> None:
-        """Stop and cancel everything, as a user has asked for."""
+        """Stop the batch and cancel its runs, as when a user ends the task."""
         current = self.current
         assert current is not None
         assert current.task is not None
@@ -229,22 +229,24 @@ class BatchTask:
                 return_exceptions=True,
             )
             failed = {str(n): error for n, error in enumerate(canceled) if isinstance(error, BaseException)}
-        assert not current.under_way, "a run is being started after all were canceled"
+        assert not current.in_flight, "a Start is in flight after all runs were canceled"
         if not failed:
             known = {row.run_identifier for row in batch.state.rows}
             left = [run for run in current.started.values() if run.id in known and now() < run.ends]
-            assert not left, f"after canceling all there are {left}"
+            assert not left, f"runs are active after the cancellation: {left}"
             lost = [run for run in current.started.values() if run.id not in known and now() < run.ends]
-            assert not lost or self.domain.account.trouble_at > -math.inf, f"nobody knows of {lost}"
+            assert not lost or self.domain.account.last_fault_at > -math.inf, (
+                f"active runs that the batch does not know: {lost}"
+            )
         assert all(is_rejected_credentials(error) for error in failed.values()), failed
         self.memory().save(batch.state.rows)
         self.current = None
 
     def kill(self) -> None:
-        """End its process, without a word."""
+        """Kill its process."""
         assert self.current is not None
         assert self.current.task is not None
-        # What a thread has been given by then, it sends.
+        # A thread still sends the request that it already has.
         self.current.ends_at = min(self.current.ends_at, now() + LONGEST_DISPATCH)
         current, self.current = self.current, None
         current.task.cancel()  # type: ignore[union-attr]
@@ -252,7 +254,7 @@ class BatchTask:
 
 @dataclass(eq=False)
 class WaitTask:
-    """A sensor: one wait for a run, over its processes."""
+    """A sensor: one wait for a run, across its processes."""
 
     run: AssetRun
     domain_identifier: str
@@ -282,5 +284,5 @@ class WaitTask:
 
     def _ended(self, task: asyncio.Task[MetadataGenerationRun]) -> None:
         self.ended_at = now()
-        # So that asyncio does not complain where the check comes no more.
+        # Retrieve the exception, so asyncio does not log it as unhandled if no check follows.
         task.cancelled() or task.exception()

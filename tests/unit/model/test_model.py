@@ -1,9 +1,9 @@
 """
 Batches, single waits and single cancels in one process, against a model of the service that enforces its limits.
 
-Hypothesis draws a list of steps; one coroutine carries them out on the simulated clock, and what must hold is
-checked after each of them and in the end. What a thread of the package does is done by a thread here, too: the
-event loop stands still while it runs, and the simulated time passes while it waits for the service.
+Hypothesis draws a list of steps. One coroutine runs them in simulated time, and checks the state after each step
+and at the end. Code that the package runs in a thread runs in a thread here, too: the event loop is blocked while
+the thread runs, and simulated time passes while it waits for the service.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from tests.unit.model.tasks import Connections, WaitTask
-from tests.unit.model.world import Plan, World, carry_out
+from tests.unit.model.world import Plan, World, simulate_steps
 from tests.unit.simulated_batch import (
     RATE,
     run_in,
@@ -65,7 +65,7 @@ plans_drawn = st.builds(
     seed=st.integers(0, 1000),
     latency=st.sampled_from([0.02, 0.5, 3.0]),
     lookup_seconds=st.sampled_from([0.0, 0.3]),
-    building=st.sampled_from([0.0, 2.0]),
+    build_seconds=st.sampled_from([0.0, 2.0]),
     lasts=st.sampled_from([1.0, 20.0, 200.0, 600.0]),
     fails=st.frozensets(st.integers(0, 39), max_size=4),
     listed_after=st.sampled_from([0.0, 20.0]),
@@ -75,25 +75,25 @@ CALM = Plan(0, 0.02, 0.0, 0.0, 200.0, frozenset(), 0.0, 0.0)
 
 
 @fuzz(max_examples=60)
-# What steps that are drawn rarely come to: more Cancels wait for a thread than a second has turns.
+# Random steps rarely reach the following states. More Cancels wait for a thread than the rate allows in a second.
 @example(
     plan=CALM,
     first=("batch", 1, 1, 1, 1, 5.0, False),
     steps=[(0.0, ("trouble", "hanging", "cancel", 2.0, 1.0)), (0.0, ("cancels_of", 150, 1))],
 )
-# Another task's run has succeeded on an asset of the batch before a process is lost for minutes.
+# The run of another task succeeds for an asset of the batch before a process is killed for minutes.
 @example(
     plan=CALM,
     first=("batch", 1, 1, 40, 1, 5.0, False),
     steps=[(0.0, ("other_task", 4)), (300.0, ("kill", 0, 400.0, True)), (450.0, ("checkpoint", 0))],
 )
-# A process is lost for minutes while its runs are at work.
+# A process is killed for minutes while its runs are active.
 @example(
     plan=replace(CALM, lasts=600.0),
     first=("batch", 1, 1, 40, 20, 5.0, False),
     steps=[(7.0, ("other_task", 8)), (7.0, ("kill", 0, 61.0, False)), (65.0, ("checkpoint", 0))],
 )
-# A user ends batches while their Starts are given to threads, one of which is late.
+# A user ends batches while threads send their Starts, and one thread is slow.
 @example(
     plan=replace(CALM, seed=8, lasts=20.0),
     first=("batch", 1, 1, 40, 400, 5.0, False),
@@ -103,13 +103,13 @@ CALM = Plan(0, 0.02, 0.0, 0.0, 200.0, frozenset(), 0.0, 0.0)
         (0.0, ("end_by_user", 0, False)),
     ],
 )
-# A user ends a batch while each of its Starts is under way for seconds.
+# A user ends a batch while each of its Starts is in flight for seconds.
 @example(
     plan=replace(CALM, latency=3.0),
     first=("batch", 1, 1, 40, 400, 5.0, False),
     steps=[(2.0, ("end_by_user", 0, True))],
 )
-# The same, and the batch goes from a triggerer to a worker.
+# The same, but the batch moves from a triggerer to a worker.
 @example(
     plan=replace(CALM, latency=3.0),
     first=("batch", 1, 1, 40, 400, 5.0, False),
@@ -117,15 +117,15 @@ CALM = Plan(0, 0.02, 0.0, 0.0, 200.0, frozenset(), 0.0, 0.0)
 )
 # Cancels fail for half a minute.
 @example(plan=CALM, first=("trouble", "failing", "cancel", 30.0, 1.0), steps=[(0.0, ("cancels_of", 5, 1))])
-# The credentials are rejected just after another job has looked them up.
+# The credentials are rejected just after another job read them.
 @example(
     plan=CALM,
     first=("batch", 1, 1, 2, 1, 30.0, False),
     steps=[(31.0, ("cancel", 0, 1)), (0.05, ("reject", 1, False))],
 )
-# A wait is over while its connection is looked up.
+# A wait ends during the lookup of its connection.
 @example(plan=replace(CALM, lookup_seconds=0.3), first=("wait", 0, 1, 5.0, 0.0), steps=[])
-# The credentials are rejected while Starts that were sent before are under way, and no run is waited for.
+# The credentials are rejected while earlier Starts are in flight and no wait is active.
 @example(
     plan=replace(CALM, seed=1),
     first=("trouble", "hanging", "start", 30.0, 1.0),
@@ -135,7 +135,7 @@ CALM = Plan(0, 0.02, 0.0, 0.0, 200.0, frozenset(), 0.0, 0.0)
         (0.0, ("cancel", 3, 1)),
     ],
 )
-# The process of a batch is killed, and its poller lives on.
+# The process of a batch is killed, but its poller continues.
 @example(
     plan=CALM,
     first=("batch", 1, 1, 40, 400, 5.0, False),
@@ -146,16 +146,16 @@ CALM = Plan(0, 0.02, 0.0, 0.0, 200.0, frozenset(), 0.0, 0.0)
     first=batches_drawn,
     steps=st.lists(st.tuples(moments, steps_drawn), min_size=3, max_size=16),
 )
-def test_whatever_happens_batches_waits_and_cancels_do_what_they_promise(plan, first, steps):
-    carry_out(plan, [(0.0, first), *steps])
+def test_batches_waits_and_cancels_are_correct_after_any_sequence_of_steps(plan, first, steps):
+    simulate_steps(plan, [(0.0, first), *steps])
 
 
 @pytest.mark.parametrize("kind", ["cancel", "poll"])
-def test_pollers_that_follow_each_other_keep_to_one_rate(kind: str):
-    """The last job of a poller ends before the next one begins, and nothing of the poller is left."""
+def test_consecutive_pollers_share_one_rate(kind: str):
+    """The last job of each poller ends before the next poller begins, and no object of it is left."""
     world = World(CALM)
 
-    async def one_after_the_other(airflow: Connections) -> None:
+    async def run_pollers(airflow: Connections) -> None:
         for _ in range(40):
             if kind == "cancel":
                 world.cancel(0, 1)
@@ -168,11 +168,11 @@ def test_pollers_that_follow_each_other_keep_to_one_rate(kind: str):
         world.check()
         assert len(airflow.sources) == 40
 
-    run_in(world.airflow, one_after_the_other)
+    run_in(world.airflow, run_pollers)
 
 
 @pytest.mark.parametrize("poll_interval", [5.0, 30.0])
-def test_single_waits_are_polled_in_time_beside_a_large_batch_whose_starts_are_slow(poll_interval: float):
+def test_single_waits_poll_on_time_during_a_large_batch_with_slow_starts(poll_interval: float):
     world = World(replace(CALM, latency=0.1, lasts=300.0))
     world.account.slow_starts = 3.0
 
@@ -186,14 +186,14 @@ def test_single_waits_are_polled_in_time_beside_a_large_batch_whose_starts_are_s
             wait.begin()
         await asyncio.wait({wait.task for wait in world.waits})
         world.check()
-        begun = [sent.at for sent in world.account.sent if sent.kind == "start"]
-        assert len(begun) >= 600
-        assert begun[399] - begun[0] <= 400 / (0.9 * RATE)
+        starts = [sent.at for sent in world.account.sent if sent.kind == "start"]
+        assert len(starts) >= 600
+        assert starts[399] - starts[0] <= 400 / (0.9 * RATE)
         if world.batches[0].current is not None:
             world.batches[0].kill()
 
     run_in(world.airflow, main)
     for wait in world.waits:
-        looks = [20.0, *world.account.seen[wait.run.id]]
-        assert looks[-1] >= 1000
-        assert max(later - earlier for earlier, later in itertools.pairwise(looks)) <= 3 * poll_interval
+        polls = [20.0, *world.account.seen[wait.run.id]]
+        assert polls[-1] >= 1000
+        assert max(later - earlier for earlier, later in itertools.pairwise(polls)) <= 3 * poll_interval

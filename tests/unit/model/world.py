@@ -1,4 +1,4 @@
-"""All tasks of a process and the service, and what must hold of them after each step."""
+"""All tasks and the service, the steps that change them, and the checks after each step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from airflow_provider_datazone.polling.errors import DeadlinePassedError
 from airflow_provider_datazone.polling.rate import POLL_THREADS
 from airflow_provider_datazone.polling.source import HookParameters
 from airflow_provider_datazone.service_errors import is_rejected_credentials
-from tests.unit.model.service import FOREVER, LOG, LONGEST_HANG, RATES, RECOVERY, Account, Domain, Trouble
+from tests.unit.model.service import (
+    LOG,
+    LONGEST_HANG,
+    RATES,
+    RECOVERY,
+    SIMULATION_TIMEOUT,
+    Account,
+    Domain,
+    Fault,
+)
 from tests.unit.model.tasks import BatchTask, Connections, WaitTask
 from tests.unit.simulated_batch import (
     EPOCH,
@@ -31,13 +40,13 @@ from tests.unit.simulation import now
 
 @dataclass
 class Plan:
-    """What does not change while the steps are carried out."""
+    """Settings that stay the same during all steps."""
 
     seed: int
     latency: float
     lookup_seconds: float
-    # Seconds that a client takes to be built.
-    building: float
+    # Seconds to build a client.
+    build_seconds: float
     lasts: float
     fails: frozenset[int]
     listed_after: float
@@ -45,7 +54,7 @@ class Plan:
 
 
 class World:
-    """Everything there is, and what must hold of it."""
+    """The state of the simulation, its steps and its checks."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -64,18 +73,18 @@ class World:
                 listed_after=plan.listed_after,
                 list_staleness=plan.list_staleness,
             )
-        self.airflow = Connections(self.account, self.domains, plan.lookup_seconds, plan.building)
+        self.airflow = Connections(self.account, self.domains, plan.lookup_seconds, plan.build_seconds)
         self.batches: list[BatchTask] = []
         self.waits: list[WaitTask] = []
         self.cancels: list[tuple[AssetRun, str, float, asyncio.Task[MetadataGenerationRun]]] = []
         self.others: set[asyncio.Task[None]] = set()
         self.timers: list[asyncio.TimerHandle] = []
-        self.last_trouble = -math.inf
+        self.last_fault = -math.inf
         self.strangers = 0
 
-    # ----------------------------------------------------------------- steps
+    # -------------------------------------------------------------------- steps
 
-    async def carry_out(self, steps: list[tuple[float, tuple[Any, ...]]]) -> None:
+    async def run_steps(self, steps: list[tuple[float, tuple[Any, ...]]]) -> None:
         for after, (name, *arguments) in steps:
             await asyncio.sleep(after)
             step = getattr(self, name)(*arguments)
@@ -88,29 +97,35 @@ class World:
         return HookParameters(f"connection{connection}", None, None, None)
 
     def batch(
-        self, domain: int, connection: int, assets: int, limit: int, poll_interval: float, notes: bool
+        self,
+        domain: int,
+        connection: int,
+        assets: int,
+        limit: int,
+        poll_interval: float,
+        saves_progress: bool,
     ) -> None:
         if len(self.batches) == MAX_BATCHES:
             return
         name = f"dzd_{domain}"
         batch = BatchTask(
             len(self.batches), self.domains[name], name, self.parameters(connection), assets, limit,
-            poll_interval, notes,
+            poll_interval, saves_progress,
         )  # fmt: skip
         self.batches.append(batch)
         batch.retry()
 
     def pick_run(self, pick: int) -> tuple[AssetRun, str]:
-        """Return a run that there is, or one that somebody begins."""
-        there = [(run, name) for name, domain in self.domains.items() for run in domain.runs]
-        if pick % 3 and there:
-            return there[pick % len(there)]  # type: ignore[return-value]
+        """Return an existing run, or begin one for another client."""
+        existing = [(run, name) for name, domain in self.domains.items() for run in domain.runs]
+        if pick % 3 and existing:
+            return existing[pick % len(existing)]  # type: ignore[return-value]
         self.strangers += 1
         name = "dzd_1" if pick % 2 else "dzd_2"
         return self.domains[name].begin(f"stranger{self.strangers}"), name
 
     def other_task(self, pick: int) -> None:
-        """Have somebody else begin a run for an asset of a batch, or of one to come."""
+        """Begin a run of another task for an asset of a current or later batch."""
         number = pick % MAX_BATCHES
         domain = self.batches[number].domain if number < len(self.batches) else self.domains["dzd_1"]
         domain.begin(f"asset{number}-{pick % 10}", end_status="SUCCEEDED")
@@ -137,7 +152,7 @@ class World:
             self.cancel(3 * n, connection)
 
     def cancels_in_turn(self, number: int, connection: int) -> None:
-        """Cancel one run after the other, so that there may be no poller in between."""
+        """Cancel runs one after another, so the poller may end in between."""
         runs = [self.pick_run(3 * n) for n in range(number)]
 
         async def cancel_each() -> None:
@@ -152,15 +167,15 @@ class World:
         self.others.add(asyncio.ensure_future(cancel_each()))
 
     def person(self, pick: int, status: str) -> None:
-        """Have a run canceled by a person, or have it fail."""
+        """Cancel a run as a user, or let it fail."""
         active = [run for domain in self.domains.values() for run in domain.active(now())]
         if active:
             run = active[pick % len(active)]
             run.ends, run.end_status = now(), status
 
     def trouble(self, what: str, kinds: str, seconds: float, share: float) -> None:
-        self.account.troubles.append(Trouble(what, kinds, now() + seconds, share))
-        self.last_trouble = max(self.last_trouble, now() + seconds)
+        self.account.active_faults.append(Fault(what, kinds, now() + seconds, share))
+        self.last_fault = max(self.last_fault, now() + seconds)
 
     def reject(self, connection: int, same_fingerprint: bool) -> None:
         self.airflow.reject(f"connection{connection}", same_fingerprint)
@@ -193,13 +208,13 @@ class World:
         self.others.add(asyncio.ensure_future(busy()))
 
     def kill(self, pick: int, gap: float, same_try: bool) -> None:
-        """End the process of one batch; another one takes it over."""
+        """Kill the process of one batch; another process takes over."""
         if batch := self.pick_batch(pick):
             batch.kill()
             self.later(gap, batch.resume if same_try else batch.retry, batch)
 
     def retry(self, pick: int) -> None:
-        """A user clears a task that had failed, or was ended."""
+        """Retry a batch that failed or was ended, as when a user clears the task."""
         down = [b for b in self.batches if b.current is None and not b.is_busy and not b.is_finished]
         if down:
             down[pick % len(down)].retry()
@@ -212,10 +227,10 @@ class World:
         self.timers.append(asyncio.get_running_loop().call_later(gap, begin_unless_begun))
 
     async def kill_all(self, gap: float, same_try: bool) -> None:
-        """End the process of them all; another one takes over what is left."""
-        taken = [batch for batch in self.batches if batch.current is not None or batch.is_busy]
+        """Kill the process of all tasks; another process takes over."""
+        interrupted = [batch for batch in self.batches if batch.current is not None or batch.is_busy]
         waits = [wait for wait in self.waits if wait.task and not wait.task.done()]
-        for batch in taken:
+        for batch in interrupted:
             if batch.current is not None:
                 batch.kill()
         left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -231,16 +246,16 @@ class World:
         for wait in waits:
             wait.ended_at = None
             wait.begin()
-        for batch in taken:
+        for batch in interrupted:
             batch.is_busy = False
             if batch.current is None and not batch.is_finished:
                 (batch.resume if same_try else batch.retry)()
 
-    # ------------------------------------------------------------- what holds
+    # ------------------------------------------------------------------- checks
 
     def check(self) -> None:
         for domain in self.domains.values():
-            assert not domain.faults, domain.faults
+            assert not domain.violations, domain.violations
         for kind, rate in RATES.items():
             self.check_rate(kind, rate)
         for batch in self.batches:
@@ -268,25 +283,25 @@ class World:
     def check_batch(self, batch: BatchTask) -> None:
         for each in batch.history:
             assert not each.late_starts, (
-                f"started at {each.late_starts}, and was to start none from {each.ends_at}"
+                f"Starts were sent at {each.late_starts}, after the end at {each.ends_at}"
             )
             for row in each.batch.state.rows:
                 if row.adopted_at is not None and row.run_identifier not in each.known:
                     run = batch.domain.by_id[str(row.run_identifier)]
-                    # A List may have said so before it was on its way back.
+                    # The List may have been created earlier: its response took time to arrive.
                     listed_at = row.adopted_at - EPOCH - LONGEST_HANG - self.plan.latency
-                    assert run.ends >= listed_at, f"{row} had ended"
+                    assert run.ends >= listed_at, f"adopted an ended run: {row}"
                 if row.status is not None:
                     run = batch.domain.by_id[str(row.run_identifier)]
-                    assert row.status in self.account.told[run.id], row
+                    assert row.status in self.account.reported_statuses[run.id], row
                     assert run.ends <= now(), row
                     assert row.status == run.end_status, row
                     assert row.type_stats == run.at(now()).type_stats, row
         if batch.failure is not None:
-            assert self.may_be_rejected(batch.failure, batch.parameters, 0.0), batch.failure
+            assert self.is_expected_rejection(batch.failure, batch.parameters, 0.0), batch.failure
 
-    def may_be_rejected(self, error: BaseException, parameters: HookParameters, since: float) -> bool:
-        """Whether credentials were rejected twice, so that they are taken for the wrong ones."""
+    def is_expected_rejection(self, error: BaseException, parameters: HookParameters, since: float) -> bool:
+        """Whether credentials were rejected twice, so the package may raise the error."""
         at = [at for at in self.airflow.rejected_at[str(parameters.aws_conn_id)] if at >= since]
         return is_rejected_credentials(error) and len(at) >= 2
 
@@ -295,8 +310,8 @@ class World:
         slack = 1e-6
         if not wait.task.done():
             if wait.deadline is not None:
-                assert now() <= max(wait.deadline, wait.began) + slack, f"{wait} goes on beyond its deadline"
-            assert now() <= self.latest_end(wait), f"{wait} goes on after its run has ended"
+                assert now() <= max(wait.deadline, wait.began) + slack, f"{wait} continues after its deadline"
+            assert now() <= self.latest_end(wait), f"{wait} continues after the end of its run"
             return
         if wait.is_checked or wait.task.cancelled():
             return
@@ -315,25 +330,34 @@ class World:
             assert wait.deadline is not None
             assert wait.ended_at >= wait.deadline - slack
         else:
-            assert self.may_be_rejected(error, wait.parameters, wait.began), error
+            assert self.is_expected_rejection(error, wait.parameters, wait.began), error
 
     def latest_end(self, wait: WaitTask) -> float:
-        """Return when a wait is to have ended: an interval after its run, when nothing goes wrong."""
+        """Return the latest time for a wait to end: a poll interval after its run, plus time for requests and faults."""
         plan = self.plan
-        trouble = max(
-            [self.account.trouble_at, self.last_trouble, *itertools.chain(*self.airflow.rejected_at.values())]
+        last_fault = max(
+            [
+                self.account.last_fault_at,
+                self.last_fault,
+                *itertools.chain(*self.airflow.rejected_at.values()),
+            ]
         )
         runs = sum(len(domain.runs) for domain in self.domains.values())
         waiting = len(self.waits) + sum(min(b.max_concurrent_runs, b.assets) for b in self.batches)
         assets = sum(batch.assets for batch in self.batches)
-        # Each takes a Get, each fifty a page, and each asset of a batch that is resumed a List of its own.
+        # One Get per wait, one page per fifty runs, and one List per asset of a resumed batch.
         requests = waiting + 2 * (runs // 50 + 1) + assets + 10
         share = requests * max(1.1 / RATES["poll"], 2 * plan.latency / POLL_THREADS)
-        begins = max(wait.run.ends, wait.began + plan.lookup_seconds + plan.building)
+        begins = max(wait.run.ends, wait.began + plan.lookup_seconds + plan.build_seconds)
         bound = begins + wait.poll_interval + plan.list_staleness + share + 2 * plan.latency + 1
-        if begins - trouble < RECOVERY:
+        if begins - last_fault < RECOVERY:
             bound = (
-                max(begins, trouble) + RECOVERY + 2 * wait.poll_interval + plan.list_staleness + 3 * share + 1
+                max(begins, last_fault)
+                + RECOVERY
+                + 2 * wait.poll_interval
+                + plan.list_staleness
+                + 3 * share
+                + 1
             )
         return bound
 
@@ -343,17 +367,19 @@ class World:
         if not task.done():
             return
         if error := task.exception():
-            assert self.may_be_rejected(error, HookParameters(connection, None, None, None), since), error
+            assert self.is_expected_rejection(error, HookParameters(connection, None, None, None), since), (
+                error
+            )
             return
         assert task.result().is_terminal
         assert run.ends <= now()
 
-    # -------------------------------------------------------------- the end
+    # ---------------------------------------------------------------------- end
 
     async def finish(self) -> None:
-        """Let everything come to its end, with nothing that goes wrong any more."""
+        """Run all tasks to their end without further faults."""
         for _ in range(8):
-            await self.quiet()
+            await self.wait_for_tasks()
             self.check()
             left = [batch for batch in self.batches if not batch.is_finished]
             if not left:
@@ -371,15 +397,15 @@ class World:
                 assert len(succeeded) == 1 or forgotten or (adopted and not succeeded), (
                     f"{row.asset_identifier} has {succeeded}"
                 )
-        # What was on its way arrives.
+        # Wait for requests and responses that are in flight.
         await asyncio.sleep(3 * LONGEST_HANG)
         await settle()
         self.check()
         self.airflow.new_process()
 
-    async def quiet(self) -> None:
-        """Wait until there is nothing under way any more."""
-        until = now() + FOREVER
+    async def wait_for_tasks(self) -> None:
+        """Wait until all tasks have ended."""
+        until = now() + SIMULATION_TIMEOUT
         while left := [
             task
             for task in (
@@ -390,7 +416,7 @@ class World:
             )
             if task is not None and not task.done()
         ]:
-            assert now() < until, f"not over: {left}"
+            assert now() < until, f"not finished: {left}"
             await asyncio.wait(left, timeout=600)
             await settle()
             self.check()
@@ -401,7 +427,7 @@ MAX_BATCHES = 4
 
 @contextmanager
 def threads_of(world: World) -> Iterator[None]:
-    """End the threads that a failure leaves behind."""
+    """End threads that are left after a failure."""
     try:
         yield
     finally:
@@ -409,8 +435,8 @@ def threads_of(world: World) -> Iterator[None]:
             thread.abandon()
 
 
-def carry_out(plan: Plan, steps: list[tuple[float, tuple[Any, ...]]]) -> World:
+def simulate_steps(plan: Plan, steps: list[tuple[float, tuple[Any, ...]]]) -> World:
     world = World(plan)
     with threads_of(world):
-        run_in(world.airflow, lambda airflow: world.carry_out(steps))
+        run_in(world.airflow, lambda airflow: world.run_steps(steps))
     return world

@@ -1,4 +1,4 @@
-"""What a poller does when its credentials are rejected."""
+"""How pollers handle rejected credentials."""
 
 from __future__ import annotations
 
@@ -25,18 +25,16 @@ from tests.unit.simulated_batch import (
     wait_for,
 )
 
-# ----------------------------------------------------------- pollers, credentials
-
 
 class SameFingerprint(Airflow):
-    """A role is assumed again: what the connection says is the same, and the session is not."""
+    """Assumes a role again: the connection has the same fingerprint, but the session is new."""
 
     async def look_up(self, parameters: Any) -> Any:
         self.lookups += 1
         return registry._Connection(OpenedHook(None, "the same", ("the account",)))  # type: ignore[arg-type]
 
 
-def test_rejected_credentials_are_not_handed_out_again_because_another_wait_keeps_their_poller():
+def test_rejected_credentials_are_not_reused_while_another_wait_keeps_their_poller():
     datazone = BatchDataZone(lasts=30)
 
     async def main(airflow: Airflow) -> list[AssetRow]:
@@ -56,8 +54,8 @@ def test_rejected_credentials_are_not_handed_out_again_because_another_wait_keep
     assert statuses(run_on(datazone, main, SameFingerprint)) == {"SUCCEEDED": 5}
 
 
-def test_error_of_rejected_credentials_is_not_its_own_context():
-    """Airflow 2.11 follows the contexts and causes of an error to mask secrets, without end if there is a loop."""
+def test_error_of_rejected_credentials_has_no_context_loop():
+    """Airflow 2.11 follows the contexts and causes of an error to mask secrets, and never stops if they form a loop."""
     datazone = BatchDataZone()
     datazone.rejected.update(f"credentials{number}" for number in range(1, 9))
 
@@ -66,20 +64,17 @@ def test_error_of_rejected_credentials_is_not_its_own_context():
             await make_batch(assets(2)).run(PARAMETERS)
         return rejected.value
 
-    seen: list[BaseException] = []
+    visited: list[BaseException] = []
     waiting = [run_on(datazone, main)]
     while waiting:
         error = waiting.pop()
-        assert not any(error is other for other in seen)
-        seen.append(error)
+        assert not any(error is other for other in visited)
+        visited.append(error)
         waiting += [other for other in {error.__context__, error.__cause__} if other is not None]
 
 
-# ------------------------------------------------------ refusals of every asset
-
-
 @pytest.mark.parametrize("rotations", [1, 2, 3])
-def test_run_that_goes_on_through_several_rotations_of_credentials_is_waited_for(rotations: int):
+def test_wait_continues_through_several_rotations_of_credentials(rotations: int):
     datazone = BatchDataZone(lasts=5 * 3600)
 
     async def main(airflow: Airflow) -> list[AssetRow]:

@@ -1,4 +1,4 @@
-"""The shared poller, on a clock that only the test moves and a DataZone that does its worst."""
+"""The shared poller in simulated time, with a simulated DataZone that fails in many ways."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOG = logging.getLogger("tests.poller")
 RATE = 10.0
 
 
-# ------------------------------------------------------------------ the waits
+# ------------------------------------------------------------------------ waits
 
 
 @dataclass
@@ -39,12 +39,12 @@ class Waiter:
 
 @dataclass
 class Ending:
-    what: Any
+    result: Any
     at: float
 
 
 class Pollers:
-    """One poller at a time, a new one where the last has ended, as the registry of a loop has it."""
+    """Opens one poller at a time, and a new one after the last has ended, like the registry of an event loop."""
 
     def __init__(self, datazone: SimulatedDataZone) -> None:
         self.datazone = datazone
@@ -78,12 +78,12 @@ async def wait_all(pollers: Pollers, waiters: list[Waiter]) -> list[Ending]:
         try:
             return Ending(await task, now())
         except asyncio.CancelledError:
-            return Ending("cancelled", now())
+            return Ending("canceled", now())
         except Exception as error:
             return Ending(error, now())
 
     endings = await asyncio.gather(*(ending(waiter) for waiter in waiters))
-    # What was cancelled gets its turn to end.
+    # Let canceled tasks end.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert pollers.current is None
@@ -98,7 +98,7 @@ def poll(datazone: SimulatedDataZone, waiters: list[Waiter]) -> list[Ending]:
     return simulate(main())
 
 
-# ------------------------------------------------------------------ the worst
+# ---------------------------------------------------------------- random faults
 
 times = st.floats(0, 300)
 chances = st.sampled_from([0.0, 0.0, 0.1, 0.5, 0.9])
@@ -115,7 +115,7 @@ waiters_drawn = st.builds(
     run=st.integers(0, 10_000),
     begins=times,
     poll_interval=st.sampled_from([1.0, 7.0, 30.0, 60.0]),
-    # Somebody must end the wait for a run that never ends.
+    # A wait for a run that never ends needs a timeout.
     timeout=st.floats(0, 900),
     canceled_at=st.one_of(st.none(), st.none(), times),
 )
@@ -134,33 +134,33 @@ waiters_drawn = st.builds(
     list_staleness=st.sampled_from([0.0, 5.0, 120.0]),
     shuffled=st.booleans(),
     shifting=st.booleans(),
-    list_forbidden=st.sampled_from([False, False, True]),
+    list_denied=st.sampled_from([False, False, True]),
 )
-def test_whatever_the_service_does_every_wait_ends_once_and_by_what_get_said(
-    runs, waiters, random, list_forbidden, **misbehavior
+def test_every_wait_ends_once_with_the_status_from_get_despite_random_faults(
+    runs, waiters, random, list_denied, **misbehavior
 ):
     known = [SimulatedRun(id=f"run{number}", **run) for number, run in enumerate(runs)]
     datazone = SimulatedDataZone(
         known,
         random,
-        list_error=client_error("AccessDeniedException", 403) if list_forbidden else None,
+        list_error=client_error("AccessDeniedException", 403) if list_denied else None,
         **misbehavior,
     )
-    asked = [Waiter(**waiter | {"run": f"run{waiter['run'] % len(runs)}"}) for waiter in waiters]
-    for waiter, ending in zip(asked, poll(datazone, asked), strict=True):
+    waits = [Waiter(**waiter | {"run": f"run{waiter['run'] % len(runs)}"}) for waiter in waiters]
+    for waiter, ending in zip(waits, poll(datazone, waits), strict=True):
         run = datazone.by_id[waiter.run]
         deadline = waiter.begins + waiter.timeout
         assert ending.at <= max(deadline, waiter.begins) + 1e-6
-        if isinstance(ending.what, MetadataGenerationRun):
-            assert ending.what.id == waiter.run
-            assert ending.what.status == run.end_status
+        if isinstance(ending.result, MetadataGenerationRun):
+            assert ending.result.id == waiter.run
+            assert ending.result.status == run.end_status
             assert datazone.ends_reported_at[waiter.run] <= ending.at
-        elif isinstance(ending.what, DeadlinePassedError):
+        elif isinstance(ending.result, DeadlinePassedError):
             assert ending.at == pytest.approx(deadline, abs=1e-6)
-        elif ending.what == "cancelled":
+        elif ending.result == "canceled":
             assert ending.at == pytest.approx(waiter.canceled_at)
         else:
-            assert "ResourceNotFoundException" in str(ending.what)
+            assert "ResourceNotFoundException" in str(ending.result)
             assert not run.exists
 
 
@@ -168,57 +168,59 @@ def test_whatever_the_service_does_every_wait_ends_once_and_by_what_get_said(
 @given(
     ends=st.lists(st.floats(0, 600), min_size=1, max_size=300),
     interval=st.sampled_from([5.0, 30.0]),
-    at_once=st.booleans(),
+    simultaneous=st.booleans(),
     shifting=st.booleans(),
 )
-def test_an_end_is_told_within_a_poll_interval_and_the_share_of_the_rate(ends, interval, at_once, shifting):
-    if at_once:
+def test_end_of_a_run_is_reported_within_a_poll_interval_and_the_time_for_all_requests(
+    ends, interval, simultaneous, shifting
+):
+    if simultaneous:
         ends = [300.0] * len(ends)
     runs = [SimulatedRun(f"run{number}", ends=end) for number, end in enumerate(ends)]
     endings = poll(
         SimulatedDataZone(runs, shifting=shifting), [Waiter(run.id, poll_interval=interval) for run in runs]
     )
-    # A Get for each run, and the pages of one round, at the rate with its jitter.
+    # One Get per run and the pages of one round, at the rate including jitter.
     share = (len(runs) + 2 * math.ceil(len(runs) / 50) + 2) * 1.1 / RATE
     for end, ending in zip(ends, endings, strict=True):
         assert ending.at - end <= interval + share + 1
 
 
-# ------------------------------------------------------------------ the price
+# ----------------------------------------------------------- number of requests
 
 
-def test_thousand_waits_cost_one_get_each_and_a_list_for_fifty():
-    # Ten of them end at a time.
+def test_thousand_waits_take_one_get_each_and_one_list_page_per_fifty_runs():
+    # Ten runs end at a time.
     runs = [SimulatedRun(f"run{number}", begins=100, ends=200 + number // 10 * 3) for number in range(1000)]
     datazone = SimulatedDataZone(runs)
     poll(datazone, [Waiter(run.id, begins=number * 0.03) for number, run in enumerate(runs)])
     assert datazone.count()["get"] == len(runs)
-    # What a round may cost: twice the pages of the runs that are active when it begins.
+    # A round may take twice the pages of the runs that are active when it begins.
     rounds: list[list[float]] = []
     for at, operation, about in datazone.requests:
         if operation == "list" and about == "SUBMITTED":
             rounds.append([])
         if operation == "list":
             rounds[-1].append(at)
-    for asked in rounds:
-        active = sum(run.ends > asked[0] for run in runs)
-        assert len(asked) <= 2 * math.ceil(active / 50) or active == 0
-    # As often as its interval says, and not more often.
-    starts = [asked[0] for asked in rounds]
+    for times in rounds:
+        active = sum(run.ends > times[0] for run in runs)
+        assert len(times) <= 2 * math.ceil(active / 50) or active == 0
+    # Rounds begin once per poll interval, not more often.
+    starts = [times[0] for times in rounds]
     assert all(later - earlier >= 29 for earlier, later in itertools.pairwise(starts[1:]))
 
 
-def test_few_waits_are_a_get_each():
+def test_few_waits_poll_with_get():
     runs = [SimulatedRun(f"run{number}", ends=299) for number in range(2)]
     datazone = SimulatedDataZone(runs)
     poll(datazone, [Waiter(run.id) for run in runs])
     assert datazone.count() == {"get": 2 * 10}
 
 
-@pytest.mark.parametrize("strangers", [50, 50_000])
-def test_runs_of_other_people_do_not_turn_a_handful_of_waits_into_hundreds_of_requests(strangers: int):
+@pytest.mark.parametrize("number_of_other_runs", [50, 50_000])
+def test_other_active_runs_do_not_increase_the_requests_of_a_few_waits(number_of_other_runs: int):
     mine = [SimulatedRun(f"run{number}", ends=3000) for number in range(5)]
-    others = [SimulatedRun(f"other{number}") for number in range(strangers)]
+    others = [SimulatedRun(f"other{number}") for number in range(number_of_other_runs)]
     datazone = SimulatedDataZone(others + mine)
     poll(datazone, [Waiter(run.id) for run in mine])
     rounds = 3000 / 30
@@ -227,23 +229,23 @@ def test_runs_of_other_people_do_not_turn_a_handful_of_waits_into_hundreds_of_re
     assert max(per_round.values()) <= 2 * len(mine)
 
 
-def test_each_wait_keeps_its_own_interval():
+def test_each_wait_uses_its_own_poll_interval():
     runs = [SimulatedRun("slow", ends=599), SimulatedRun("fast", ends=599)]
     datazone = SimulatedDataZone(runs)
     poll(datazone, [Waiter("slow", poll_interval=100), Waiter("fast", poll_interval=10)])
-    asked = Counter(about for _, _, about in datazone.requests)
-    assert asked["slow"] == 6
-    assert 58 <= asked["fast"] <= 60
+    polls = Counter(about for _, _, about in datazone.requests)
+    assert polls["slow"] == 6
+    assert 58 <= polls["fast"] <= 60
 
 
-def test_two_waits_for_one_run_share_its_requests():
+def test_two_waits_for_one_run_share_requests():
     datazone = SimulatedDataZone([SimulatedRun("run", ends=95)])
     endings = poll(datazone, [Waiter("run"), Waiter("run")])
-    assert [ending.what.status for ending in endings] == ["SUCCEEDED"] * 2
+    assert [ending.result.status for ending in endings] == ["SUCCEEDED"] * 2
     assert datazone.count() == {"get": 4}
 
 
-def test_requests_keep_to_the_rate():
+def test_requests_stay_within_the_rate():
     runs = [SimulatedRun(f"run{number}", ends=1) for number in range(500)]
     datazone = SimulatedDataZone(runs)
     poll(datazone, [Waiter(run.id) for run in runs])
@@ -251,21 +253,21 @@ def test_requests_keep_to_the_rate():
     assert max(per_second.values()) <= RATE + 1
 
 
-def test_throttling_slows_down_and_passes():
+def test_throttling_reduces_the_rate_and_fails_no_wait():
     runs = [SimulatedRun(f"run{number}", ends=1) for number in range(100)]
-    calm, throttled = SimulatedDataZone(runs), SimulatedDataZone(runs, throttled=0.5)
-    for datazone in (calm, throttled):
-        assert {e.what.status for e in poll(datazone, [Waiter(run.id) for run in runs])} == {"SUCCEEDED"}
+    unthrottled, throttled = SimulatedDataZone(runs), SimulatedDataZone(runs, throttled=0.5)
+    for datazone in (unthrottled, throttled):
+        assert {e.result.status for e in poll(datazone, [Waiter(run.id) for run in runs])} == {"SUCCEEDED"}
 
     def rate(datazone: SimulatedDataZone) -> float:
         return len(datazone.requests) / (datazone.requests[-1][0] - datazone.requests[0][0])
 
-    assert rate(throttled) < rate(calm) / 2
+    assert rate(throttled) < rate(unthrottled) / 2
 
 
 @pytest.mark.parametrize("seconds", [2, 60])
 @pytest.mark.parametrize("number", [30, 300])
-def test_throttling_for_a_moment_is_slow_for_a_moment(number: int, seconds: int):
+def test_rate_recovers_soon_after_short_throttling(number: int, seconds: int):
     runs = [SimulatedRun(f"run{number}", ends=1) for number in range(number)]
     datazone = SimulatedDataZone(runs, latency=0.5)
 
@@ -276,45 +278,45 @@ def test_throttling_for_a_moment_is_slow_for_a_moment(number: int, seconds: int)
         return await wait_all(Pollers(datazone), [Waiter(run.id) for run in runs])
 
     endings = simulate(main())
-    assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
-    # From the first look on, it takes 3 or 33 s without the throttling, and somebody looks in vain a few times.
-    # The longest pause between two requests is the time that throttling took, and then half of it, and so on.
+    assert {ending.result.status for ending in endings} == {"SUCCEEDED"}
+    # After the first poll, it takes 3 or 33 s without throttling, and a few polls find nothing new.
+    # The longest pause between two requests equals the duration of the throttling, then half of it, and so on.
     assert max(ending.at for ending in endings) < 30 + 33 + 60 + 3 * seconds
 
 
 @pytest.mark.parametrize("list_failures", [1, 5])
-def test_list_that_fails_for_a_moment_holds_nobody_up(list_failures: int):
+def test_temporary_list_error_does_not_delay_a_wait(list_failures: int):
     many = [SimulatedRun(f"run{number}", ends=400) for number in range(3000)]
     datazone = SimulatedDataZone([*many, SimulatedRun("mine", ends=65)], list_failures=list_failures)
     waiters = [Waiter(run.id) for run in many] + [Waiter("mine", poll_interval=10)]
     endings = poll(datazone, waiters)
-    # A List of all takes 12 s at the rate; an interval's worth of Gets stands in for one that failed.
+    # Listing all runs takes 12 s at the rate. After a failed List, Gets take over for one interval.
     assert endings[-1].at < 65 + 10 + 2 * (30 + 12)
 
 
-# -------------------------------------------------------------------- trouble
+# ----------------------------------------------------------------------- errors
 
 
-def test_list_that_is_stuck_does_not_hold_up_a_wait_for_ever():
+def test_wait_ends_even_if_list_stays_stale():
     runs = [SimulatedRun(f"run{number}", ends=100) for number in range(20)]
     datazone = SimulatedDataZone(runs, list_staleness=1e9)
     endings = poll(datazone, [Waiter(run.id) for run in runs])
-    assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
+    assert {ending.result.status for ending in endings} == {"SUCCEEDED"}
     assert max(ending.at for ending in endings) < 600 * 1.5 + 60
 
 
-def test_run_that_has_ended_is_not_reported_as_a_time_out_because_list_is_stuck():
+def test_wait_does_not_time_out_for_an_ended_run_if_list_stays_stale():
     runs = [SimulatedRun(f"run{number}", ends=100) for number in range(20)]
     datazone = SimulatedDataZone(runs, list_staleness=1e9)
     endings = poll(datazone, [Waiter(run.id, timeout=300) for run in runs])
-    assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
+    assert {ending.result.status for ending in endings} == {"SUCCEEDED"}
 
 
-def test_list_that_is_forbidden_is_one_warning_and_gets_take_over(caplog: pytest.LogCaptureFixture):
+def test_denied_list_logs_one_warning_and_waits_poll_with_get(caplog: pytest.LogCaptureFixture):
     runs = [SimulatedRun(f"run{number}", ends=100) for number in range(20)]
     datazone = SimulatedDataZone(runs, list_error=client_error("AccessDeniedException", 403))
     endings = poll(datazone, [Waiter(run.id) for run in runs])
-    assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
+    assert {ending.result.status for ending in endings} == {"SUCCEEDED"}
     assert datazone.count()["list"] == 1
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
@@ -322,17 +324,17 @@ def test_list_that_is_forbidden_is_one_warning_and_gets_take_over(caplog: pytest
     assert "AccessDenied" in warnings[0]
 
 
-def test_run_that_is_unknown_fails_its_own_wait_alone():
+def test_unknown_run_fails_only_its_wait():
     runs = [SimulatedRun(f"run{number}", ends=100, exists=number != 3) for number in range(10)]
     endings = poll(SimulatedDataZone(runs), [Waiter(run.id) for run in runs])
     for number, ending in enumerate(endings):
         if number == 3:
-            assert "ResourceNotFoundException" in str(ending.what)
+            assert "ResourceNotFoundException" in str(ending.result)
         else:
-            assert ending.what.status == "SUCCEEDED"
+            assert ending.result.status == "SUCCEEDED"
 
 
-def test_outage_is_sat_out_without_a_storm():
+def test_polls_slow_down_during_an_outage():
     runs = [SimulatedRun(f"run{number}", ends=10) for number in range(200)]
     datazone = SimulatedDataZone(runs, failing=1.0)
 
@@ -341,24 +343,24 @@ def test_outage_is_sat_out_without_a_storm():
         return await wait_all(Pollers(datazone), [Waiter(run.id) for run in runs])
 
     endings = simulate(main())
-    assert {ending.what.status for ending in endings} == {"SUCCEEDED"}
-    during = [at for at, _, _ in datazone.requests if at < 600]
-    assert len(during) < 600 * RATE / 5
-    # A minute's pause at the most, an interval, and a Get each.
+    assert {ending.result.status for ending in endings} == {"SUCCEEDED"}
+    during_outage = [at for at, _, _ in datazone.requests if at < 600]
+    assert len(during_outage) < 600 * RATE / 5
+    # A pause of at most one minute, one poll interval, and one Get per run.
     assert max(ending.at for ending in endings) < 600 + 60 + 30 + 200 * 1.1 / RATE + 5
 
 
 @pytest.mark.parametrize("runs_waited_for", [1, 20])
-def test_rejected_credentials_end_the_poller_for_all(runs_waited_for: int):
+def test_rejected_credentials_end_the_poller_and_all_its_waits(runs_waited_for: int):
     runs = [SimulatedRun(f"run{number}") for number in range(runs_waited_for)]
     datazone = SimulatedDataZone(runs)
     datazone.get_error = datazone.list_error = client_error("ExpiredTokenException", 403)
     endings = poll(datazone, [Waiter(run.id) for run in runs])
-    assert {type(ending.what) for ending in endings} == {CredentialsRejectedError}
+    assert {type(ending.result) for ending in endings} == {CredentialsRejectedError}
     assert len(datazone.requests) <= 8
 
 
-def test_wait_that_begins_while_a_poller_ends_gets_one_that_lives():
+def test_wait_that_begins_while_a_poller_ends_gets_a_new_poller():
     datazone = SimulatedDataZone([SimulatedRun("run", ends=50)])
 
     async def main() -> list[Any]:
@@ -380,16 +382,16 @@ def test_wait_that_begins_while_a_poller_ends_gets_one_that_lives():
     assert [run.status for run in simulate(main())] == ["SUCCEEDED"] * 2
 
 
-def test_fault_of_the_poller_itself_reaches_every_wait(monkeypatch: pytest.MonkeyPatch):
+def test_internal_error_of_the_poller_fails_every_wait(monkeypatch: pytest.MonkeyPatch):
     async def broken(self: RunPoller) -> None:
         raise ZeroDivisionError("a mistake")
 
     monkeypatch.setattr(RunPoller, "_poll_once", broken)
     endings = poll(SimulatedDataZone([SimulatedRun("run")]), [Waiter("run"), Waiter("run")])
-    assert [str(ending.what) for ending in endings] == ["a mistake"] * 2
+    assert [str(ending.result) for ending in endings] == ["a mistake"] * 2
 
 
-def test_unknown_status_is_waited_on_with_one_warning(caplog: pytest.LogCaptureFixture):
+def test_unknown_status_logs_one_warning_and_the_wait_continues(caplog: pytest.LogCaptureFixture):
     datazone = SimulatedDataZone([SimulatedRun("run", unknown_status_until=200, ends=200)])
-    assert poll(datazone, [Waiter("run")])[0].what.status == "SUCCEEDED"
+    assert poll(datazone, [Waiter("run")])[0].result.status == "SUCCEEDED"
     assert len([record for record in caplog.records if "PONDERING" in record.getMessage()]) == 1

@@ -1,4 +1,4 @@
-"""When a poller ends, and what happens to its waits."""
+"""When a poller ends, and how its waits end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def wait_on(poller: RunPoller, run: str) -> Any:
     return await poller.wait(run, run_type=None, poll_interval=5.0, timeout=None, log=LOG)
 
 
-def test_wait_on_a_poller_that_has_ended_ends():
+def test_wait_on_an_ended_poller_raises():
     datazone = BatchDataZone()
     datazone.get_error = client_error("ExpiredTokenException", 403)
 
@@ -53,16 +53,16 @@ def test_wait_on_a_poller_that_has_ended_ends():
     run_on(datazone, main)
 
 
-def test_list_that_is_stuck_is_found_out_however_long_the_wait_was_polled_with_get_before():
-    """For two hours a wait is alone, so it is polled with Get; then twenty join it, and List takes over."""
+def test_stale_list_is_detected_after_a_long_time_of_polling_with_get():
+    """One wait polls with Get for two hours. Then twenty others join it, and the poller uses List."""
 
-    class Stuck(BatchDataZone):
+    class StaleList(BatchDataZone):
         async def list_page(self, status: str, next_token: str | None) -> Any:
             await self._answer("list", status)
             listed = [run for run in self.runs if status == "IN_PROGRESS"]
             return [run.at(min(now(), 7000.0)) for run in listed], None
 
-    datazone = Stuck()
+    datazone = StaleList()
 
     async def main(airflow: Airflow) -> float:
         long = datazone.begin("long", begins=0.0, ends=9000.0)

@@ -1,4 +1,4 @@
-"""The requests of all polls, starts and cancels of a process stay under the limits of the account."""
+"""All polls, starts and cancels of a process stay within the limits of the account."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.unit.simulated_batch import (
 from tests.unit.simulation import SimulatedRun, now
 
 
-def test_slow_starts_do_not_hold_up_the_polls_of_a_wait():
+def test_slow_starts_do_not_delay_the_polls_of_a_wait():
     datazone = SlowStarts(lasts=600)
     datazone.start_seconds = 3.0
-    waited_for = SimulatedRun("mine", ends=60.0)
-    datazone.runs.append(waited_for)
-    datazone.by_id["mine"], datazone.order["mine"] = waited_for, -1
+    mine = SimulatedRun("mine", ends=60.0)
+    datazone.runs.append(mine)
+    datazone.by_id["mine"], datazone.order["mine"] = mine, -1
 
     async def main(airflow: Airflow) -> None:
         batch = make_batch(assets(400), max_concurrent_runs=400, poll_interval=30.0)
@@ -49,26 +49,28 @@ def test_slow_starts_do_not_hold_up_the_polls_of_a_wait():
 
 
 class TwoConnections(Airflow):
-    """Each look-up finds a connection that was edited since, or is another task's view of it."""
+    """Each lookup finds a connection that was edited, or that another task uses with different settings."""
 
-    limited_as = (("connection a",), ("connection a", "account 1"), ("connection b", "account 1"))
+    rate_limit_keys = (("connection a",), ("connection a", "account 1"), ("connection b", "account 1"))
 
     async def look_up(self, parameters: Any) -> Any:
         self.lookups += 1
-        known = self.limited_as[min(self.lookups, len(self.limited_as)) - 1]
-        return registry._Connection(OpenedHook(None, f"credentials{self.lookups}", known))  # type: ignore[arg-type]
+        keys = self.rate_limit_keys[min(self.lookups, len(self.rate_limit_keys)) - 1]
+        return registry._Connection(OpenedHook(None, f"credentials{self.lookups}", keys))  # type: ignore[arg-type]
 
 
-def test_connections_of_one_account_share_its_limits():
+def test_connections_of_one_account_share_the_start_rate():
     datazone = BatchDataZone(lasts=1)
 
     async def main(airflow: Airflow) -> None:
-        views = [PARAMETERS._replace(botocore_config={"user_agent_extra": f"task {n}"}) for n in range(3)]
+        parameters_of = [
+            PARAMETERS._replace(botocore_config={"user_agent_extra": f"task {n}"}) for n in range(3)
+        ]
         batches = [
             make_batch([AssetRow(f"asset{b}-{n}", None, "project") for n in range(60)]) for b in range(3)
         ]
         await asyncio.gather(
-            *(batch.run(parameters) for batch, parameters in zip(batches, views, strict=True))
+            *(batch.run(parameters) for batch, parameters in zip(batches, parameters_of, strict=True))
         )
         assert airflow.lookups == 3
 
@@ -77,7 +79,7 @@ def test_connections_of_one_account_share_its_limits():
     assert busiest_second(sent) <= RATE
 
 
-def test_cancels_of_all_domains_share_the_limit():
+def test_cancels_in_all_domains_share_the_rate():
     datazone = BatchDataZone(lasts=math.inf)
 
     async def main(airflow: Airflow) -> None:
@@ -97,7 +99,7 @@ def test_cancels_of_all_domains_share_the_limit():
     assert canceled[-1] <= 120 / 20 * 1.1
 
 
-def test_each_page_of_a_recovery_list_takes_its_turn():
+def test_each_list_page_of_a_search_for_runs_counts_toward_the_rate():
     datazone = BatchDataZone(lasts=1, asset_page_size=2)
 
     async def main(airflow: Airflow) -> None:
