@@ -1,4 +1,4 @@
-"""Fixtures for tests with real Airflow (separate home and database), real boto3 and a local DataZone server."""
+"""Fixtures for tests with real Airflow in a separate home, real boto3 and a local DataZone server."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Clock:
 
 
 class LoopClock:
-    """The clock of every event loop. A test moves it forward, so a timeout expires exactly when the test wants."""
+    """The clock of every event loop. A test moves it forward, so timeouts expire when the test wants."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._ahead = 0.0
@@ -146,7 +146,7 @@ def once(
     """
     Call `action` in another thread as soon as `condition` returns true.
 
-    :param within: Seconds after which `action` is called anyway; the test then fails on the missing condition.
+    :param within: Seconds after which `action` is called anyway; the test then fails.
     """
 
     def wait_and_call() -> None:

@@ -1,4 +1,4 @@
-"""Generators of invalid values and invalid HTTP responses, and checks that hold for every error and log line."""
+"""Generators of invalid values and HTTP responses, and checks for every error and log line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow_provider_datazone.hooks import datazone as hook_module
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from tests.conftest import Clock
 
-# Scales the number of examples: above 1 for manual runs, below 1 to test the same code on another Airflow version.
+# Scales the number of examples: above 1 for manual runs, below 1 for additional Airflow versions.
 EXAMPLES = float(os.environ.get("DATAZONE_TEST_EXAMPLES", "1"))
 
 
@@ -93,7 +93,7 @@ def _locations(value: Any) -> list[tuple[Any, Any]]:
 
 @st.composite
 def spoiled(draw: Any, good: Any) -> Any:
-    """Return a valid value with up to three changes: a member is missing, null, replaced, added or repeated."""
+    """Return a valid value with up to three members missing, null, replaced, added or repeated."""
     value = copy.deepcopy(good)
     for _ in range(draw(st.integers(0, 3))):
         locations = _locations(value)
@@ -242,7 +242,7 @@ class Service:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            # Buffer writes: without a buffer, the second part of a response waits for the acknowledgment of the first.
+            # Buffer writes: otherwise, the second part of a response waits until the first is acknowledged.
             wbufsize = -1
             disable_nagle_algorithm = True
 
@@ -306,7 +306,7 @@ def make_connection(endpoint_url: str, **extra: Any) -> str:
 
 @contextmanager
 def serve() -> Iterator[Service]:
-    """Point the connection to a local endpoint, with a fake clock and without rate limits, so no test waits."""
+    """Point the connection to a local endpoint. A fake clock and high rate limits avoid waiting."""
     with Service() as service, pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", make_connection(service.endpoint_url))
         for option in ("MAX_REQUESTS_PER_SECOND", "MAX_STARTS_PER_SECOND"):
@@ -319,7 +319,7 @@ def serve() -> Iterator[Service]:
 
 
 def make_hook() -> DataZoneHook:
-    """Return a hook with its client built. Tests share it, because building a client takes longer than a test."""
+    """Return a hook with a client. Tests share it, because building a client takes longer than a test."""
     hook = DataZoneHook(CONNECTION)
     hook._log = LOG
     hook.conn  # noqa: B018
@@ -403,7 +403,7 @@ def check_log(lines: list[str], *secrets: str) -> None:
 
 
 def check_error(error: BaseException, *about: str, secrets: tuple[str, ...] = ()) -> None:
-    """Check that an error message is one line with each text of `about`, and that its traceback is safe to log."""
+    """Check that a message is one line with each text of `about`, and that its traceback is safe to log."""
     message = str(error)
     assert message.isprintable(), f"not one line: {message[:500]!r}"
     for part in about:

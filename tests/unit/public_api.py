@@ -1,9 +1,9 @@
 """
 The public API as stubs: names, parameters and results. A test compares the package with these stubs.
 
-The package follows Semantic Versioning, so an existing stub changes only in a major version. A stub has the order,
-kinds and defaults of parameters, and the types of results. The package may have more names and more parameters with
-defaults. To make them public, add them here.
+The package follows Semantic Versioning, so an existing stub changes only in a major version. A stub has the
+order, kinds and defaults of parameters, and the types of results. The package may have more names, and more
+parameters with defaults. To make them public, add them here.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Start:
     at: float
     asset: str
     token: str
-    # The runs of the asset at that time, the run in the response, and whether the client token matched an earlier one.
+    # The runs of the asset at that time, the run in the response, and whether the token was a known one.
     runs: list[AssetRun]
     run: AssetRun | None = None
     replayed: bool = False
@@ -89,7 +89,7 @@ class BatchDataZone(SimulatedDataZone):
     # The number of Starts per asset that succeed but whose response is lost.
     lost: dict[str, int] = field(default_factory=dict)
     list_refusals: list[Exception] = field(default_factory=list)
-    # The limit that the service enforces: starts per second, with a burst of ten. Another client uses part of it.
+    # The enforced limit: starts per second, with a burst of ten. Another client uses part of it.
     limit: float | None = None
     asset_page_size: int = 50
     # Seconds until a List includes a new run.

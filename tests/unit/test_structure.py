@@ -39,7 +39,7 @@ def layers() -> list[list[str]]:
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    """Yield the modules of the package that a module imports, including imports in functions and for type checking."""
+    """Yield the package modules that a module imports, also in functions and for type checking."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(PACKAGE.name):
             continue
@@ -77,7 +77,7 @@ def test_module_and_its_functions_stay_within_the_size_limits(module: str) -> No
 
 
 def test_importing_triggers_does_not_import_boto3() -> None:
-    """Airflow imports triggers in the event loop of the triggerer, and importing boto3 would block the loop."""
+    """Airflow imports triggers in the triggerer's event loop, which the import of boto3 would block."""
     code = (
         "import airflow.triggers.base, sys; before = 'boto3' in sys.modules;"
         "import airflow_provider_datazone.triggers.datazone;"

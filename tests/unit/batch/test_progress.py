@@ -76,7 +76,7 @@ def progress() -> Iterator[Lines]:
 
 
 def check(lines: list[Line]) -> None:
-    """Check that each line marks 30 seconds or another 10% of the assets, and that the last line reports all done."""
+    """Check that each line marks 30 seconds or a new tenth, and that the last line reports all done."""
     assert lines[-1].done == lines[-1].total
     reported: set[int] = set()
     for before, line in itertools.pairwise(lines[:-1]):

@@ -63,7 +63,7 @@ def test_max_concurrent_runs_are_active_and_the_next_run_starts_when_one_ends(ma
     assert statuses(rows) == {"SUCCEEDED": 80}
     starts = [start.at for start in datazone.starts]
     assert max(len(datazone.active(at)) for at in starts) == max_concurrent_runs
-    # A slot becomes free when Get reports the end of a run. The next start takes it as soon as the rate allows.
+    # Get reports the end of a run, which frees a slot. The next start takes it when the rate allows.
     ends = sorted(datazone.ends_reported_at.values())
     turns = [0.0, *starts]
     for free, began, before in zip(

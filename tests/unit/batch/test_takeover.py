@@ -64,7 +64,7 @@ segments_drawn = st.lists(
 def test_each_asset_has_one_succeeded_run_after_any_sequence_of_kills(
     number, max_concurrent_runs, lasts, latency, segments, forgets, fails, random: Random
 ):
-    """Assumes that clocks agree, that Lists are complete, and that DataZone keeps or forgets all tokens of a process."""
+    """Clocks agree, Lists are complete, and DataZone keeps or forgets all tokens of a process."""
     endings = {f"asset{n}": ["FAILED", "SUCCEEDED"] for n in fails}
     datazone = BatchDataZone(lasts=lasts, latency=latency, endings=endings, random=random)
     tries: list[float] = []
@@ -148,7 +148,7 @@ def test_each_asset_has_one_succeeded_run_after_any_sequence_of_kills(
         usable_runs = [run for run in start.runs if run.status(start.at) not in ("FAILED", "CANCELED")]
         known = start.process.rows[start.asset].run_identifier
         if forgets and not any(run in usable_runs for run in datazone.active(start.at)):
-            # An ended run may belong to another task. Only the token identifies it, and DataZone forgot the token.
+            # An ended run may belong to another task. Only the token, now forgotten, identifies it.
             known_by_token_only.add(start.asset)
             continue
         if (

@@ -34,8 +34,8 @@ RATES = {"start": RATE, "cancel": CANCELS_PER_SECOND, "poll": 10.0}
 LONGEST_HANG = 30.0
 # Maximum seconds until a thread begins its work, as in a busy process.
 LONGEST_DISPATCH = 0.2
-# Maximum seconds until requests return to their full rate after the last fault: a request that hangs, then the
-# longest pause between two requests, half of it, and so on. All of this may happen twice.
+# Maximum seconds until requests return to their full rate after the last fault: a request that hangs, then
+# the longest pause between two requests, half of it, and so on. All of this may happen twice.
 RECOVERY = 2 * (LONGEST_HANG + 2 * LONGEST_PAUSE)
 SIMULATION_TIMEOUT = 50_000.0
 # The incarnation of the batch that runs the current code.
@@ -43,7 +43,7 @@ incarnation: contextvars.ContextVar[Any] = contextvars.ContextVar("incarnation",
 
 
 class Thread:
-    """A thread in simulated time. The event loop is blocked while the thread runs, and continues while it waits."""
+    """A thread in simulated time. It blocks the event loop while it runs, but not while it waits."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()

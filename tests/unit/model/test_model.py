@@ -1,9 +1,9 @@
 """
-Batches, single waits and single cancels in one process, against a model of the service that enforces its limits.
+Batches, single waits and single cancels in one process, against a model of the service with its limits.
 
-Hypothesis draws a list of steps. One coroutine runs them in simulated time, and checks the state after each step
-and at the end. Code that the package runs in a thread runs in a thread here, too: the event loop is blocked while
-the thread runs, and simulated time passes while it waits for the service.
+Hypothesis draws a list of steps. One coroutine runs them in simulated time, and checks the state after each
+step and at the end. Code that the package runs in a thread runs in a thread here, too: the event loop is
+blocked while the thread runs, and simulated time passes while it waits for the service.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ CALM = Plan(0, 0.02, 0.0, 0.0, 200.0, frozenset(), 0.0, 0.0)
 
 
 @fuzz(max_examples=60)
-# Random steps rarely reach the following states. More Cancels wait for a thread than the rate allows in a second.
+# Random steps rarely reach the following states.
+# More Cancels wait for a thread than the rate allows in a second.
 @example(
     plan=CALM,
     first=("batch", 1, 1, 1, 1, 5.0, False),

@@ -333,7 +333,7 @@ class World:
             assert self.is_expected_rejection(error, wait.parameters, wait.began), error
 
     def latest_end(self, wait: WaitTask) -> float:
-        """Return the latest time for a wait to end: a poll interval after its run, plus time for requests and faults."""
+        """Return the latest end of a wait: a poll interval after its run, plus time for requests."""
         plan = self.plan
         last_fault = max(
             [

@@ -55,7 +55,7 @@ def test_rejected_credentials_are_not_reused_while_another_wait_keeps_their_poll
 
 
 def test_error_of_rejected_credentials_has_no_context_loop():
-    """Airflow 2.11 follows the contexts and causes of an error to mask secrets, and never stops if they form a loop."""
+    """Airflow 2.11 masks secrets in all contexts and causes of an error. A loop of them never ends."""
     datazone = BatchDataZone()
     datazone.rejected.update(f"credentials{number}" for number in range(1, 9))
 

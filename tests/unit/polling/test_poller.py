@@ -44,7 +44,7 @@ class Ending:
 
 
 class Pollers:
-    """Opens one poller at a time, and a new one after the last has ended, like the registry of an event loop."""
+    """Opens one poller at a time, and a new one after the last has ended, like the registry does."""
 
     def __init__(self, datazone: SimulatedDataZone) -> None:
         self.datazone = datazone
@@ -279,8 +279,8 @@ def test_rate_recovers_soon_after_short_throttling(number: int, seconds: int):
 
     endings = simulate(main())
     assert {ending.result.status for ending in endings} == {"SUCCEEDED"}
-    # After the first poll, it takes 3 or 33 s without throttling, and a few polls find nothing new.
-    # The longest pause between two requests equals the duration of the throttling, then half of it, and so on.
+    # After the first poll, it takes 3 or 33 s without throttling, and a few polls find nothing new. The
+    # longest pause between two requests equals the duration of the throttling, then half of it, and so on.
     assert max(ending.at for ending in endings) < 30 + 33 + 60 + 3 * seconds
 
 
