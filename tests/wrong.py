@@ -204,7 +204,7 @@ def errors(draw: Any) -> Answer:
 
 
 @st.composite
-def nearly(draw: Any, good: Any) -> Answer:
+def nearly_valid(draw: Any, good: Any) -> Answer:
     """Return a successful response whose body is invalid in a few members."""
     value, status = draw(spoiled(good)), draw(st.sampled_from([200, 200, 200, 201, 202]))
     return render(value, status, **{"Content-Type": draw(content_types)})
@@ -212,7 +212,7 @@ def nearly(draw: Any, good: Any) -> Answer:
 
 def answers(good: Any) -> st.SearchStrategy[Answer]:
     """Return a strategy of responses: half of them nearly valid, the others errors or arbitrary bodies."""
-    return st.one_of(nearly(good), nearly(good), errors(), bodies.map(Answer))
+    return st.one_of(nearly_valid(good), nearly_valid(good), errors(), bodies.map(Answer))
 
 
 def make_run(identifier: str, status: str = "FAILED") -> dict[str, Any]:

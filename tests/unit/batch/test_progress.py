@@ -145,7 +145,7 @@ def test_short_batch_logs_its_first_and_last_line_without_a_rate(progress: Lines
     assert "0.0 starts/s" not in " ".join(line.text for line in progress.lines)
 
 
-def test_rate_is_left_out_where_nothing_was_started(progress: Lines):
+def test_rate_is_omitted_if_no_run_started_since_the_last_line(progress: Lines):
     run_batch(BatchDataZone(lasts=100), assets(20), poll_interval=30)
     assert "starts/s" in progress.lines[0].text
     assert [line.text for line in progress.lines[1:] if "starts/s" in line.text] == []

@@ -77,16 +77,16 @@ def test_error_names_failed_types_only():
 
 
 def test_error_names_the_first_failure_and_not_a_skipped_asset():
-    left_out = AssetRow("left_out", None, "p")
+    skipped = AssetRow("skipped", None, "p")
     refused = AssetRow("refused", None, "p", error="no.", is_refused=True)
     with pytest.raises(RequestRefusedError) as failed:
-        raise_if_failed([left_out, refused], 0, refusals={"p": "no."})
+        raise_if_failed([skipped, refused], 0, refusals={"p": "no."})
     first = (
         "the first failure (asset 'refused', no run was started): no. A retry would fail with the same error."
     )
     assert str(failed.value).endswith(first)
     with pytest.raises(RequestRefusedError) as failed:
-        raise_if_failed([left_out], 0, refusals={"p": "no."})
+        raise_if_failed([skipped], 0, refusals={"p": "no."})
     assert str(failed.value).endswith("the first failure: no. A retry would fail with the same error.")
 
 
