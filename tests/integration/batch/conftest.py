@@ -1,4 +1,4 @@
-"""Assets of a local DataZone, and what Airflow gives a task."""
+"""Fixtures: assets on a local DataZone server, and the parts of Airflow that a task uses."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def assets(catalog: Catalog) -> Iterator[Assets]:
-    where = {
+    location = {
         "domain_identifier": catalog.domain_identifier,
         "project_identifier": catalog.project_identifier,
     }
-    yield Assets(catalog, [catalog.server.create_asset(**where).asset_identifier for _ in range(6)])
-    # What was sent when a batch was killed arrives all the same, and is not to arrive in the next test.
+    yield Assets(catalog, [catalog.server.create_asset(**location).asset_identifier for _ in range(6)])
+    # Requests of a killed batch still arrive. Wait for the poller threads, so that they do not arrive during the
+    # next test.
     end = time.monotonic() + 30
     while any(t.name.startswith("datazone-poller") for t in threading.enumerate()) and time.monotonic() < end:
         time.sleep(0.01)
@@ -44,7 +45,7 @@ def store(request: pytest.FixtureRequest) -> Store | None:
 
 @pytest.fixture
 def task_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[logging.Logger, list[str]]]:
-    """Stand for the log of a task, and of its trigger: the logger, and what was logged from INFO on."""
+    """Return a logger for a task and its trigger, and the list of messages it logs at INFO and above."""
     logged: list[str] = []
     handler = logging.Handler(logging.INFO)
     handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]

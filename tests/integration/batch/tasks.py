@@ -1,4 +1,4 @@
-"""Batches of a few assets, run as a worker and a triggerer run them."""
+"""Helpers that run batches of a few assets the way a worker and a triggerer do."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ COUNTED = ("succeeded", "partially_succeeded", "failed", "canceled", "not_starte
 
 
 def set_outcomes(server: DataZoneServer, asset: str, endings: str) -> None:
-    """Say how the runs of an asset end, one after the other."""
+    """Set the final statuses of an asset's consecutive runs."""
     if endings == "ENDLESS":
         server.set_run_outcome(asset, in_progress_seconds=3600, times=None)
         return
-    *once, last = endings.split()
-    for ending, times in [*((ending, 1) for ending in once), (last, None)]:
+    *first, last = endings.split()
+    for ending, times in [*((ending, 1) for ending in first), (last, None)]:
         server.set_run_outcome(asset, times=times, **outcome_of(TYPE_STATS[ending]))
 
 
 @dataclass
 class Assets:
-    """Assets of a catalog, and a trigger for them."""
+    """Assets of a catalog, with factories for a trigger and an operator that process them."""
 
     catalog: Catalog
     identifiers: list[str]
@@ -50,7 +50,7 @@ class Assets:
         return [AssetRow(asset, None, self.catalog.project_identifier) for asset in self.identifiers]
 
     def trigger(self, **arguments: Any) -> DataZoneBatchMetadataGenerationTrigger:
-        known = {
+        defaults = {
             "rows": pack(self.rows()),
             "noted_at": time.time(),
             "types": TYPES,
@@ -63,10 +63,10 @@ class Assets:
             "started_at": 123.5,
             "duplicates": 4,
         }
-        return DataZoneBatchMetadataGenerationTrigger(**known | arguments)
+        return DataZoneBatchMetadataGenerationTrigger(**defaults | arguments)
 
     def operator(self, **arguments: Any) -> DataZoneBatchMetadataGenerationOperator:
-        known = {
+        defaults = {
             "task_id": "generate",
             "asset_identifiers": self.identifiers,
             "types": TYPES,
@@ -75,25 +75,25 @@ class Assets:
             "aws_conn_id": "datazone_default",
             "poll_interval": 0.02,
         }
-        return DataZoneBatchMetadataGenerationOperator(**known | arguments)
+        return DataZoneBatchMetadataGenerationOperator(**defaults | arguments)
 
     def statuses(self) -> list[list[str]]:
-        """Ask the service for the statuses of each asset's runs."""
+        """List the run statuses of each asset from the server."""
         client = self.catalog.server.client()
-        found = []
+        statuses = []
         for asset in self.identifiers:
             listed = client.list_metadata_generation_runs(
                 domainIdentifier=self.catalog.domain_identifier, targetIdentifier=asset
             )
-            found.append([run["status"] for run in listed["items"]])
-        return found
+            statuses.append([run["status"] for run in listed["items"]])
+        return statuses
 
 
 def event_of(trigger: DataZoneBatchMetadataGenerationTrigger, timeout: float | None = 60.0) -> dict[str, Any]:
     return asyncio.run(asyncio.wait_for(only_event(trigger), timeout))
 
 
-def all_are_active(rows: list[AssetRow]) -> bool:
+def all_runs_are_active(rows: list[AssetRow]) -> bool:
     return sum(row.is_active for row in rows) == 6
 
 
@@ -111,7 +111,7 @@ def list_runs(assets: Assets) -> list[list[str]]:
 
 
 class TaskInstance(SimpleNamespace):
-    """Stands for Airflow's, which runs in the other tests; here only the way to it matters."""
+    """A minimal task instance that stores XComs in memory. Other tests use the one from Airflow."""
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
@@ -121,8 +121,8 @@ class TaskInstance(SimpleNamespace):
 
 
 def make_context(store: Store | None = None, **ti: Any) -> Any:
-    """Return the context of a task instance in a try, as far as a batch looks at it."""
-    known = {
+    """Return the parts of a task context that a batch reads."""
+    defaults = {
         "dag_id": "enrich",
         "run_id": "manual",
         "task_id": "generate",
@@ -132,7 +132,7 @@ def make_context(store: Store | None = None, **ti: Any) -> Any:
         "pushed": {},
     }
     context: dict[str, Any] = {
-        "ti": TaskInstance(**known | ti),
+        "ti": TaskInstance(**defaults | ti),
         "dag_run": SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)),
     }
     if store is not None:
@@ -140,8 +140,8 @@ def make_context(store: Store | None = None, **ti: Any) -> Any:
     return context
 
 
-def carry_out(task: DataZoneBatchMetadataGenerationOperator, context: Any) -> dict[str, Any]:
-    """Execute a task, deferred or not, as worker and triggerer do."""
+def run_task(task: DataZoneBatchMetadataGenerationOperator, context: Any) -> dict[str, Any]:
+    """Execute a task and, if it defers, run its trigger and resume the task."""
     try:
         return dict(task.execute(context))
     except TaskDeferred as deferred:
@@ -150,30 +150,30 @@ def carry_out(task: DataZoneBatchMetadataGenerationOperator, context: Any) -> di
 
 
 def rows_of(task: DataZoneBatchMetadataGenerationOperator) -> list[AssetRow]:
-    """Return the rows that a task works on just now."""
+    """Return the rows that a task is currently processing."""
     state = task._execution and task._execution._state
     return state.rows if state else []
 
 
-def remember(assets: Assets, context: Any, types: list[str] | None = None) -> BatchMemory:
+def make_memory(assets: Assets, context: Any, types: list[str] | None = None) -> BatchMemory:
     return BatchMemory(context, assets.catalog.domain_identifier, types or TYPES)
 
 
 def execute_tries(
     assets: Assets, store: Store | None, tries: int, **arguments: Any
 ) -> list[dict[str, Any] | Exception]:
-    """Try a task until it succeeds, as Airflow does."""
-    ended: list[dict[str, Any] | Exception] = []
+    """Execute a task up to `tries` times until it succeeds, like Airflow with retries."""
+    outcomes: list[dict[str, Any] | Exception] = []
     for try_number in range(1, tries + 1):
         try:
-            ended.append(assets.operator(**arguments).execute(make_context(store, try_number=try_number)))
+            outcomes.append(assets.operator(**arguments).execute(make_context(store, try_number=try_number)))
             break
         except Exception as error:
-            ended.append(error)
-    return ended
+            outcomes.append(error)
+    return outcomes
 
 
-def own(rows: list[AssetRow]) -> list[AssetRow]:
-    """Return rows as the try that stored them had them: the next one has adopted their runs."""
+def without_adoption(rows: list[AssetRow]) -> list[AssetRow]:
+    """Return rows without the adoption time that loading them in the next try adds to active runs."""
     assert all((row.adopted_at is not None) == row.is_active for row in rows)
     return [replace(row, adopted_at=None) for row in rows]

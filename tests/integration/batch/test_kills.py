@@ -1,4 +1,4 @@
-"""A batch that is killed or times out, in a worker and in a triggerer."""
+"""Killing a batch and batch timeouts, in a worker and in a triggerer."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.dags.batch_outcomes import (
 )
 from tests.integration.batch.tasks import (
     Assets,
-    all_are_active,
+    all_runs_are_active,
     event_of,
     list_runs,
     make_context,
-    remember,
+    make_memory,
     rows_of,
 )
 from tests.integration.submission.tries import Store
@@ -39,13 +39,13 @@ from tests.integration.triggers.waits import run_until_canceled
 pytestmark = pytest.mark.usefixtures("unhurried")
 
 
-# ---------------------------------------------------------------------- kill
+# --------------------------------------------------------------------- kills
 
 
 def kill(
     trigger: DataZoneBatchMetadataGenerationTrigger, server: DataZoneServer, *, by_user: bool = True
 ) -> None:
-    """Cancel a trigger in mid-batch."""
+    """Cancel a trigger while its batch is running."""
 
     async def main() -> None:
         task = asyncio.ensure_future(run_until_canceled(trigger, by_user=by_user))
@@ -58,10 +58,10 @@ def kill(
     asyncio.run(main())
 
 
-def test_kill_by_a_user_cancels_every_run_that_was_started(assets: Assets):
+def test_kill_by_a_user_cancels_all_started_runs(assets: Assets):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
-    # The first is known to have ended; of the others some are being started just then.
+    # The first run has already ended. Some of the others are being started at the time of the kill.
     rows = assets.rows()
     rows[0].run_identifier, rows[0].status = "run", "SUCCEEDED"
     kill(assets.trigger(rows=pack(rows), cancel_on_kill=True), server)
@@ -72,7 +72,7 @@ def test_kill_by_a_user_cancels_every_run_that_was_started(assets: Assets):
 
 
 @pytest.mark.parametrize(("cancel_on_kill", "by_user"), [(False, True), (True, False)])
-def test_restart_or_a_trigger_that_is_not_to_cancel_leaves_the_runs_alone(
+def test_triggerer_restart_or_cancel_on_kill_false_does_not_cancel_runs(
     assets: Assets, cancel_on_kill: bool, by_user: bool
 ):
     server = assets.catalog.server
@@ -81,7 +81,7 @@ def test_restart_or_a_trigger_that_is_not_to_cancel_leaves_the_runs_alone(
     assert server.request_counts["CancelMetadataGenerationRun"] == 0
 
 
-def test_runs_that_could_not_be_canceled_are_told_of(assets: Assets):
+def test_failed_cancellation_is_logged(assets: Assets):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     server.fail("CancelMetadataGenerationRun", "AccessDeniedException", message="not yours", times=None)
@@ -91,7 +91,7 @@ def test_runs_that_could_not_be_canceled_are_told_of(assets: Assets):
     logger = logging.getLogger("tests.batch.kill")
     logger.addHandler(handler)
     trigger = assets.trigger(cancel_on_kill=True)
-    trigger._log = logger  # on Airflow 3 a logger of its own kind
+    trigger._log = logger  # Airflow 3 uses a logger class of its own.
     try:
         kill(trigger, server)
     finally:
@@ -100,27 +100,27 @@ def test_runs_that_could_not_be_canceled_are_told_of(assets: Assets):
 
 
 @pytest.mark.parametrize("cancel_on_kill", [True, False])
-def test_worker_that_is_killed_cancels_the_active_runs_where_it_is_to(assets: Assets, cancel_on_kill: bool):
+def test_killed_worker_cancels_active_runs_if_cancel_on_kill_is_set(assets: Assets, cancel_on_kill: bool):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     task = assets.operator(cancel_on_kill=cancel_on_kill)
-    found: list[list[list[str]]] = []
+    statuses: list[list[list[str]]] = []
 
     def kill() -> None:
         task.on_kill()
-        found.append(assets.statuses())
+        statuses.append(assets.statuses())
 
-    killer = once(lambda: all_are_active(rows_of(task)), kill)
+    thread = once(lambda: all_runs_are_active(rows_of(task)), kill)
     with pytest.raises(TaskKilled):
         task.execute(make_context())
-    killer.join(30)
-    assert found == [[["CANCELED" if cancel_on_kill else "IN_PROGRESS"]] * 6]
+    thread.join(30)
+    assert statuses == [[["CANCELED" if cancel_on_kill else "IN_PROGRESS"]] * 6]
 
 
-# ------------------------------------------------------------ killed and interrupted
+# -------------------------------------------------- kills before and between phases, and timeouts
 
 
-def test_trigger_that_is_killed_before_it_has_begun_cancels_the_runs_that_its_rows_name(assets: Assets):
+def test_trigger_killed_before_it_runs_cancels_the_runs_in_its_rows(assets: Assets):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     rows = assets.rows()
@@ -135,11 +135,11 @@ def test_trigger_that_is_killed_before_it_has_begun_cancels_the_runs_that_its_ro
     asyncio.run(trigger.on_kill())
     assert assets.statuses() == [["CANCELED"]] * 4 + [[]] * 2
     event = event_of(trigger)
-    assert event["status"] == "checkpoint", "nothing is started by a trigger that was killed"
+    assert event["status"] == "checkpoint", "a killed trigger starts no runs"
     assert assets.statuses() == [["CANCELED"]] * 4 + [[]] * 2
 
 
-def test_worker_that_is_killed_before_its_batch_begins_cancels_the_runs_that_it_remembers(
+def test_worker_killed_before_the_batch_starts_cancels_the_stored_runs(
     assets: Assets, monkeypatch: pytest.MonkeyPatch
 ):
     server = assets.catalog.server
@@ -153,7 +153,7 @@ def test_worker_that_is_killed_before_its_batch_begins_cancels_the_runs_that_it_
             target={"type": "ASSET", "identifier": row.asset_identifier},
             types=TYPES,
         )["id"]
-    remember(assets, make_context(store)).save(stored)
+    make_memory(assets, make_context(store)).save(stored)
     task = assets.operator()
 
     run = BatchExecution._run
@@ -164,7 +164,7 @@ def test_worker_that_is_killed_before_its_batch_begins_cancels_the_runs_that_it_
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_worker_does_not_hand_its_batch_to_a_triggerer(assets: Assets, when: str):
+def test_killed_worker_does_not_defer(assets: Assets, when: str):
     task = assets.operator(deferrable=True)
     if when == "before":
         task.on_kill()
@@ -180,7 +180,7 @@ def test_killed_worker_does_not_hand_its_batch_to_a_triggerer(assets: Assets, wh
             task.resume_execution("execute_complete", {"event": event}, make_context())
 
 
-def test_time_out_of_a_connection_lookup_is_not_the_batch_s_own(
+def test_connection_lookup_timeout_is_not_reported_as_a_task_timeout(
     assets: Assets, monkeypatch: pytest.MonkeyPatch
 ):
     def lookup(self: Any, conn_id: str) -> Any:
@@ -193,41 +193,41 @@ def test_time_out_of_a_connection_lookup_is_not_the_batch_s_own(
     assert not isinstance(raised.value, AirflowTaskTimeout)
 
 
-def test_domain_that_the_connection_names_by_now_is_not_mixed_into_a_deferred_batch(
+def test_deferred_batch_keeps_its_domain_when_the_connection_changes(
     assets: Assets, monkeypatch: pytest.MonkeyPatch
 ):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
 
-    def connect(domain: str) -> None:
+    def set_connection_domain(domain: str) -> None:
         connection = json.loads(server.connection)
         connection["extra"]["domain_identifier"] = domain
         monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
 
-    connect(assets.catalog.domain_identifier)
+    set_connection_domain(assets.catalog.domain_identifier)
     context = make_context(Store())
     with pytest.raises(TaskDeferred) as deferred:
         assets.operator(deferrable=True, domain_identifier=None).execute(context)
     deferred.value.trigger.checkpoint_interval = 1.0
     event = event_of(deferred.value.trigger)
     assert event["status"] == "checkpoint"
-    connect("dzd_another")
-    with pytest.raises(TaskDeferred) as again:
+    set_connection_domain("dzd_another")
+    with pytest.raises(TaskDeferred) as deferred_again:
         assets.operator(deferrable=True, domain_identifier=None).resume_execution(
             "execute_complete", {"event": event}, context
         )
-    before, after = deferred.value.trigger, again.value.trigger
+    before, after = deferred.value.trigger, deferred_again.value.trigger
     assert after.domain_identifier == assets.catalog.domain_identifier
     assert (after.identity, after.types) == (before.identity, before.types)
-    # An event that version 0.1 has stored names neither.
-    old = {key: value for key, value in event.items() if key not in ("domain_identifier", "types")}
-    with pytest.raises(TaskDeferred) as from_old:
-        assets.operator(deferrable=True).resume_execution("execute_complete", {"event": old}, context)
-    assert from_old.value.trigger.domain_identifier == assets.catalog.domain_identifier
+    # Events stored by version 0.1 contain neither the domain nor the types.
+    old_event = {key: value for key, value in event.items() if key not in ("domain_identifier", "types")}
+    with pytest.raises(TaskDeferred) as from_old_event:
+        assets.operator(deferrable=True).resume_execution("execute_complete", {"event": old_event}, context)
+    assert from_old_event.value.trigger.domain_identifier == assets.catalog.domain_identifier
 
 
-def test_batch_whose_work_ended_early_is_not_reported_as_ended(assets: Assets):
-    """One Start is rejected and another hangs, and then its time is up: the rows tell what is left."""
+def test_unfinished_batch_is_reported_as_a_checkpoint(assets: Assets):
+    """One start is rejected and another one hangs until the checkpoint: the rows show the unfinished work."""
     server = assets.catalog.server
     server.fail(
         "StartMetadataGenerationRun",
@@ -241,7 +241,7 @@ def test_batch_whose_work_ended_early_is_not_reported_as_ended(assets: Assets):
     assert event["status"] == "checkpoint"
 
 
-def test_time_out_of_a_deferred_batch_leaves_its_runs_alone(assets: Assets):
+def test_deferred_batch_timeout_does_not_cancel_runs(assets: Assets):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     task = assets.operator(deferrable=True, execution_timeout=timedelta(hours=1))
@@ -254,14 +254,12 @@ def test_time_out_of_a_deferred_batch_leaves_its_runs_alone(assets: Assets):
     assert active
     with pytest.raises(AirflowTaskTimeout):
         task.resume_execution("execute_complete", {"event": event}, context)
-    # As Airflow does after a time-out.
+    # Airflow calls on_kill after a timeout.
     task.on_kill()
     assert [status for runs in assets.statuses() for status in runs] == ["IN_PROGRESS"] * active
 
 
-def test_batch_that_is_killed_while_it_defers_itself_cancels_its_runs(
-    assets: Assets, monkeypatch: pytest.MonkeyPatch
-):
+def test_batch_killed_while_it_defers_cancels_its_runs(assets: Assets, monkeypatch: pytest.MonkeyPatch):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     context = make_context(Store())
@@ -274,11 +272,11 @@ def test_batch_that_is_killed_while_it_defers_itself_cancels_its_runs(
     task = assets.operator(deferrable=True)
     defer = task.defer
 
-    def defer_when_killed(**arguments: Any) -> None:
+    def kill_and_defer(**arguments: Any) -> None:
         task.on_kill()
         defer(**arguments)
 
-    monkeypatch.setattr(task, "defer", defer_when_killed)
+    monkeypatch.setattr(task, "defer", kill_and_defer)
     with pytest.raises(TaskKilled):
         task.resume_execution("execute_complete", {"event": event}, context)
     assert [status for runs in assets.statuses() for status in runs] == ["CANCELED"] * active

@@ -1,4 +1,4 @@
-"""What a batch remembers from try to try."""
+"""The state that a batch keeps across tries."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from tests.integration.batch.tasks import (
     execute_tries,
     list_runs,
     make_context,
-    own,
-    remember,
+    make_memory,
     rows_of,
     set_outcomes,
+    without_adoption,
 )
 from tests.integration.submission.tries import Store, forget_tokens
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 
 
-def test_retries_start_nothing_but_what_failed(assets: Assets, store: Store | None):
+def test_retries_start_runs_only_for_failed_assets(assets: Assets, store: Store | None):
     server = assets.catalog.server
     for asset, endings in zip(
         assets.identifiers, ["SUCCEEDED", "FAILED FAILED SUCCEEDED", "CANCELED SUCCEEDED"], strict=False
@@ -50,7 +50,7 @@ def test_retries_start_nothing_but_what_failed(assets: Assets, store: Store | No
     assert [len(runs) for runs in list_runs(assets)] == [1, 3, 2, 1, 1, 1]
 
 
-def test_retry_after_a_refusal_tries_the_asset_again(assets: Assets, store: Store | None):
+def test_retry_starts_a_run_for_a_rejected_asset(assets: Assets, store: Store | None):
     server = assets.catalog.server
     server.fail(
         "StartMetadataGenerationRun",
@@ -64,10 +64,10 @@ def test_retry_after_a_refusal_tries_the_asset_again(assets: Assets, store: Stor
 
 
 @pytest.mark.parametrize("ended", [True, False], ids=["ended", "active"])
-def test_worker_that_was_killed_left_runs_that_the_retry_goes_on_with(
+def test_retry_resumes_the_runs_of_a_killed_worker(
     assets: Assets, store: Store | None, ended: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    """Killed by the system, so that it could note nothing; where runs are active, no token is needed."""
+    """The operating system kills the worker before it can save its state. Active runs are found without a token."""
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     monkeypatch.setattr(starts, "HANDOVER_SECONDS", 0.0)
@@ -76,28 +76,30 @@ def test_worker_that_was_killed_left_runs_that_the_retry_goes_on_with(
     class Killed(BaseException):
         pass
 
-    def note(self: BatchMemory, rows: list[AssetRow], saved_at: float | None = None) -> None:
+    def fail_to_save(self: BatchMemory, rows: list[AssetRow], saved_at: float | None = None) -> None:
         raise Killed
 
-    async def killed(work: Any, domain: str) -> None:
+    async def run_until_killed(work: Any, domain: str) -> None:
         running = asyncio.ensure_future(work)
         while sum(row.is_active for row in rows_of(task)) < 4:
             await asyncio.sleep(0.005)
         running.cancel()
         await asyncio.wait({running})
 
-    with monkeypatch.context() as dying:
-        dying.setattr(BatchMemory, "save", note)
-        dying.setattr(
-            BatchExecution, "_within_execution_timeout", lambda self, work, domain: killed(work, domain)
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchMemory, "save", fail_to_save)
+        patch.setattr(
+            BatchExecution,
+            "_within_execution_timeout",
+            lambda self, work, domain: run_until_killed(work, domain),
         )
         with pytest.raises(Killed):
             task.execute(make_context(store))
-    there = list_runs(assets)
-    assert sum(map(len, there)) >= 4
+    existing = list_runs(assets)
+    assert sum(map(len, existing)) >= 4
 
     def succeed() -> None:
-        for run in itertools.chain(*there):
+        for run in itertools.chain(*existing):
             server.set_run_status(run, "SUCCEEDED")
 
     server.set_run_outcome(times=None)
@@ -111,24 +113,24 @@ def test_worker_that_was_killed_left_runs_that_the_retry_goes_on_with(
     assert summary["succeeded"] == 6
     after = list_runs(assets)
     assert [len(runs) for runs in after] == [1] * 6
-    assert all(before in ([], runs) for before, runs in zip(there, after, strict=True))
+    assert all(before in ([], runs) for before, runs in zip(existing, after, strict=True))
 
 
-def test_clear_of_a_task_that_had_succeeded_does_it_all_anew(assets: Assets):
+def test_clearing_a_successful_task_starts_new_runs_for_all_assets(assets: Assets):
     store = Store()
     execute_tries(assets, store, 1)
-    # A kill between the batch's success and the task's is no clear.
+    # A kill after the batch succeeds but before Airflow marks the task as successful is not a clear.
     assert assets.operator().execute(make_context(store, try_number=2))["succeeded"] == 6
     assert [len(runs) for runs in list_runs(assets)] == [1] * 6
-    # As `clear_task_instances` counts.
+    # `clear_task_instances` increases `max_tries` in this way.
     assert assets.operator().execute(make_context(store, try_number=3, max_tries=5))["succeeded"] == 6
     assert [len(runs) for runs in list_runs(assets)] == [2] * 6
     assert assets.operator().execute(make_context(store, try_number=4, max_tries=5))["succeeded"] == 6
     assert [len(runs) for runs in list_runs(assets)] == [2] * 6
 
 
-def test_clear_after_retries_was_lowered_starts_other_runs(assets: Assets):
-    """Two retries, and then one: `max_tries` is 2 before and after the clear of the first try."""
+def test_clearing_after_lowering_retries_starts_new_runs(assets: Assets):
+    """`retries` is lowered from 2 to 1, so `max_tries` is 2 both before and after the first try is cleared."""
     store = Store()
 
     def execute(try_number: int, clear_number: int) -> None:
@@ -140,12 +142,12 @@ def test_clear_after_retries_was_lowered_starts_other_runs(assets: Assets):
     execute(1, 0)
     execute(2, 1)
     assert [len(runs) for runs in list_runs(assets)] == [2] * 6
-    # A kill after the success that Airflow has not seen.
+    # A kill after the batch succeeds, before Airflow records the success.
     execute(3, 1)
     assert [len(runs) for runs in list_runs(assets)] == [2] * 6
 
 
-def test_clear_of_a_task_that_had_failed_goes_on_with_it(assets: Assets):
+def test_clearing_a_failed_task_starts_runs_only_for_failed_assets(assets: Assets):
     store = Store()
     set_outcomes(assets.catalog.server, assets.identifiers[3], "FAILED SUCCEEDED")
     execute_tries(assets, store, 1)
@@ -153,18 +155,18 @@ def test_clear_of_a_task_that_had_failed_goes_on_with_it(assets: Assets):
     assert [len(runs) for runs in list_runs(assets)] == [1, 1, 1, 2, 1, 1]
 
 
-def test_kill_right_after_a_clear_is_not_taken_for_the_clear_again(assets: Assets):
+def test_retry_after_a_clear_is_not_treated_as_another_clear(assets: Assets):
     store = Store()
     execute_tries(assets, store, 1)
-    cleared = remember(assets, make_context(store, try_number=2, max_tries=4))
+    cleared = make_memory(assets, make_context(store, try_number=2, max_tries=4))
     time.sleep(0.02)
-    retried = remember(assets, make_context(store, try_number=3, max_tries=4))
+    retried = make_memory(assets, make_context(store, try_number=3, max_tries=4))
     assert retried.identity == cleared.identity
-    assert retried.saved_at <= cleared.saved_at, "it is long ago that anything was noted"
+    assert retried.saved_at <= cleared.saved_at, "the time of the last save is not updated"
 
 
-def test_quota_that_is_there_again_is_used_after_a_clear(assets: Assets):
-    """The one that met its end was half a success, and stays so."""
+def test_clearing_after_the_quota_is_renewed_completes_the_batch(assets: Assets):
+    """The run that reached the quota is a partial success and is not started again."""
     store = Store()
     server = assets.catalog.server
     server.set_run_outcome(
@@ -179,45 +181,45 @@ def test_quota_that_is_there_again_is_used_after_a_clear(assets: Assets):
     assert [len(runs) for runs in list_runs(assets)] == [1] * 6
 
 
-def test_list_that_has_changed_keeps_what_is_known(assets: Assets):
+def test_retry_with_a_changed_asset_list_keeps_known_runs(assets: Assets):
     store = Store()
-    everything = list(assets.identifiers)
-    set_outcomes(assets.catalog.server, everything[0], "FAILED SUCCEEDED")
-    assets.identifiers = everything[:4]
+    all_assets = list(assets.identifiers)
+    set_outcomes(assets.catalog.server, all_assets[0], "FAILED SUCCEEDED")
+    assets.identifiers = all_assets[:4]
     execute_tries(assets, store, 1)
-    assets.identifiers = [everything[5], *everything[:3]]
+    assets.identifiers = [all_assets[5], *all_assets[:3]]
     summary = assets.operator().execute(make_context(store, try_number=2))
     assert (summary["total"], summary["succeeded"]) == (4, 4)
-    assets.identifiers = everything
+    assets.identifiers = all_assets
     assert [len(runs) for runs in list_runs(assets)] == [2, 1, 1, 1, 0, 1]
 
 
-def test_other_types_are_another_batch(assets: Assets):
+def test_batch_with_other_types_does_not_load_stored_runs(assets: Assets):
     store = Store()
-    first = remember(assets, make_context(store))
+    first = make_memory(assets, make_context(store))
     first.save(
         [
             AssetRow(row.asset_identifier, None, row.owning_project_identifier, 1, "run")
             for row in assets.rows()
         ]
     )
-    other = remember(assets, make_context(store, try_number=2), ["BUSINESS_NAMES"])
+    other = make_memory(assets, make_context(store, try_number=2), ["BUSINESS_NAMES"])
     assert other.identity != first.identity
-    recalled = other.load(assets.rows(), allow_partial_success=True)
-    assert [row.run_identifier for row in recalled] == [None] * 6
-    assert other.saved_at == 0.0, "what an earlier try started for it is not known"
+    loaded = other.load(assets.rows(), allow_partial_success=True)
+    assert [row.run_identifier for row in loaded] == [None] * 6
+    assert other.saved_at == 0.0, "no runs of an earlier try are known for this batch"
 
 
-def test_partial_success_is_done_again_where_it_is_no_longer_allowed(assets: Assets):
+def test_partial_success_is_submitted_again_if_no_longer_allowed(assets: Assets):
     store = Store()
     rows = assets.rows()
     for row in rows:
         row.run_identifier, row.status = "run", "PARTIALLY_SUCCEEDED"
-    remember(assets, make_context(store)).save(rows)
-    memory = remember(assets, make_context(store, try_number=2))
+    make_memory(assets, make_context(store)).save(rows)
+    memory = make_memory(assets, make_context(store, try_number=2))
     assert memory.load(assets.rows(), allow_partial_success=True) == rows
-    recalled = memory.load(assets.rows(), allow_partial_success=False)
-    assert [(row.run_identifier, row.submission) for row in recalled] == [(None, 2)] * 6
+    loaded = memory.load(assets.rows(), allow_partial_success=False)
+    assert [(row.run_identifier, row.submission) for row in loaded] == [(None, 2)] * 6
 
 
 def many_rows(number: int) -> list[AssetRow]:
@@ -230,95 +232,95 @@ def many_rows(number: int) -> list[AssetRow]:
 
 
 class SizedStore(Store):
-    """Airflow warns beyond 64 KB for a key; and whoever writes may be killed between two keys."""
+    """A store that checks value sizes and can fail between keys: Airflow warns about values above 64 KB."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.left: float = float("inf")
+        self.remaining_writes: float = float("inf")
 
     def set(self, key: str, value: Any) -> None:
-        if self.left <= 0:
+        if self.remaining_writes <= 0:
             raise OSError("killed")
-        self.left -= 1
+        self.remaining_writes -= 1
         assert len(json.dumps(value)) < 64_000
         super().set(key, value)
 
 
-def test_memory_of_thousands_is_kept_in_parts_that_grow_and_shrink(assets: Assets):
+def test_state_of_thousands_of_assets_is_split_across_keys(assets: Assets):
     store = SizedStore()
     for try_number, number in enumerate([10, 4000, 100, 2000, 5], start=1):
         rows = many_rows(number)
-        remember(assets, make_context(store, try_number=try_number)).save(rows)
-        memory = remember(assets, make_context(store, try_number=try_number + 1))
+        make_memory(assets, make_context(store, try_number=try_number)).save(rows)
+        memory = make_memory(assets, make_context(store, try_number=try_number + 1))
         fresh = [AssetRow(row.asset_identifier, None, "project") for row in rows]
-        assert own(memory.load(fresh, allow_partial_success=True)) == rows
+        assert without_adoption(memory.load(fresh, allow_partial_success=True)) == rows
         assert memory.saved_at > 0
-    assert len(store._values) > 5, "there were parts"
+    assert len(store._values) > 5, "the state spans several keys"
 
 
 @pytest.mark.parametrize("before", [10, 2500])
-def test_memory_is_the_old_or_the_new_wherever_the_writing_was_interrupted(assets: Assets, before: int):
+def test_interrupted_save_leaves_the_old_or_the_new_state(assets: Assets, before: int):
     old, new = many_rows(before), many_rows(2000)
     fresh = [AssetRow(row.asset_identifier, None, "project") for row in [*old, *new]]
     seen = set()
-    for sets in itertools.count():
+    for writes in itertools.count():
         store = SizedStore()
-        remember(assets, make_context(store)).save(old, 1.0)
-        store.left = sets
-        memory = remember(assets, make_context(store, try_number=2))
+        make_memory(assets, make_context(store)).save(old, 1.0)
+        store.remaining_writes = writes
+        memory = make_memory(assets, make_context(store, try_number=2))
         try:
             memory.save(new, 2.0)
         except OSError:
-            ended = False
+            completed = False
         else:
-            ended = True
-        store.left = float("inf")
-        memory = remember(assets, make_context(store, try_number=3))
-        recalled = own(memory.load(fresh, allow_partial_success=True))
-        known = [row for row in recalled if row.run_identifier]
-        assert (known, memory.saved_at) in ((old, 1.0), (new, 2.0))
+            completed = True
+        store.remaining_writes = float("inf")
+        memory = make_memory(assets, make_context(store, try_number=3))
+        loaded = without_adoption(memory.load(fresh, allow_partial_success=True))
+        submitted = [row for row in loaded if row.run_identifier]
+        assert (submitted, memory.saved_at) in ((old, 1.0), (new, 2.0))
         seen.add(memory.saved_at)
-        if ended:
+        if completed:
             break
     assert seen == {1.0, 2.0}
-    assert sets > 3
+    assert writes > 3
 
 
 @pytest.mark.parametrize("broken", ["not base85 \x00", "", 5, None])
-def test_memory_that_somebody_has_changed_is_none(assets: Assets, broken: Any):
+def test_corrupted_state_is_ignored(assets: Assets, broken: Any):
     store = Store()
     rows = assets.rows()
     for row in rows:
         row.run_identifier = "run"
-    remember(assets, make_context(store)).save(rows)
+    make_memory(assets, make_context(store)).save(rows)
     (part,) = [key for key in store._values if key.endswith("_0")]
     store.set(part, broken)
-    memory = remember(assets, make_context(store, try_number=2))
-    recalled = memory.load(assets.rows(), allow_partial_success=True)
-    assert [row.run_identifier for row in recalled] == [None] * 6
-    assert memory.saved_at == 0.0, "so that DataZone is asked"
+    memory = make_memory(assets, make_context(store, try_number=2))
+    loaded = memory.load(assets.rows(), allow_partial_success=True)
+    assert [row.run_identifier for row in loaded] == [None] * 6
+    assert memory.saved_at == 0.0, "so that the task lists runs in DataZone"
 
 
-def test_worker_notes_how_far_it_is_while_it_works(assets: Assets, monkeypatch: pytest.MonkeyPatch):
+def test_worker_saves_its_progress_while_it_runs(assets: Assets, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(engine, "REPORT_INTERVAL", 0.01)
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     store = Store()
-    noted: list[int] = []
-    note = BatchMemory.save
+    saved_counts: list[int] = []
+    save = BatchMemory.save
 
-    def observed(self: BatchMemory, rows: list[AssetRow], saved_at: float | None = None) -> None:
-        note(self, rows, saved_at)
-        memory = remember(assets, make_context(store, try_number=2))
-        recalled = memory.load(assets.rows(), allow_partial_success=True)
-        runs = [row.run_identifier for row in recalled if row.run_identifier is not None]
-        noted.append(len(runs))
+    def save_and_observe(self: BatchMemory, rows: list[AssetRow], saved_at: float | None = None) -> None:
+        save(self, rows, saved_at)
+        memory = make_memory(assets, make_context(store, try_number=2))
+        loaded = memory.load(assets.rows(), allow_partial_success=True)
+        runs = [row.run_identifier for row in loaded if row.run_identifier is not None]
+        saved_counts.append(len(runs))
         if len(runs) in (3, 6):
-            # No other is started before.
+            # max_concurrent_runs delays further starts until these runs end.
             for run in runs:
                 server.set_run_status(run, "SUCCEEDED")
 
-    monkeypatch.setattr(BatchMemory, "save", observed)
+    monkeypatch.setattr(BatchMemory, "save", save_and_observe)
     assets.operator(max_concurrent_runs=3).execute(make_context(store))
-    assert noted == sorted(noted)
-    assert {3, 6} <= set(noted)
+    assert saved_counts == sorted(saved_counts)
+    assert {3, 6} <= set(saved_counts)

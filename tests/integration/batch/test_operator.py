@@ -1,4 +1,4 @@
-"""The batch operator: its input, and how it defers and resumes."""
+"""The batch operator: its arguments, deferral and resumption."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.dags.batch_outcomes import (
 from tests.integration.batch.tasks import (
     COUNTED,
     Assets,
-    all_are_active,
-    carry_out,
+    all_runs_are_active,
     event_of,
     list_runs,
     make_context,
-    remember,
+    make_memory,
     rows_of,
+    run_task,
     set_outcomes,
 )
 from tests.integration.submission.tries import Store
@@ -38,7 +38,7 @@ from tests.integration.submission.tries import Store
 pytestmark = pytest.mark.usefixtures("unhurried")
 
 
-def test_task_is_deferred_again_at_each_checkpoint_until_the_batch_has_ended(assets: Assets):
+def test_task_defers_again_at_each_checkpoint_until_the_batch_ends(assets: Assets):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     context = make_context(Store())
@@ -55,28 +55,30 @@ def test_task_is_deferred_again_at_each_checkpoint_until_the_batch_has_ended(ass
         with pytest.raises(TaskDeferred) as deferred:
             task.resume_execution("execute_complete", {"event": event}, context)
     assert {trigger.identity for trigger in triggers} == {deferred.value.trigger.identity}
-    there = list_runs(assets)
-    for (run,) in there:
+    existing = list_runs(assets)
+    for (run,) in existing:
         server.set_run_status(run, "SUCCEEDED")
     event = event_of(deferred.value.trigger)
     summary = task.resume_execution("execute_complete", {"event": event}, context)
     assert (summary["total"], summary["succeeded"]) == (6, 6)
-    assert 3 <= summary["duration_seconds"] <= time.time() - began + 0.1, "from the task's beginning"
-    assert list_runs(assets) == there
+    assert 3 <= summary["duration_seconds"] <= time.time() - began + 0.1, (
+        "measured from the start of the task"
+    )
+    assert list_runs(assets) == existing
     assert server.request_counts["StartMetadataGenerationRun"] == 6
 
 
-def test_duplicates_count_once(assets: Assets, deferrable: bool):
+def test_duplicate_assets_are_processed_once(assets: Assets, deferrable: bool):
     first, second = assets.identifiers[:2]
     given = [first, second, first, {"asset_identifier": first, "asset_revision": ""}, second]
     context = make_context()
-    summary = carry_out(assets.operator(asset_identifiers=given, deferrable=deferrable), context)
+    summary = run_task(assets.operator(asset_identifiers=given, deferrable=deferrable), context)
     assert (summary["total"], summary["succeeded"], summary["duplicates"]) == (2, 2, 3)
     assert [row["asset"] for row in context["ti"].pushed["results"]] == [first, second]
     assert assets.catalog.server.request_counts["StartMetadataGenerationRun"] == 2
 
 
-def test_revision_and_project_of_an_asset_are_those_it_names(assets: Assets, deferrable: bool):
+def test_revision_and_project_of_an_asset_take_precedence(assets: Assets, deferrable: bool):
     server, catalog = assets.catalog.server, assets.catalog
     client = server.client()
     other = client.create_project(domainIdentifier=catalog.domain_identifier, name="other")["id"]
@@ -89,9 +91,7 @@ def test_revision_and_project_of_an_asset_are_those_it_names(assets: Assets, def
         {"asset_identifier": second, "asset_revision": "1"},
         {"asset_identifier": foreign, "owning_project_identifier": other},
     ]
-    summary = carry_out(
-        assets.operator(asset_identifiers=given, deferrable=deferrable), make_context(Store())
-    )
+    summary = run_task(assets.operator(asset_identifiers=given, deferrable=deferrable), make_context(Store()))
     assert summary["succeeded"] == 3
     sent = [r.parameters for r in server.requests if r.operation == "StartMetadataGenerationRun"]
     mine = catalog.project_identifier
@@ -103,17 +103,15 @@ def test_revision_and_project_of_an_asset_are_those_it_names(assets: Assets, def
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_partial_success_is_a_failure_where_it_is_not_allowed(
-    assets: Assets, deferrable: bool, allowed: bool
-):
+def test_partial_success_fails_the_task_unless_allowed(assets: Assets, deferrable: bool, allowed: bool):
     set_outcomes(assets.catalog.server, assets.identifiers[1], "PARTIALLY_SUCCEEDED")
     context = make_context()
     task = assets.operator(allow_partial_success=allowed, deferrable=deferrable)
     if allowed:
-        carry_out(task, context)
+        run_task(task, context)
     else:
         with pytest.raises(BatchFailedError, match="no names today"):
-            carry_out(task, context)
+            run_task(task, context)
     summary, results = (context["ti"].pushed[key] for key in ("return_value", "results"))
     assert {key: summary[key] for key in COUNTED} == {
         "succeeded": 5,
@@ -129,7 +127,7 @@ def test_partial_success_is_a_failure_where_it_is_not_allowed(
 @pytest.mark.parametrize(
     ("max_failures", "passes"), [(0, False), (2, True), (1, False), (0.34, True), (0.33, False), (1.0, True)]
 )
-def test_as_many_may_fail_as_was_said(assets: Assets, max_failures: float, passes: bool):
+def test_task_fails_if_failures_exceed_max_failures(assets: Assets, max_failures: float, passes: bool):
     for asset, ending in zip(assets.identifiers[2:4], ["FAILED", "CANCELED"], strict=True):
         set_outcomes(assets.catalog.server, asset, ending)
     context = make_context()
@@ -143,33 +141,33 @@ def test_as_many_may_fail_as_was_said(assets: Assets, max_failures: float, passe
     assert len(context["ti"].pushed["results"]) == 6
 
 
-WRONG_INPUT: dict[str, dict[str, Any]] = {
-    "a text": {"asset_identifiers": "['asset1', 'asset2']"},
-    "nothing": {"asset_identifiers": None},
+INVALID_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "string instead of a list": {"asset_identifiers": "['asset1', 'asset2']"},
+    "None": {"asset_identifiers": None},
     "no identifier": {"asset_identifiers": ["asset1", {"asset_revision": "1"}]},
-    "unknown member": {"asset_identifiers": [{"asset_identifier": "asset1", "revision": "1"}]},
+    "unknown key": {"asset_identifiers": [{"asset_identifier": "asset1", "revision": "1"}]},
     "identifier that is a list": {"asset_identifiers": [{"asset_identifier": ["asset1"]}]},
-    "no slots": {"max_concurrent_runs": 0},
-    "negative bound": {"max_failures": -1},
-    "more than all": {"max_failures": 1.5},
-    "types that are a text": {"types": "BUSINESS_NAMES"},
+    "zero concurrent runs": {"max_concurrent_runs": 0},
+    "negative max_failures": {"max_failures": -1},
+    "fraction above 1": {"max_failures": 1.5},
+    "string instead of types": {"types": "BUSINESS_NAMES"},
     "no project": {"owning_project_identifier": None},
     "no domain": {"domain_identifier": None},
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG_INPUT.values(), ids=WRONG_INPUT)
-def test_what_cannot_work_is_named_before_anything_is_sent(
-    assets: Assets, deferrable: bool, wrong: dict[str, Any]
+@pytest.mark.parametrize("invalid", INVALID_ARGUMENTS.values(), ids=INVALID_ARGUMENTS)
+def test_invalid_arguments_raise_an_error_without_a_request(
+    assets: Assets, deferrable: bool, invalid: dict[str, Any]
 ):
     before = len(assets.catalog.server.requests)
     with pytest.raises(InvalidInputError, match=r"asset_identifiers|max_|types|project|domain"):
-        assets.operator(**wrong, deferrable=deferrable).execute(make_context(Store()))
+        assets.operator(**invalid, deferrable=deferrable).execute(make_context(Store()))
     assert len(assets.catalog.server.requests) == before
 
 
 @pytest.mark.parametrize("given", [[], (), iter(())], ids=["list", "tuple", "iterator"])
-def test_nothing_to_do_needs_neither_domain_nor_project(assets: Assets, deferrable: bool, given: Any):
+def test_empty_batch_needs_no_domain_or_project(assets: Assets, deferrable: bool, given: Any):
     task = assets.operator(
         asset_identifiers=given,
         domain_identifier=None,
@@ -193,39 +191,39 @@ def test_nothing_to_do_needs_neither_domain_nor_project(assets: Assets, deferrab
         {"verify": "/ca.pem", "cancel_on_kill": False},
     ],
 )
-def test_parameters_of_the_task_reach_the_trigger(assets: Assets, aws: dict[str, Any]):
-    own = {
+def test_task_parameters_are_passed_to_the_trigger(assets: Assets, aws: dict[str, Any]):
+    explicit = {
         "max_concurrent_runs": 7,
         "poll_interval": 2.5,
         "allow_partial_success": False,
         "cancel_on_kill": True,
     }
-    task = assets.operator(deferrable=True, execution_timeout=timedelta(seconds=50), **own | aws)
+    task = assets.operator(deferrable=True, execution_timeout=timedelta(seconds=50), **explicit | aws)
     began = time.time()
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(make_context())
     arguments = json.loads(json.dumps(deferred.value.trigger.serialize()[1]))
-    assert arguments.items() >= (own | {"aws_conn_id": "datazone_default", "types": TYPES} | aws).items()
+    assert arguments.items() >= (explicit | {"aws_conn_id": "datazone_default", "types": TYPES} | aws).items()
     for name in ("region_name", "verify", "botocore_config"):
         assert arguments[name] == aws.get(name)
     assert arguments["domain_identifier"] == assets.catalog.domain_identifier
     assert unpack(arguments["rows"]) == assets.rows()
     assert began <= arguments["started_at"] <= time.time()
     assert arguments["deadline"] == arguments["started_at"] + 50
-    # The trigger tells of its deadline itself; but where there is no trigger, that is soon.
+    # The trigger reports its deadline first. Airflow's own timeout follows soon after, in case no triggerer runs.
     assert timedelta(seconds=50) < deferred.value.timeout < timedelta(seconds=350)
 
 
-def test_worker_keeps_to_its_time_and_leaves_the_runs_alone(assets: Assets, loop_clock: LoopClock):
-    """Outside of Airflow's own alarm, which may go off in the midst of anything."""
+def test_execution_timeout_in_a_worker_does_not_cancel_runs(assets: Assets, loop_clock: LoopClock):
+    """The batch checks the timeout itself, because Airflow's alarm can interrupt any statement."""
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     store = Store()
     task = assets.operator(execution_timeout=timedelta(hours=1))
-    once(lambda: all_are_active(rows_of(task)), lambda: loop_clock.put_forward(3600))
+    once(lambda: all_runs_are_active(rows_of(task)), lambda: loop_clock.put_forward(3600))
     with pytest.raises(AirflowTaskTimeout):
         task.execute(make_context(store))
-    # Airflow calls it then.
+    # Airflow calls on_kill after a timeout.
     task.on_kill()
     assert assets.statuses() == [["IN_PROGRESS"]] * 6
     for (run,) in list_runs(assets):
@@ -242,7 +240,7 @@ def test_worker_keeps_to_its_time_and_leaves_the_runs_alone(assets: Assets, loop
         ({"status": "timeout", "message": "not so"}, AirflowTaskTimeout),
     ],
 )
-def test_trouble_of_the_trigger_is_the_task_s_and_what_is_known_stays_known(
+def test_trigger_error_fails_the_task_and_known_runs_are_saved(
     assets: Assets, event: dict[str, Any], error: type[BaseException]
 ):
     store = Store()
@@ -260,21 +258,21 @@ def test_trouble_of_the_trigger_is_the_task_s_and_what_is_known_stays_known(
         assets.operator(deferrable=True).resume_execution(
             "execute_complete", {"event": event | known}, context
         )
-    memory = remember(assets, make_context(store, try_number=2))
+    memory = make_memory(assets, make_context(store, try_number=2))
     assert memory.load(assets.rows(), allow_partial_success=True)[0].run_identifier == "run0"
     assert memory.saved_at == 5.0
 
 
 @pytest.mark.parametrize("message", ["Trigger failure", None])
-def test_trigger_that_ended_without_a_word_is_named(assets: Assets, message: str | None):
+def test_trigger_that_ends_without_an_event_raises_an_error(assets: Assets, message: str | None):
     task = assets.operator(deferrable=True)
     context = make_context(pushed={"deferred_in_try": 1})
-    how = ("__fail__", {"error": message}) if message else ("execute_complete", {"event": None})
+    resumption = ("__fail__", {"error": message}) if message else ("execute_complete", {"event": None})
     with pytest.raises(WaitFailedError, match=message or "without an event"):
-        task.resume_execution(*how, context)
+        task.resume_execution(*resumption, context)
 
 
-def test_refusal_of_every_asset_fails_the_task_without_retries(assets: Assets):
+def test_task_fails_without_retries_if_all_assets_are_rejected(assets: Assets):
     assets.catalog.server.fail(
         "StartMetadataGenerationRun", "AccessDeniedException", message="not yours", times=None
     )
@@ -283,15 +281,13 @@ def test_refusal_of_every_asset_fails_the_task_without_retries(assets: Assets):
         assets.operator().execute(context)
     rows = context["ti"].pushed["results"]
     assert [row["run"] for row in rows] == [None] * 6
-    refused = [row for row in rows if "not yours" in row.get("error", "")]
+    rejected = [row for row in rows if "not yours" in row.get("error", "")]
     summary = context["ti"].pushed["return_value"]
-    assert (summary["failed"], summary["not_started"]) == (len(refused), 6 - len(refused))
-    assert refused
+    assert (summary["failed"], summary["not_started"]) == (len(rejected), 6 - len(rejected))
+    assert rejected
 
 
-def test_project_of_the_connection_is_for_assets_that_name_none(
-    assets: Assets, monkeypatch: pytest.MonkeyPatch
-):
+def test_connection_project_is_the_default_for_assets(assets: Assets, monkeypatch: pytest.MonkeyPatch):
     connection = json.loads(assets.catalog.server.connection)
     connection["extra"] |= {
         "domain_identifier": assets.catalog.domain_identifier,

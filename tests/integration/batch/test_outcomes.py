@@ -1,4 +1,4 @@
-"""What the tasks of batches leave behind in real Airflow, and what they send."""
+"""Final states, XComs and requests of batch tasks in a real Airflow DAG run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("unhurried")
 
 @dataclass
 class Outcome:
-    """A task instance after its last try."""
+    """The outcome of a task instance after its last try."""
 
     state: str = ""
     try_number: int = 0
@@ -49,7 +49,7 @@ class Outcome:
 
 @dataclass
 class Outcomes:
-    """The DAG run, and what was asked of the service."""
+    """The outcomes of a DAG run, and the requests it sent."""
 
     tasks: dict[tuple[str, int], Outcome]
     assets: dict[str, list[str]]
@@ -60,7 +60,7 @@ class Outcomes:
         return self.tasks[task_id, -1]
 
     def starts(self, name: str) -> list[dict[str, Any]]:
-        """Return the parameters of the starts for a task's assets."""
+        """Return the parameters of the start requests for a task's assets."""
         assets = self.assets[name]
         starts = [r.parameters for r in self.requests if r.operation == "StartMetadataGenerationRun"]
         return [parameters for parameters in starts if parameters["target"]["identifier"] in assets]
@@ -69,11 +69,11 @@ class Outcomes:
 def observe(
     monkeypatch: pytest.MonkeyPatch, method: str, tasks: dict[tuple[str, int], Outcome], clock: LoopClock
 ) -> None:
-    """See what leaves a method of a task: Airflow keeps it to itself."""
+    """Record the errors and deferrals that a task method raises, which Airflow does not expose."""
     original = getattr(DataZoneBatchMetadataGenerationOperator, method)
 
     @functools.wraps(original)
-    def observed(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         ti = (kwargs.get("context") or args[-1])["ti"]
         outcome = tasks.setdefault((ti.task_id, ti.map_index), Outcome())
         try:
@@ -87,12 +87,12 @@ def observe(
             outcome.errors.append(error)
             raise
 
-    monkeypatch.setattr(DataZoneBatchMetadataGenerationOperator, method, observed)
+    monkeypatch.setattr(DataZoneBatchMetadataGenerationOperator, method, wrapper)
 
 
 @pytest.fixture(scope="module")
 def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcomes:
-    """Run the DAG once, on a catalog in which each task has assets of its own."""
+    """Run the DAG once. Each task has its own assets in the catalog."""
     server = datazone_server
     server.reset()
     catalog = make_catalog(server)
@@ -104,8 +104,8 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
         set_outcomes(server, asset, endings)
         return asset
 
-    wanted = {name_of(case, mode): ends for case, (modes, ends) in CASES.items() for mode in modes}
-    assets = {name: [create_asset(ending) for ending in endings] for name, endings in wanted.items()}
+    endings_by_name = {name_of(case, mode): ends for case, (modes, ends) in CASES.items() for mode in modes}
+    assets = {name: [create_asset(ending) for ending in endings] for name, endings in endings_by_name.items()}
     conf = {
         "domain_identifier": catalog.domain_identifier,
         "project_identifier": catalog.project_identifier,
@@ -123,17 +123,17 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
         for method in ("execute", "resume_execution"):
             observe(monkeypatch, method, tasks, clock)
 
-        def started() -> bool:
-            endless, *_ = assets[name_of("timeout", "worker")]
+        def has_started() -> bool:
+            endless_asset, *_ = assets[name_of("timeout", "worker")]
             starts = [r.parameters for r in server.requests if r.operation == "StartMetadataGenerationRun"]
-            return any(start["target"]["identifier"] == endless for start in starts)
+            return any(start["target"]["identifier"] == endless_asset for start in starts)
 
-        def time_is_up() -> None:
-            # Of the two, Airflow's own is the first.
+        def time_out() -> None:
+            # Airflow's alarm comes before the deadline of the batch.
             clock.sound()
             clock.put_forward(EXECUTION_TIMEOUT.total_seconds())
 
-        once(started, time_is_up, within=1800)
+        once(has_started, time_out, within=1800)
         dag_run = dag.test(run_conf=conf)
         for ti in dag_run.get_task_instances():
             outcome = tasks.setdefault((ti.task_id, ti.map_index), Outcome())
@@ -149,7 +149,7 @@ def endings_of(case: str) -> list[str]:
 
 
 def check_xcoms(outcome: Outcome, assets: list[str], endings: list[str], duplicates: int = 0) -> None:
-    """Every asset is in `results` as its run ended, and in the summary as what it counts for."""
+    """Check that `results` contains the status of each asset, and that the summary counts match."""
     assert [row["asset"] for row in outcome.results] == assets
     for row, ending in zip(outcome.results, endings, strict=True):
         assert row["status"] == ("FAILED" if ending == "QUOTA" else ending)
@@ -173,7 +173,7 @@ def check_xcoms(outcome: Outcome, assets: list[str], endings: list[str], duplica
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_batch_of_runs_that_succeed_is_a_success_with_a_row_for_each(outcomes: Outcomes, mode: str):
+def test_task_succeeds_if_all_runs_succeed_and_pushes_a_row_for_each(outcomes: Outcomes, mode: str):
     name = name_of("all_succeed", mode)
     outcome = outcomes[name]
     assert (outcome.state, outcome.try_number, outcome.errors) == ("success", 1, [])
@@ -183,9 +183,7 @@ def test_batch_of_runs_that_succeed_is_a_success_with_a_row_for_each(outcomes: O
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_any_failure_fails_the_task_after_all_have_ended_and_the_xcoms_are_there(
-    outcomes: Outcomes, mode: str
-):
+def test_failed_run_fails_the_task_after_all_runs_end_and_xcoms_are_pushed(outcomes: Outcomes, mode: str):
     name = name_of("some_fail", mode)
     outcome = outcomes[name]
     assert outcome.state == "failed"
@@ -197,7 +195,7 @@ def test_any_failure_fails_the_task_after_all_have_ended_and_the_xcoms_are_there
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nothing_is_started_and_retried_once_the_quota_is_used_up(outcomes: Outcomes, mode: str):
+def test_exhausted_quota_stops_starts_and_fails_without_retries(outcomes: Outcomes, mode: str):
     name = name_of("quota", mode)
     outcome = outcomes[name]
     assert (outcome.state, outcome.try_number) == ("failed", 1)
@@ -217,21 +215,21 @@ def test_nothing_is_started_and_retried_once_the_quota_is_used_up(outcomes: Outc
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_retry_works_on_what_failed_alone(outcomes: Outcomes, mode: str):
+def test_retry_starts_runs_only_for_failed_assets(outcomes: Outcomes, mode: str):
     name = name_of("retry", mode)
     outcome = outcomes[name]
     assert (outcome.state, outcome.try_number) == ("success", 2)
     assert [type(error) for error in outcome.errors] == [BatchFailedError]
     check_xcoms(outcome, outcomes.assets[name], ["SUCCEEDED"] * 3)
-    # A token is a run. Before Airflow 3.3, where a retry remembers nothing, it sends those of the first try
-    # again.
+    # Each client token stands for one run. Before Airflow 3.3 a retry has no stored state, so it sends the
+    # tokens of the first try again.
     runs = {(start["target"]["identifier"], start["clientToken"]) for start in outcomes.starts(name)}
     started = Counter(asset for asset, _ in runs)
     assert [started[asset] for asset in outcomes.assets[name]] == [1, 2, 1]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_time_out_fails_the_task_and_leaves_the_runs_alone(outcomes: Outcomes, mode: str):
+def test_timeout_fails_the_task_and_does_not_cancel_runs(outcomes: Outcomes, mode: str):
     outcome = outcomes[name_of("timeout", mode)]
     assert outcome.state == "failed"
     assert [type(error) for error in outcome.errors] == [AirflowTaskTimeout]
@@ -242,20 +240,20 @@ def test_time_out_fails_the_task_and_leaves_the_runs_alone(outcomes: Outcomes, m
         assert deadline == pytest.approx(EXECUTION_TIMEOUT.total_seconds())
 
 
-def test_empty_list_is_a_summary_of_zeros(outcomes: Outcomes):
+def test_empty_list_returns_a_summary_of_zeros(outcomes: Outcomes):
     outcome = outcomes["none_known-deferrable"]
     assert (outcome.state, outcome.errors, outcome.triggers) == ("success", [], [])
     check_xcoms(outcome, [], [])
 
 
 @pytest.mark.parametrize("name", ["from_xcom-worker", "from_mapped-deferrable"])
-def test_assets_may_come_from_tasks_upstream(outcomes: Outcomes, name: str):
-    """As a list, and as the lazy sequence of what a mapped task returned."""
+def test_upstream_tasks_can_provide_the_assets(outcomes: Outcomes, name: str):
+    """Both as a list and as the lazy sequence that a mapped task returns."""
     assert outcomes[name].state == "success"
     check_xcoms(outcomes[name], outcomes.assets[name], endings_of(name.split("-")[0]))
 
 
-def test_each_mapped_batch_works_on_its_own_assets(outcomes: Outcomes):
+def test_each_mapped_batch_processes_its_own_assets(outcomes: Outcomes):
     assets, endings = outcomes.assets["mapped-deferrable"], endings_of("mapped")
     for index, part, state in ((0, slice(0, 2), "failed"), (1, slice(2, 3), "success")):
         outcome = outcomes.tasks["mapped-deferrable", index]
@@ -263,23 +261,23 @@ def test_each_mapped_batch_works_on_its_own_assets(outcomes: Outcomes):
         check_xcoms(outcome, assets[part], endings[part])
 
 
-def test_nothing_is_pushed_where_nothing_is_to_be(outcomes: Outcomes):
+def test_no_xcoms_are_pushed_if_do_xcom_push_is_false(outcomes: Outcomes):
     outcome = outcomes["no_xcom-worker"]
     assert (outcome.state, outcome.summary, outcome.results) == ("success", None, None)
     assert len(outcomes.starts("no_xcom-worker")) == 2
 
 
-def test_template_that_did_not_render_to_a_list_is_named_and_not_retried(outcomes: Outcomes):
+def test_template_that_renders_to_a_string_fails_without_retries(outcomes: Outcomes):
     outcome = outcomes["wrong-a_text"]
     assert (outcome.state, outcome.try_number) == ("failed", 1)
     assert [type(error) for error in outcome.errors] == [InvalidInputError]
     assert "template" in str(outcome.errors[0])
 
 
-def test_an_asset_costs_one_start_and_nobody_s_runs_are_listed_for_it(outcomes: Outcomes):
-    """Where nothing goes wrong: a retry before Airflow 3.3 has to ask."""
-    asked = [r.parameters for r in outcomes.requests if r.operation == "ListMetadataGenerationRuns"]
-    listed = {parameters.get("targetIdentifier") for parameters in asked}
+def test_each_asset_needs_one_start_request_and_no_list_requests(outcomes: Outcomes):
+    """Retries are excluded: before Airflow 3.3 a retry has to list runs."""
+    list_requests = [r.parameters for r in outcomes.requests if r.operation == "ListMetadataGenerationRuns"]
+    listed = {parameters.get("targetIdentifier") for parameters in list_requests}
     for name, assets in outcomes.assets.items():
         if not name.startswith("retry"):
             assert not listed & set(assets), name

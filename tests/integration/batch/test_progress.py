@@ -1,4 +1,4 @@
-"""What a batch writes to its task's log."""
+"""Log messages of a batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.integration.submission.tries import Store
 pytestmark = pytest.mark.usefixtures("unhurried")
 
 
-def test_batch_without_assets_says_that_there_is_nothing_to_do(
+def test_empty_batch_logs_that_there_is_nothing_to_do(
     assets: Assets, deferrable: bool, task_log: tuple[logging.Logger, list[str]]
 ):
     summary = assets.operator(asset_identifiers=[], deferrable=deferrable).execute(make_context())
@@ -22,12 +22,12 @@ def test_batch_without_assets_says_that_there_is_nothing_to_do(
     ]
 
 
-def test_batch_that_an_earlier_try_has_done_says_that_there_is_nothing_to_do(
+def test_completed_batch_logs_that_there_is_nothing_to_do(
     assets: Assets, task_log: tuple[logging.Logger, list[str]]
 ):
     store = Store()
     assets.operator().execute(make_context(store))
-    # As after a kill between the last asset and the end of the task.
+    # The state after a kill between the end of the last run and the end of the task.
     record = store.get("metadata_generation_batch")
     store.set("metadata_generation_batch", {k: v for k, v in record.items() if "succeeded" not in k})
     task_log[1].clear()
@@ -37,9 +37,7 @@ def test_batch_that_an_earlier_try_has_done_says_that_there_is_nothing_to_do(
     ]
 
 
-def test_progress_is_told_in_the_task_s_log(
-    assets: Assets, deferrable: bool, task_log: tuple[logging.Logger, list[str]]
-):
+def test_progress_is_logged(assets: Assets, deferrable: bool, task_log: tuple[logging.Logger, list[str]]):
     logger, logged = task_log
     if deferrable:
         trigger = assets.trigger()
@@ -49,4 +47,6 @@ def test_progress_is_told_in_the_task_s_log(
         assets.operator().execute(make_context())
     lines = [line for line in logged if " done · " in line]
     assert lines[-1].startswith("6/6 done · 6 succeeded · 0 failed · 0 active")
-    assert not [line for line in logged if "is IN_PROGRESS" in line], "thousands of runs would drown it"
+    assert not [line for line in logged if "is IN_PROGRESS" in line], (
+        "messages about thousands of runs would hide it"
+    )

@@ -1,4 +1,4 @@
-"""The trigger of a batch, as a triggerer runs it."""
+"""The batch trigger, run the way a triggerer runs it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from airflow_provider_datazone.batch.assets import unpack
 from airflow_provider_datazone.triggers import datazone as triggers
 from tests.conftest import LoopClock, once
-from tests.integration.batch.tasks import Assets, all_are_active, event_of, list_runs
+from tests.integration.batch.tasks import Assets, all_runs_are_active, event_of, list_runs
 from tests.integration.submission.tries import forget_tokens
 from tests.integration.triggers.waits import only_event, store_and_load
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 
 
-def test_event_has_the_batch_as_it_ended(assets: Assets):
+def test_event_contains_the_final_state_of_the_batch(assets: Assets):
     event = event_of(assets.trigger())
     assert (event["status"], event["started_at"], event["duplicates"]) == ("ended", 123.5, 4)
     rows = unpack(event["rows"])
@@ -26,29 +26,32 @@ def test_event_has_the_batch_as_it_ended(assets: Assets):
     assert event["noted_at"] <= time.time()
 
 
-def test_batch_of_many_costs_a_start_and_a_get_each(assets: Assets):
+def test_each_asset_needs_one_start_and_one_get_request(assets: Assets):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=0.3, times=None)
     before = server.request_counts
     event = event_of(assets.trigger(poll_interval=0.6))
     assert {row.status for row in unpack(event["rows"])} == {"SUCCEEDED"}
-    asked = server.request_counts - before
-    assert (asked["StartMetadataGenerationRun"], asked["GetMetadataGenerationRun"]) == (6, 6)
-    assert asked.keys() <= {
+    request_counts = server.request_counts - before
+    assert (request_counts["StartMetadataGenerationRun"], request_counts["GetMetadataGenerationRun"]) == (
+        6,
+        6,
+    )
+    assert request_counts.keys() <= {
         "StartMetadataGenerationRun",
         "GetMetadataGenerationRun",
         "ListMetadataGenerationRuns",
     }
 
 
-def test_deadline_is_told_and_what_is_known_is_handed_out(
+def test_timeout_event_contains_the_known_runs(
     assets: Assets, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch
 ):
     assets.catalog.server.set_run_outcome(in_progress_seconds=3600, times=None)
     monkeypatch.setattr(triggers, "time", loop_clock)
     trigger = assets.trigger(deadline=time.time() + 600)
     once(
-        lambda: trigger._batch is not None and all_are_active(trigger._batch.state.rows),
+        lambda: trigger._batch is not None and all_runs_are_active(trigger._batch.state.rows),
         lambda: loop_clock.put_forward(600),
     )
     event = event_of(trigger, timeout=None)
@@ -57,24 +60,24 @@ def test_deadline_is_told_and_what_is_known_is_handed_out(
     assert assets.statuses() == [["IN_PROGRESS"]] * 6
 
 
-@pytest.mark.parametrize("long_ago", [False, True], ids=["in a moment", "after a while"])
-def test_triggerer_that_takes_over_goes_on_with_the_runs_that_are_there(assets: Assets, long_ago: bool):
+@pytest.mark.parametrize("after_token_expiry", [False, True], ids=["immediately", "after token expiry"])
+def test_new_triggerer_resumes_existing_runs(assets: Assets, after_token_expiry: bool):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     trigger = assets.trigger()
-    if long_ago:
+    if after_token_expiry:
         trigger = assets.trigger(noted_at=time.time() - 3600, began_at=time.time() - 3600)
 
-    async def killed() -> None:
+    async def run_until_canceled() -> None:
         task = asyncio.ensure_future(only_event(trigger))
         while server.request_counts["StartMetadataGenerationRun"] < 6:
             await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait({task})
 
-    asyncio.run(killed())
-    if long_ago:
-        # What is active is found without them.
+    asyncio.run(run_until_canceled())
+    if after_token_expiry:
+        # Active runs are found without client tokens.
         forget_tokens(assets.catalog)
     successor = type(trigger)(**trigger.serialize()[1])
 
@@ -82,8 +85,10 @@ def test_triggerer_that_takes_over_goes_on_with_the_runs_that_are_there(assets: 
         for runs in list_runs(assets):
             server.set_run_status(runs[0], "SUCCEEDED")
 
-    if long_ago:
-        once(lambda: successor._batch is not None and all_are_active(successor._batch.state.rows), succeed)
+    if after_token_expiry:
+        once(
+            lambda: successor._batch is not None and all_runs_are_active(successor._batch.state.rows), succeed
+        )
     else:
         succeed()
     event = event_of(successor)
@@ -92,22 +97,22 @@ def test_triggerer_that_takes_over_goes_on_with_the_runs_that_are_there(assets: 
     assert [row.run_identifier for row in unpack(event["rows"])] == [runs[0] for runs in list_runs(assets)]
 
 
-def test_connection_that_cannot_be_used_is_told_as_such(assets: Assets):
+def test_missing_connection_is_reported_in_the_event(assets: Assets):
     event = event_of(assets.trigger(aws_conn_id="missing"))
     assert event["status"] == "error"
     assert "'missing'" in event["message"]
     assert [row.run_identifier for row in unpack(event["rows"])] == [None] * 6
 
 
-def test_rate_that_is_no_rate_is_named(assets: Assets, monkeypatch: pytest.MonkeyPatch):
+def test_invalid_rate_is_reported_in_the_event(assets: Assets, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_STARTS_PER_SECOND", "0")
     event = event_of(assets.trigger())
     assert event["status"] == "error"
     assert "[datazone] max_starts_per_second" in event["message"]
 
 
-def test_trigger_survives_airflow_s_own_round_trip(assets: Assets, airflow_database: None):
-    made = assets.trigger(
+def test_trigger_survives_serialization_by_airflow(assets: Assets, airflow_database: None):
+    trigger = assets.trigger(
         aws_conn_id=None,
         region_name="eu-west-1",
         verify=False,
@@ -119,6 +124,6 @@ def test_trigger_survives_airflow_s_own_round_trip(assets: Assets, airflow_datab
         checkpoint_interval=60,
         quota_used_up=True,
     )
-    loaded = store_and_load(made)
-    assert loaded.serialize() == made.serialize()
+    loaded = store_and_load(trigger)
+    assert loaded.serialize() == trigger.serialize()
     assert unpack(loaded.rows) == assets.rows()
