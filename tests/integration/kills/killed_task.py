@@ -1,4 +1,4 @@
-"""A task in a process of its own that handles SIGTERM as Airflow's own processes do, to be killed by a test."""
+"""Run a task in a separate process that handles SIGTERM like Airflow, so that a test can kill it."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from airflow_provider_datazone.operators import datazone as operators
 try:
     from airflow.sdk.exceptions import AirflowTaskTerminated
 except ImportError:
-    # Can go with 3.1.
+    # Remove when Airflow 3.1 is the oldest supported version.
     from airflow.exceptions import AirflowTaskTerminated
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
-# Forked from a process that has imported everything, as Airflow's workers are: each would import for seconds.
+# Fork from a process that has imported everything, like Airflow's workers. Imports take seconds otherwise.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([__name__])
 
 
 class Sigterm(NamedTuple):
     """
-    What becomes of a task after a SIGTERM.
+    How Airflow ends a task with SIGTERM.
 
-    :param raises: Whether its handler raises when `on_kill` is done, or returns.
-    :param seconds: Seconds after which a SIGKILL follows.
+    :param raises: Whether the signal handler raises an exception after `on_kill`, or returns.
+    :param seconds: Seconds until SIGKILL follows.
     """
 
     raises: bool
@@ -48,7 +48,7 @@ AIRFLOW_3 = Sigterm(raises=False, seconds=5)  # WatchedSubprocess.kill(escalatio
 
 
 class TaskInstance(SimpleNamespace):
-    """Stands for Airflow's, which needs a whole Airflow around it: those are in `tests/faults`."""
+    """A minimal task instance. The tests in `tests/faults` use the one from Airflow."""
 
     def xcom_push(self, key: str, value: Any) -> None:
         pass
@@ -57,8 +57,8 @@ class TaskInstance(SimpleNamespace):
         pass
 
 
-def _end_with_the_tests() -> None:
-    """Leave no task behind where the tests themselves are killed."""
+def _exit_with_parent() -> None:
+    """Exit when the test process ends, so that no task process is left behind."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -73,8 +73,8 @@ def _execute(
     try_number: int,
     environment: dict[str, str],
 ) -> None:
-    threading.Thread(target=_end_with_the_tests, daemon=True).start()
-    # That of the test, not of whichever had the first process.
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    # Use the environment of this test. The fork server has the one of the first test.
     os.environ.update(environment)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
@@ -100,19 +100,19 @@ def _execute(
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    # So does Airflow end a task's process, whatever its threads do.
+    # Airflow ends task processes in the same way, without waiting for threads.
     os._exit(code)
 
 
 class KilledTask:
     """
-    A task that a test kills.
+    A task process that a test kills.
 
-    :param log: Where it logs.
-    :param operator: The operator's name.
-    :param sigterm: What becomes of it after a SIGTERM.
-    :param try_number: Its try.
-    :param arguments: The operator's.
+    :param log: The log file of the task.
+    :param operator: The name of the operator class.
+    :param sigterm: How Airflow ends the task with SIGTERM.
+    :param try_number: The try number of the task instance.
+    :param arguments: Arguments of the operator.
     """
 
     def __init__(
@@ -120,8 +120,8 @@ class KilledTask:
     ) -> None:
         self._log = log
         self._sigterm = sigterm
-        #: When SIGTERM was sent, and when the process was gone; :func:`time.monotonic`.
-        self.killed_at = self.gone_at = 0.0
+        #: When SIGTERM was sent, and when the process had ended, as :func:`time.monotonic` values.
+        self.killed_at = self.ended_at = 0.0
         self._process: ForkServerProcess = _processes.Process(
             target=_execute,
             args=(operator, arguments, str(log), sigterm.raises, try_number, dict(os.environ)),
@@ -137,14 +137,14 @@ class KilledTask:
         return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
 
     def kill(self) -> None:
-        """Send SIGTERM, and SIGKILL when the time after it is up."""
+        """Send SIGTERM, and SIGKILL if the process is still alive after the grace period."""
         self.killed_at = time.monotonic()
         self._process.terminate()
         self._process.join(self._sigterm.seconds)
         self.close()
-        self.gone_at = time.monotonic()
+        self.ended_at = time.monotonic()
 
     def close(self) -> None:
-        """Leave no process behind."""
+        """Kill the process if it is still alive, and wait for it."""
         self._process.kill()
         self._process.join()

@@ -1,7 +1,7 @@
-"""What a task that is killed leaves behind, in each state of a batch and of a start, at DataZone's own rates.
+"""Kill batch and start tasks in each of their states, at the request rates that DataZone allows.
 
-Tasks are in processes of their own, which get signals as from Airflow 2 and 3; whole Airflows are in
-`tests/faults/test_kills.py`.
+Each task runs in a separate process that receives the signals that Airflow 2 or 3 sends. Tests with complete Airflow
+deployments are in `tests/faults/test_kills.py`.
 """
 
 from __future__ import annotations
@@ -34,39 +34,39 @@ if TYPE_CHECKING:
 START, CANCEL = "StartMetadataGenerationRun", "CancelMetadataGenerationRun"
 GET, LIST = "GetMetadataGenerationRun", "ListMetadataGenerationRuns"
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
-# What AWS publishes, by account and Region.
+# Quotas that AWS publishes, per account and Region.
 STARTS_PER_SECOND, CANCELS_PER_SECOND = 10, 20
-# Seconds in which a task hears of a signal, and a request that it has just sent arrives, on a busy machine.
-REACTION = 1.0
-# Seconds in which an answer is read and taken note of.
-ANSWER = 0.3
-# Cancels in a second, above the rate, that arrive there though they were sent at it.
-BUNCHED = 5
-# Cancels that may be sent again.
-A_FEW = 5
-# Seconds until a task is as far as a test wants it, on a busy machine.
-PATIENCE = 120
-# Seconds that a triggerer gives: [triggerer] on_kill_timeout.
+# Seconds in which a task receives a signal and a request in flight arrives, on a busy machine.
+REACTION_SECONDS = 1.0
+# Seconds in which a task reads and processes a response.
+RESPONSE_SECONDS = 0.3
+# Cancels per second above the rate that may arrive although they are sent at the rate.
+BURST_TOLERANCE = 5
+# Cancels that may be sent more than once.
+MAX_REPEATED_CANCELS = 5
+# Seconds until a task reaches the state that a test waits for, on a busy machine.
+TIMEOUT = 120
+# Seconds that a triggerer gives on_kill: [triggerer] on_kill_timeout.
 ON_KILL_TIMEOUT = 30
-# Seconds that a slow Start takes.
-SLOW = 2.0
+# Seconds that a slow start request takes.
+SLOW_START_SECONDS = 2.0
 
 sigterms = pytest.mark.parametrize("sigterm", [AIRFLOW_2, AIRFLOW_3], ids=["airflow_2", "airflow_3"])
 
 
-def wait_until(holds: Callable[[], Any], task: KilledTask | None = None) -> None:
-    end = time.monotonic() + PATIENCE
-    while not holds():
+def wait_until(condition: Callable[[], Any], task: KilledTask | None = None) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
         if task is not None and not task.is_alive:
             pytest.fail(f"The task has ended.\n{task.log}")
         if time.monotonic() > end:
-            pytest.fail(f"It did not come that far.\n{task.log if task is not None else ''}")
+            pytest.fail(f"The task did not reach the expected state.\n{task.log if task is not None else ''}")
         time.sleep(0.01)
 
 
 @dataclass
-class Scene:
-    """Assets whose runs go on until they are canceled, and the tasks that are about them."""
+class KillScenario:
+    """Assets whose runs stay active until they are canceled, and the tasks that process them."""
 
     catalog: Catalog
     folder: Path
@@ -77,21 +77,21 @@ class Scene:
         return self.catalog.server
 
     def create_assets(self, number: int) -> list[str]:
-        where = {
+        location = {
             "domain_identifier": self.catalog.domain_identifier,
             "project_identifier": self.catalog.project_identifier,
         }
-        return [self.server.create_asset(**where).asset_identifier for _ in range(number)]
+        return [self.server.create_asset(**location).asset_identifier for _ in range(number)]
 
     def task(self, operator: str, sigterm: Sigterm, **arguments: Any) -> KilledTask:
-        known = {
+        defaults = {
             "types": TYPES,
             "domain_identifier": self.catalog.domain_identifier,
             "owning_project_identifier": self.catalog.project_identifier,
             "poll_interval": 0.2,
         }
         log = self.folder / f"{len(self.tasks)}.log"
-        self.tasks.append(KilledTask(log, operator, sigterm, **known | arguments))
+        self.tasks.append(KilledTask(log, operator, sigterm, **defaults | arguments))
         return self.tasks[-1]
 
     def batch(self, sigterm: Sigterm, assets: int, **arguments: Any) -> KilledTask:
@@ -110,13 +110,13 @@ class Scene:
             **arguments,
         )
 
-    def start_soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let runs be started faster than DataZone allows, where only what comes after that matters."""
+    def raise_start_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Allow a higher start rate than DataZone, for tests of what follows the starts."""
         monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_STARTS_PER_SECOND", "1000")
         self.server.limit(START, 1000)
 
     def received(self, operation: str) -> list[float]:
-        """Return when each request for an operation was received."""
+        """Return the time of each request for an operation."""
         return [r.received_at for r in self.server.requests if r.operation == operation]
 
     def statuses(self) -> Counter[str]:
@@ -126,227 +126,229 @@ class Scene:
         return Counter(run["status"] for page in listed for run in page["items"])
 
     def wait_for_starts(self, number: int, task: KilledTask) -> None:
-        """Wait until a task has started so many runs, and knows them."""
+        """Wait until a task has started a number of runs and has processed the responses."""
         wait_until(lambda: len(self.received(START)) >= number, task)
-        time.sleep(ANSWER)
+        time.sleep(RESPONSE_SECONDS)
 
     def active(self) -> int:
-        """Count the runs that have not ended."""
+        """Count the active runs."""
         statuses = self.statuses()
         return statuses["SUBMITTED"] + statuses["IN_PROGRESS"]
 
 
 @pytest.fixture
-def scene(catalog: Catalog, tmp_path: Path) -> Iterator[Scene]:
+def scenario(catalog: Catalog, tmp_path: Path) -> Iterator[KillScenario]:
     server = catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     server.limit(START, STARTS_PER_SECOND)
     server.limit(CANCEL, CANCELS_PER_SECOND)
-    scene = Scene(catalog, tmp_path)
-    yield scene
-    for task in scene.tasks:
+    scenario = KillScenario(catalog, tmp_path)
+    yield scenario
+    for task in scenario.tasks:
         task.close()
 
 
 def highest_rate(received: list[float]) -> float:
-    """Return how many requests a second came in the busiest three: a busy machine holds some back."""
+    """Return the highest request rate over three seconds. A busy machine delays some requests, so one is too short."""
     return max((sum(at <= other < at + 3 for other in received) / 3 for at in received), default=0.0)
 
 
-def check_that_nothing_is_left(scene: Scene, task: KilledTask, *, in_flight: float = 0.0) -> None:
+def check_all_runs_are_canceled(scenario: KillScenario, task: KilledTask, *, in_flight: float = 0.0) -> None:
     """
-    Check that nothing was started after a kill, and that nothing that was is still active.
+    Check that no run was started after a kill, and that all runs are canceled.
 
-    :param in_flight: Seconds after which all that the task has sent is carried out.
+    :param in_flight: Seconds until all requests that the task has sent are processed.
     """
-    time.sleep(REACTION + in_flight)
-    late = [at - task.killed_at for at in scene.received(START) if at > task.killed_at + REACTION]
-    statuses = scene.statuses()
-    print(f"{statuses}, gone after {task.gone_at - task.killed_at:.1f} s\n{task.log}")
-    assert late == [], "seconds after SIGTERM at which runs were started"
-    assert set(statuses) <= {"CANCELED"}, "nothing else is left"
-    cancels = scene.received(CANCEL)
-    assert highest_rate(cancels) <= CANCELS_PER_SECOND + BUNCHED
+    time.sleep(REACTION_SECONDS + in_flight)
+    late = [at - task.killed_at for at in scenario.received(START) if at > task.killed_at + REACTION_SECONDS]
+    statuses = scenario.statuses()
+    print(f"{statuses}, ended after {task.ended_at - task.killed_at:.1f} s\n{task.log}")
+    assert late == [], "runs were started this many seconds after SIGTERM"
+    assert set(statuses) <= {"CANCELED"}, "all runs are canceled"
+    cancels = scenario.received(CANCEL)
+    assert highest_rate(cancels) <= CANCELS_PER_SECOND + BURST_TOLERANCE
 
 
-# ------------------------------------------------------------------- a batch
+# ------------------------------------------------------------------- batches
 
 
 @sigterms
-def test_batch_that_is_killed_while_it_starts_runs_starts_no_more_and_cancels_them(
-    scene: Scene, sigterm: Sigterm
-):
-    task = scene.batch(sigterm, 50, max_concurrent_runs=50)
-    scene.wait_for_starts(12, task)
+def test_batch_killed_while_starting_runs_stops_and_cancels_them(scenario: KillScenario, sigterm: Sigterm):
+    task = scenario.batch(sigterm, 50, max_concurrent_runs=50)
+    scenario.wait_for_starts(12, task)
     task.kill()
-    check_that_nothing_is_left(scene, task)
-    assert 12 <= scene.statuses()["CANCELED"] <= 12 + 2 * STARTS_PER_SECOND
+    check_all_runs_are_canceled(scenario, task)
+    assert 12 <= scenario.statuses()["CANCELED"] <= 12 + 2 * STARTS_PER_SECOND
 
 
 @sigterms
-def test_batch_that_is_killed_while_starts_are_under_way_cancels_their_runs_too(
-    scene: Scene, sigterm: Sigterm
-):
-    scene.server.fail(START, "hang", seconds=SLOW, times=None)
-    task = scene.batch(sigterm, 50, max_concurrent_runs=50)
-    wait_until(lambda: scene.active() >= 2, task)
+def test_killed_batch_cancels_runs_of_starts_in_flight(scenario: KillScenario, sigterm: Sigterm):
+    scenario.server.fail(START, "hang", seconds=SLOW_START_SECONDS, times=None)
+    task = scenario.batch(sigterm, 50, max_concurrent_runs=50)
+    wait_until(lambda: scenario.active() >= 2, task)
     task.kill()
-    check_that_nothing_is_left(scene, task, in_flight=SLOW)
+    check_all_runs_are_canceled(scenario, task, in_flight=SLOW_START_SECONDS)
 
 
 @sigterms
-def test_batch_that_is_killed_at_its_highest_number_of_runs_starts_none_in_the_place_of_those(
-    scene: Scene, sigterm: Sigterm
+def test_batch_killed_at_its_concurrency_limit_starts_no_further_runs(
+    scenario: KillScenario, sigterm: Sigterm
 ):
-    """Each run that is canceled leaves room for another one."""
-    task = scene.batch(sigterm, 50, max_concurrent_runs=15)
-    scene.wait_for_starts(15, task)
+    """Canceling a run frees a slot for another one."""
+    task = scenario.batch(sigterm, 50, max_concurrent_runs=15)
+    scenario.wait_for_starts(15, task)
     task.kill()
-    check_that_nothing_is_left(scene, task)
-    assert scene.statuses()["CANCELED"] == 15
+    check_all_runs_are_canceled(scenario, task)
+    assert scenario.statuses()["CANCELED"] == 15
 
 
 @sigterms
-def test_batch_that_is_killed_when_it_only_waits_cancels_what_it_waits_for(
-    scene: Scene, sigterm: Sigterm, monkeypatch: pytest.MonkeyPatch
+def test_batch_killed_while_waiting_cancels_its_runs(
+    scenario: KillScenario, sigterm: Sigterm, monkeypatch: pytest.MonkeyPatch
 ):
-    """About as many as there is time for."""
-    scene.start_soon(monkeypatch)
-    task = scene.batch(sigterm, 60, max_concurrent_runs=60)
-    scene.wait_for_starts(60, task)
+    """The number of runs is close to what can be canceled in time."""
+    scenario.raise_start_limit(monkeypatch)
+    task = scenario.batch(sigterm, 60, max_concurrent_runs=60)
+    scenario.wait_for_starts(60, task)
     task.kill()
-    check_that_nothing_is_left(scene, task)
-    assert scene.statuses()["CANCELED"] == 60
-    assert len(scene.received(CANCEL)) - 60 <= A_FEW, "sent again"
+    check_all_runs_are_canceled(scenario, task)
+    assert scenario.statuses()["CANCELED"] == 60
+    assert len(scenario.received(CANCEL)) - 60 <= MAX_REPEATED_CANCELS, "cancels sent more than once"
 
 
 @sigterms
-def test_batch_that_is_killed_in_a_retry_cancels_the_runs_that_it_resumed(scene: Scene, sigterm: Sigterm):
-    first = scene.batch(sigterm, 10)
-    scene.wait_for_starts(10, first)
-    first.close()  # as a lost worker
-    assets = [r.parameters["target"]["identifier"] for r in scene.server.requests if r.operation == START]
-    task = scene.task(
+def test_batch_killed_in_a_retry_cancels_the_runs_it_resumed(scenario: KillScenario, sigterm: Sigterm):
+    first = scenario.batch(sigterm, 10)
+    scenario.wait_for_starts(10, first)
+    first.close()  # The worker is lost.
+    assets = [r.parameters["target"]["identifier"] for r in scenario.server.requests if r.operation == START]
+    task = scenario.task(
         "DataZoneBatchMetadataGenerationOperator", sigterm, asset_identifiers=assets, try_number=2
     )
 
-    def looked_for() -> set[str]:
-        """Return the assets whose runs the task has asked for."""
-        asked = [r.parameters for r in scene.server.requests if r.operation == LIST]
-        return {parameters["targetIdentifier"] for parameters in asked if "targetIdentifier" in parameters}
+    def listed_assets() -> set[str]:
+        """Return the assets whose runs the task has listed."""
+        requests = [r.parameters for r in scenario.server.requests if r.operation == LIST]
+        return {parameters["targetIdentifier"] for parameters in requests if "targetIdentifier" in parameters}
 
-    wait_until(lambda: looked_for() == set(assets), task)
-    time.sleep(ANSWER)
+    wait_until(lambda: listed_assets() == set(assets), task)
+    time.sleep(RESPONSE_SECONDS)
     task.kill()
-    check_that_nothing_is_left(scene, task)
-    assert scene.statuses()["CANCELED"] == 10
+    check_all_runs_are_canceled(scenario, task)
+    assert scenario.statuses()["CANCELED"] == 10
 
 
 @pytest.mark.parametrize("error", ["ResourceNotFoundException", "ThrottlingException", "drop"])
-def test_cancel_that_fails_is_sent_again_while_there_is_time(scene: Scene, error: str):
-    """A run that was just started may not be known yet wherever it is to be canceled."""
-    task = scene.batch(AIRFLOW_3, 8)
-    scene.wait_for_starts(8, task)
-    scene.server.fail(CANCEL, error, times=10)
+def test_failed_cancel_is_retried_until_the_deadline(scenario: KillScenario, error: str):
+    """DataZone is eventually consistent: a cancel may not find a run that was just started."""
+    task = scenario.batch(AIRFLOW_3, 8)
+    scenario.wait_for_starts(8, task)
+    scenario.server.fail(CANCEL, error, times=10)
     task.kill()
-    check_that_nothing_is_left(scene, task)
+    check_all_runs_are_canceled(scenario, task)
 
 
-def test_batch_that_has_more_runs_than_can_be_canceled_cancels_most_and_says_how_many_go_on(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+def test_killed_batch_with_too_many_runs_cancels_most_and_logs_how_many_remain(
+    scenario: KillScenario, monkeypatch: pytest.MonkeyPatch
 ):
     number = 200
-    scene.start_soon(monkeypatch)
-    # Those of Airflow 3, for Airflow 2, which has an option for them.
+    scenario.raise_start_limit(monkeypatch)
+    # Give Airflow 2 the same time as Airflow 3. It has an option for it.
     monkeypatch.setenv("AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME", str(int(AIRFLOW_3.seconds)))
-    task = scene.batch(AIRFLOW_3, number, max_concurrent_runs=number, poll_interval=60)
-    scene.wait_for_starts(number, task)
+    task = scenario.batch(AIRFLOW_3, number, max_concurrent_runs=number, poll_interval=60)
+    scenario.wait_for_starts(number, task)
     task.kill()
-    time.sleep(REACTION)
-    canceled = scene.statuses()["CANCELED"]
-    cancels = scene.received(CANCEL)
-    print(f"{canceled} of {len(cancels)} cancels, {highest_rate(cancels)} a second at most\n{task.log}")
-    assert canceled >= 0.8 * CANCELS_PER_SECOND * (AIRFLOW_3.seconds - REACTION)
-    assert len(cancels) - canceled <= A_FEW, "refused for the rate"
-    assert highest_rate(cancels) <= CANCELS_PER_SECOND + BUNCHED
-    said = re.findall(r".*may continue.*", task.log)
-    numbers = [int(text.replace(",", "")) for line in said for text in re.findall(r"\b\d[\d,]*\b", line)]
-    # It has to say so before it is gone, and may cancel some more until then.
-    left = number - canceled
-    assert any(abs(told - left) <= 2 * CANCELS_PER_SECOND for told in numbers), said
+    time.sleep(REACTION_SECONDS)
+    canceled = scenario.statuses()["CANCELED"]
+    cancels = scenario.received(CANCEL)
+    print(f"{canceled} of {len(cancels)} cancels, at most {highest_rate(cancels)} per second\n{task.log}")
+    assert canceled >= 0.8 * CANCELS_PER_SECOND * (AIRFLOW_3.seconds - REACTION_SECONDS)
+    assert len(cancels) - canceled <= MAX_REPEATED_CANCELS, "cancels rejected by the rate limit"
+    assert highest_rate(cancels) <= CANCELS_PER_SECOND + BURST_TOLERANCE
+    messages = re.findall(r".*may continue.*", task.log)
+    numbers = [int(text.replace(",", "")) for line in messages for text in re.findall(r"\b\d[\d,]*\b", line)]
+    # The task logs the number before it ends, and may cancel more runs afterwards.
+    active = number - canceled
+    assert any(abs(reported - active) <= 2 * CANCELS_PER_SECOND for reported in numbers), messages
 
 
 @sigterms
-def test_batch_that_is_not_to_cancel_starts_no_more_and_leaves_the_runs_alone(scene: Scene, sigterm: Sigterm):
-    task = scene.batch(sigterm, 50, max_concurrent_runs=50, cancel_on_kill=False)
-    scene.wait_for_starts(10, task)
+def test_killed_batch_without_cancel_on_kill_stops_and_does_not_cancel_runs(
+    scenario: KillScenario, sigterm: Sigterm
+):
+    task = scenario.batch(sigterm, 50, max_concurrent_runs=50, cancel_on_kill=False)
+    scenario.wait_for_starts(10, task)
     task.kill()
-    time.sleep(REACTION)
-    assert [at for at in scene.received(START) if at > task.killed_at + REACTION] == []
-    assert scene.received(CANCEL) == []
-    assert scene.active() >= 10
+    time.sleep(REACTION_SECONDS)
+    assert [at for at in scenario.received(START) if at > task.killed_at + REACTION_SECONDS] == []
+    assert scenario.received(CANCEL) == []
+    assert scenario.active() >= 10
 
 
-# ------------------------------------------------------------------- a start
+# -------------------------------------------------------------------- starts
 
 
 @sigterms
-def test_start_that_is_killed_before_it_is_sent_is_not_sent(scene: Scene, sigterm: Sigterm):
-    """A retry looks for a run first, and that is when it is killed."""
-    scene.server.fail(LIST, "hang", seconds=SLOW)
-    task = scene.start(sigterm, try_number=2)
-    wait_until(lambda: scene.received(LIST), task)
+def test_start_killed_before_its_request_sends_no_request(scenario: KillScenario, sigterm: Sigterm):
+    """A retry lists runs first, and the kill arrives during that request."""
+    scenario.server.fail(LIST, "hang", seconds=SLOW_START_SECONDS)
+    task = scenario.start(sigterm, try_number=2)
+    wait_until(lambda: scenario.received(LIST), task)
     task.kill()
-    check_that_nothing_is_left(scene, task)
-    assert scene.received(START) == []
+    check_all_runs_are_canceled(scenario, task)
+    assert scenario.received(START) == []
 
 
 @sigterms
-@pytest.mark.parametrize("after", [False, True], ids=["not carried out yet", "carried out"])
-def test_start_that_is_killed_before_its_answer_cancels_the_run(scene: Scene, sigterm: Sigterm, after: bool):
-    scene.server.fail(START, "hang", seconds=SLOW, after=after)
-    task = scene.start(sigterm)
-    wait_until(lambda: scene.received(START), task)
+@pytest.mark.parametrize("after", [False, True], ids=["not processed yet", "processed"])
+def test_start_killed_before_the_response_cancels_the_run(
+    scenario: KillScenario, sigterm: Sigterm, after: bool
+):
+    scenario.server.fail(START, "hang", seconds=SLOW_START_SECONDS, after=after)
+    task = scenario.start(sigterm)
+    wait_until(lambda: scenario.received(START), task)
     task.kill()
-    check_that_nothing_is_left(scene, task, in_flight=SLOW)
-    assert scene.statuses() == {"CANCELED": 1}
+    check_all_runs_are_canceled(scenario, task, in_flight=SLOW_START_SECONDS)
+    assert scenario.statuses() == {"CANCELED": 1}
 
 
 @sigterms
 @pytest.mark.parametrize("error", [None, "ResourceNotFoundException"])
-def test_start_that_is_killed_while_it_waits_cancels_the_run(
-    scene: Scene, sigterm: Sigterm, error: str | None
+def test_start_killed_while_waiting_cancels_the_run(
+    scenario: KillScenario, sigterm: Sigterm, error: str | None
 ):
-    task = scene.start(sigterm)
-    wait_until(lambda: len(scene.received(GET)) >= 2, task)
+    task = scenario.start(sigterm)
+    wait_until(lambda: len(scenario.received(GET)) >= 2, task)
     if error is not None:
-        scene.server.fail(CANCEL, error, times=2)
+        scenario.server.fail(CANCEL, error, times=2)
     task.kill()
-    check_that_nothing_is_left(scene, task)
-    assert scene.statuses() == {"CANCELED": 1}
+    check_all_runs_are_canceled(scenario, task)
+    assert scenario.statuses() == {"CANCELED": 1}
 
 
 @sigterms
-def test_start_that_is_killed_in_a_retry_cancels_the_run_that_it_resumed(scene: Scene, sigterm: Sigterm):
-    run = scene.catalog.start_run(*TYPES, in_progress_seconds=3600)
-    task = scene.start(sigterm, try_number=2)
-    wait_until(lambda: len(scene.received(GET)) >= 2, task)
+def test_start_killed_in_a_retry_cancels_the_run_it_resumed(scenario: KillScenario, sigterm: Sigterm):
+    run = scenario.catalog.start_run(*TYPES, in_progress_seconds=3600)
+    task = scenario.start(sigterm, try_number=2)
+    wait_until(lambda: len(scenario.received(GET)) >= 2, task)
     task.kill()
-    check_that_nothing_is_left(scene, task)
-    assert scene.server.request_counts[START] == 1
-    canceled = [r.parameters["identifier"] for r in scene.server.requests if r.operation == CANCEL]
+    check_all_runs_are_canceled(scenario, task)
+    assert scenario.server.request_counts[START] == 1
+    canceled = [r.parameters["identifier"] for r in scenario.server.requests if r.operation == CANCEL]
     assert set(canceled) == {run}
 
 
-# ------------------------------------------------------------ in a triggerer
+# --------------------------------------------------------------- triggerers
 
 
-def deferred_batch(scene: Scene, rows: list[AssetRow]) -> DataZoneBatchMetadataGenerationTrigger:
+def make_batch_trigger(
+    scenario: KillScenario, rows: list[AssetRow]
+) -> DataZoneBatchMetadataGenerationTrigger:
     return DataZoneBatchMetadataGenerationTrigger(
         rows=pack(rows),
         noted_at=time.time(),
         types=TYPES,
-        domain_identifier=scene.catalog.domain_identifier,
+        domain_identifier=scenario.catalog.domain_identifier,
         identity="the task",
         began_at=time.time(),
         max_concurrent_runs=100,
@@ -356,15 +358,18 @@ def deferred_batch(scene: Scene, rows: list[AssetRow]) -> DataZoneBatchMetadataG
     )
 
 
-def kill_deferred(scene: Scene, trigger: BaseTrigger, is_due: Callable[[], Any], in_flight: float) -> float:
+def kill_trigger(
+    scenario: KillScenario, trigger: BaseTrigger, is_due: Callable[[], Any], in_flight: float
+) -> float:
     """
-    Run a trigger and kill it as Airflow 3.3 does, until no run is active; return when that began.
+    Run a trigger and kill it like Airflow 3.3 until no run is active. Return the time of the kill.
 
-    `TriggerRunner.run_trigger` calls `on_kill` when its task is cancelled, and gives it 30 seconds. But it is
-    cancelled again about every second, as long as it is there (`cancelling_triggers`), and so is `on_kill`.
+    `TriggerRunner.run_trigger` calls `on_kill` when its task is canceled, and allows it 30 seconds. However, the
+    triggerer cancels the task again about every second until it ends (`cancelling_triggers`), and cancels `on_kill`
+    with it.
 
-    :param is_due: When to kill it.
-    :param in_flight: Seconds after which all that was sent is carried out.
+    :param is_due: Returns whether to kill the trigger now.
+    :param in_flight: Seconds until all requests that were sent are processed.
     """
     killed_at = 0.0
 
@@ -378,7 +383,7 @@ def kill_deferred(scene: Scene, trigger: BaseTrigger, is_due: Callable[[], Any],
             raise
 
     async def is_over(task: asyncio.Task[None]) -> bool:
-        return task.done() and await asyncio.to_thread(scene.active) == 0
+        return task.done() and await asyncio.to_thread(scenario.active) == 0
 
     async def main() -> None:
         nonlocal killed_at
@@ -390,53 +395,55 @@ def kill_deferred(scene: Scene, trigger: BaseTrigger, is_due: Callable[[], Any],
         while not await is_over(task) and time.monotonic() < killed_at + ON_KILL_TIMEOUT:
             task.cancel()
             await asyncio.sleep(1)
-        # A triggerer lives on.
-        await asyncio.sleep(in_flight + REACTION)
+        # The triggerer process keeps running after the trigger ends.
+        await asyncio.sleep(in_flight + REACTION_SECONDS)
 
-    asyncio.run(asyncio.wait_for(main(), timeout=2 * PATIENCE))
+    asyncio.run(asyncio.wait_for(main(), timeout=2 * TIMEOUT))
     return killed_at
 
 
-def test_deferred_batch_that_is_killed_sends_none_of_the_starts_that_wait_and_cancels_all_runs(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+def test_killed_batch_trigger_drops_queued_starts_and_cancels_all_runs(
+    scenario: KillScenario, monkeypatch: pytest.MonkeyPatch
 ):
-    """Starts of three seconds are slower than the rate at which they are sent: most wait for a thread."""
-    scene.start_soon(monkeypatch)
+    """A start takes three seconds, so starts queue up faster than threads process them."""
+    scenario.raise_start_limit(monkeypatch)
     slow = 3.0
-    scene.server.fail(START, "hang", seconds=slow, times=None)
-    project = scene.catalog.project_identifier
-    trigger = deferred_batch(scene, [AssetRow(asset, None, project) for asset in scene.create_assets(100)])
-    killed_at = kill_deferred(scene, trigger, lambda: len(scene.received(START)) >= 12, in_flight=slow)
-    # On a busy machine, what is sent at the kill takes a while. What waited would take nine seconds more.
-    late = [at - killed_at for at in scene.received(START) if at > killed_at + slow]
-    assert late == [], "seconds after the kill at which runs were started"
-    assert set(scene.statuses()) == {"CANCELED"}
-    assert highest_rate(scene.received(CANCEL)) <= CANCELS_PER_SECOND + BUNCHED
+    scenario.server.fail(START, "hang", seconds=slow, times=None)
+    project = scenario.catalog.project_identifier
+    trigger = make_batch_trigger(
+        scenario, [AssetRow(asset, None, project) for asset in scenario.create_assets(100)]
+    )
+    killed_at = kill_trigger(scenario, trigger, lambda: len(scenario.received(START)) >= 12, in_flight=slow)
+    # On a busy machine, requests in flight at the kill take a while. Queued starts would take nine seconds more.
+    late = [at - killed_at for at in scenario.received(START) if at > killed_at + slow]
+    assert late == [], "runs were started this many seconds after the kill"
+    assert set(scenario.statuses()) == {"CANCELED"}
+    assert highest_rate(scenario.received(CANCEL)) <= CANCELS_PER_SECOND + BURST_TOLERANCE
 
 
-def test_deferred_batch_that_is_killed_before_it_has_begun_cancels_the_runs_of_its_rows(scene: Scene):
-    """A triggerer may have taken it over, or resumed it after a checkpoint, just then."""
-    project = scene.catalog.project_identifier
-    run = scene.catalog.start_run(*TYPES, in_progress_seconds=3600)
+def test_batch_trigger_killed_before_it_runs_cancels_the_runs_in_its_rows(scenario: KillScenario):
+    """This happens if the kill arrives while a triggerer takes over the trigger or after a checkpoint."""
+    project = scenario.catalog.project_identifier
+    run = scenario.catalog.start_run(*TYPES, in_progress_seconds=3600)
     rows = [
-        AssetRow(scene.catalog.asset_identifier, None, project, run_identifier=run),
+        AssetRow(scenario.catalog.asset_identifier, None, project, run_identifier=run),
         AssetRow("ended", None, project, run_identifier="run", status="SUCCEEDED"),
         AssetRow("not-started", None, project),
     ]
-    asyncio.run(asyncio.wait_for(deferred_batch(scene, rows).on_kill(), timeout=PATIENCE))
-    assert scene.statuses() == {"CANCELED": 1}
-    assert scene.server.request_counts[CANCEL] == 1
+    asyncio.run(asyncio.wait_for(make_batch_trigger(scenario, rows).on_kill(), timeout=TIMEOUT))
+    assert scenario.statuses() == {"CANCELED": 1}
+    assert scenario.server.request_counts[CANCEL] == 1
 
 
-def test_deferred_start_that_is_killed_cancels_its_run_although_that_takes_a_while(scene: Scene):
-    run = scene.catalog.start_run(*TYPES, in_progress_seconds=3600)
+def test_killed_run_trigger_retries_the_cancel_until_it_succeeds(scenario: KillScenario):
+    run = scenario.catalog.start_run(*TYPES, in_progress_seconds=3600)
     trigger = DataZoneMetadataGenerationRunTrigger(
         run,
-        scene.catalog.domain_identifier,
+        scenario.catalog.domain_identifier,
         poll_interval=0.2,
         aws_conn_id="datazone_default",
         cancel_on_kill=True,
     )
-    scene.server.fail(CANCEL, "ResourceNotFoundException", times=2)
-    kill_deferred(scene, trigger, lambda: scene.received(GET), in_flight=0)
-    assert scene.statuses() == {"CANCELED": 1}
+    scenario.server.fail(CANCEL, "ResourceNotFoundException", times=2)
+    kill_trigger(scenario, trigger, lambda: scenario.received(GET), in_flight=0)
+    assert scenario.statuses() == {"CANCELED": 1}

@@ -1,4 +1,4 @@
-"""The Start operator, killed with a real SIGTERM: nothing is started afterwards, and no run is left behind."""
+"""Kill the start operator with a real SIGTERM: it starts no run afterwards and leaves no active run behind."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 START, CANCEL = "StartMetadataGenerationRun", "CancelMetadataGenerationRun"
 GET, LIST = "GetMetadataGenerationRun", "ListMetadataGenerationRuns"
-# How long a killed task may work until Airflow 3 sends SIGKILL.
-SECONDS_TO_END = 5
+# Seconds between SIGTERM and SIGKILL in Airflow 3.
+SIGKILL_DELAY = 5
 
 
 class Terminated(BaseException):
-    """Stands for the exception that Airflow 2.11 raises in the interrupted code."""
+    """Simulates the exception that Airflow 2.11 raises in the interrupted code."""
 
 
 class Worker:
-    """Executes an operator in the main thread, with the signal handler of an Airflow version."""
+    """Executes an operator in the main thread with the signal handler of Airflow 2 or 3."""
 
     def __init__(self, *, returns: bool) -> None:
         self.returns = returns
@@ -54,18 +54,18 @@ class Worker:
         if not self.returns:
             raise Terminated
 
-    def kill_once(self, holds: Callable[[], bool]) -> None:
-        once(holds, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    def kill_when(self, condition: Callable[[], bool]) -> None:
+        once(condition, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
-    def fails(
-        self, operator: DataZoneStartMetadataGenerationRunOperator, work: Callable[[], Any]
+    def execute_until_killed(
+        self, operator: DataZoneStartMetadataGenerationRunOperator, execute: Callable[[], Any]
     ) -> BaseException:
-        """Work until the kill, and return the error with which the task ends."""
+        """Execute the operator until it is killed, and return the exception it raises."""
         self.operator = operator
         with pytest.raises((TaskKilled, Terminated)) as raised:
-            work()
+            execute()
         assert self.killed_at is not None
-        assert time.monotonic() - self.killed_at < SECONDS_TO_END
+        assert time.monotonic() - self.killed_at < SIGKILL_DELAY
         return raised.value
 
 
@@ -92,15 +92,15 @@ def has_received(catalog: Catalog, operation: str) -> Callable[[], bool]:
     return lambda: catalog.server.request_counts[operation] > before
 
 
-def settles(holds: Callable[[], bool]) -> bool:
-    """Whether something holds soon: what a thread still does is not waited for by the task."""
+def becomes_true(condition: Callable[[], bool]) -> bool:
+    """Return whether a condition becomes true within five seconds: the task does not wait for its threads."""
     end = time.monotonic() + 5
-    while not holds() and time.monotonic() < end:
+    while not condition() and time.monotonic() < end:
         time.sleep(0.02)
-    return holds()
+    return condition()
 
 
-def states_of_task(dag_id: str) -> list[str]:
+def task_instance_states(dag_id: str) -> list[str]:
     from airflow.models import TaskInstance
     from airflow.utils.session import create_session
 
@@ -111,11 +111,11 @@ def states_of_task(dag_id: str) -> list[str]:
 def test_airflow_retries_a_killed_task(
     catalog: Catalog, airflow_database: None, monkeypatch: pytest.MonkeyPatch
 ):
-    """With Airflow's own signal handler, and what it makes of the error."""
+    """Use Airflow's own signal handler and error handling."""
     mend_dag_test(monkeypatch)
     catalog.server.set_run_outcome(in_progress_seconds=3600)
     catalog.server.set_run_outcome(polls=0)
-    has_begun_to_wait = has_received(catalog, GET)
+    is_waiting = has_received(catalog, GET)
     killed_at: list[float] = []
 
     def kill() -> None:
@@ -129,12 +129,12 @@ def test_airflow_retries_a_killed_task(
         "project_identifier": catalog.project_identifier,
     }
     try:
-        once(has_begun_to_wait, kill)
+        once(is_waiting, kill)
         if not AIRFLOW_V_3_0_PLUS:
-            # There the error ends `dag.test()` itself, once Airflow has marked the task.
+            # In Airflow 2 the error ends `dag.test()` after Airflow has set the state of the task.
             with pytest.raises(TaskKilled):
                 dag.test(run_conf=conf)
-            assert states_of_task("start_kill") == ["up_for_retry"]
+            assert task_instance_states("start_kill") == ["up_for_retry"]
             assert [status_of(catalog, run) for run in runs_of(catalog)] == ["CANCELED"]
             return
         dag_run = dag.test(run_conf=conf)
@@ -142,83 +142,83 @@ def test_airflow_retries_a_killed_task(
         signal.signal(signal.SIGTERM, previous)
     (ti,) = dag_run.get_task_instances()
     assert (str(ti.state), ti.try_number) == ("success", 2)
-    assert time.monotonic() - killed_at[0] < 60, "the wait did not go on"
+    assert time.monotonic() - killed_at[0] < 60, "the killed task stopped waiting"
     first, second = runs_of(catalog)
     assert [status_of(catalog, run) for run in (first, second)] == ["CANCELED", "SUCCEEDED"]
 
 
-def test_task_killed_before_it_executes_sends_nothing(catalog: Catalog):
+def test_task_killed_before_it_executes_sends_no_request(catalog: Catalog):
     operator = start(catalog)
     before = len(catalog.server.requests)
     operator.on_kill()
     with pytest.raises(TaskKilled) as killed:
         operator.execute(make_context())
     assert catalog.server.requests[before:] == []
-    assert not isinstance(killed.value, Exception), "no handler of errors may take it for one"
+    assert not isinstance(killed.value, Exception), "error handlers must not catch it"
 
 
-def test_retry_killed_while_it_looks_for_its_run_starts_nothing(catalog: Catalog, worker: Worker):
+def test_retry_killed_while_listing_runs_starts_no_run(catalog: Catalog, worker: Worker):
     catalog.server.fail(LIST, "hang", seconds=0.5)
     operator = start(catalog)
-    worker.kill_once(has_received(catalog, LIST))
-    worker.fails(operator, lambda: operator.execute(make_context(try_number=2)))
+    worker.kill_when(has_received(catalog, LIST))
+    worker.execute_until_killed(operator, lambda: operator.execute(make_context(try_number=2)))
     assert catalog.server.request_counts[START] == 0
 
 
-@pytest.mark.parametrize("remembers", [True, False])
+@pytest.mark.parametrize("has_store", [True, False])
 def test_run_whose_start_is_in_flight_at_the_kill_is_canceled(
-    catalog: Catalog, worker: Worker, remembers: bool
+    catalog: Catalog, worker: Worker, has_store: bool
 ):
     catalog.server.set_run_outcome(in_progress_seconds=3600, times=None)
     catalog.server.fail(START, "hang", seconds=1, after=True)
     operator = start(catalog)
-    worker.kill_once(has_received(catalog, START))
-    store = Store() if remembers else None
-    worker.fails(operator, lambda: operator.execute(make_context(store=store)))
+    worker.kill_when(has_received(catalog, START))
+    store = Store() if has_store else None
+    worker.execute_until_killed(operator, lambda: operator.execute(make_context(store=store)))
     (run,) = runs_of(catalog)
     assert status_of(catalog, run) == "CANCELED"
     assert catalog.server.request_counts[START] == 1
     assert catalog.server.request_counts[CANCEL] == 1
-    # The retry does not take the canceled run for its own.
+    # The retry does not resume the canceled run.
     catalog.server.set_run_outcome(polls=0)
     retry = start(catalog).execute(make_context(try_number=2, store=store))
     assert runs_of(catalog) == [run, retry]
 
 
 @pytest.mark.parametrize("arguments", [{"cancel_on_kill": False}, {"wait_for_completion": False}])
-def test_run_that_a_kill_is_not_to_cancel_is_left_for_the_retry(
+def test_run_is_not_canceled_if_the_task_does_not_wait_or_cancel_on_kill(
     catalog: Catalog, worker: Worker, arguments: dict[str, Any]
 ):
     catalog.server.set_run_outcome(in_progress_seconds=3600)
     catalog.server.fail(START, "hang", seconds=0.5, after=True)
     operator = start(catalog, **arguments)
-    worker.kill_once(has_received(catalog, START))
-    worker.fails(operator, lambda: operator.execute(make_context()))
+    worker.kill_when(has_received(catalog, START))
+    worker.execute_until_killed(operator, lambda: operator.execute(make_context()))
     (run,) = runs_of(catalog)
     assert status_of(catalog, run) == "IN_PROGRESS"
     assert catalog.server.request_counts[CANCEL] == 0
 
 
-@pytest.mark.parametrize("trouble", ["InternalServerException", "ThrottlingException", "drop"])
-def test_botocore_sends_no_start_again_after_the_kill(catalog: Catalog, worker: Worker, trouble: str):
-    catalog.server.fail(START, trouble, times=None)
+@pytest.mark.parametrize("fault", ["InternalServerException", "ThrottlingException", "drop"])
+def test_botocore_does_not_retry_a_start_after_the_kill(catalog: Catalog, worker: Worker, fault: str):
+    catalog.server.fail(START, fault, times=None)
     operator = start(catalog, botocore_config={"retries": {"total_max_attempts": 10, "mode": "standard"}})
 
     def kill_between_attempts(**_: Any) -> None:
         if worker.killed_at is None:
             os.kill(os.getpid(), signal.SIGTERM)
-            assert settles(lambda: worker.killed_at is not None)
+            assert becomes_true(lambda: worker.killed_at is not None)
 
     operator.hook.conn.meta.events.register_first(f"needs-retry.datazone.{START}", kill_between_attempts)
-    worker.fails(operator, lambda: operator.execute(make_context()))
-    # botocore's next attempt comes in up to a second.
+    worker.execute_until_killed(operator, lambda: operator.execute(make_context()))
+    # botocore would send the next attempt within a second.
     time.sleep(1.2)
     assert catalog.server.request_counts[START] == 1
     assert runs_of(catalog) == []
 
 
 @pytest.mark.parametrize("how", ["started", "found by List", "found in the state store", "started again"])
-def test_task_killed_in_its_wait_cancels_its_run_and_starts_no_other(
+def test_task_killed_while_waiting_cancels_its_run_and_starts_no_other(
     catalog: Catalog, worker: Worker, monkeypatch: pytest.MonkeyPatch, how: str
 ):
     is_asleep = threading.Event()
@@ -241,16 +241,16 @@ def test_task_killed_in_its_wait_cancels_its_run_and_starts_no_other(
             first = start(catalog, wait_for_completion=False)
             first.execute(make_context(store=store))
             if how == "started again":
-                # Its answer was lost, and List does not show it.
+                # The response of the first start was lost, and ListMetadataGenerationRuns fails.
                 record = store.get("metadata_generation_run")
                 del record["run"]
                 store.set("metadata_generation_run", record)
                 catalog.server.fail(LIST, "AccessDeniedException", times=None)
         context = make_context(try_number=2, store=store)
     operator = start(catalog, poll_interval=600)
-    worker.kill_once(is_asleep.is_set)
+    worker.kill_when(is_asleep.is_set)
     starts = catalog.server.request_counts[START]
-    worker.fails(operator, lambda: operator.execute(context))
+    worker.execute_until_killed(operator, lambda: operator.execute(context))
     catalog.server.recover()
     (run,) = runs_of(catalog)
     assert status_of(catalog, run) == "CANCELED"
@@ -258,41 +258,41 @@ def test_task_killed_in_its_wait_cancels_its_run_and_starts_no_other(
     assert catalog.server.request_counts[CANCEL] == 1
 
 
-def test_run_known_from_the_state_store_is_canceled_before_it_is_read(catalog: Catalog, worker: Worker):
+def test_run_in_the_state_store_is_canceled_before_get_responds(catalog: Catalog, worker: Worker):
     catalog.server.set_run_outcome(in_progress_seconds=3600)
     store = Store()
     run = start(catalog, wait_for_completion=False).execute(make_context(store=store))
     catalog.server.fail(GET, "hang", seconds=1)
     operator = start(catalog)
-    worker.kill_once(has_received(catalog, GET))
-    worker.fails(operator, lambda: operator.execute(make_context(try_number=2, store=store)))
+    worker.kill_when(has_received(catalog, GET))
+    worker.execute_until_killed(operator, lambda: operator.execute(make_context(try_number=2, store=store)))
     assert status_of(catalog, run) == "CANCELED"
     assert runs_of(catalog) == [run]
 
 
-@pytest.mark.parametrize("answer", ["late", "not known yet"])
-def test_killed_task_does_not_hand_itself_to_the_triggerer(catalog: Catalog, worker: Worker, answer: str):
+@pytest.mark.parametrize("response", ["late", "not found"])
+def test_killed_task_does_not_defer(catalog: Catalog, worker: Worker, response: str):
     catalog.server.set_run_outcome(in_progress_seconds=3600)
-    if answer == "late":
+    if response == "late":
         catalog.server.fail(GET, "hang", seconds=0.5)
     else:
         catalog.server.fail(GET, "ResourceNotFoundException")
     operator = start(catalog, deferrable=True)
-    worker.kill_once(has_received(catalog, GET))
-    worker.fails(operator, lambda: operator.execute(make_context()))
+    worker.kill_when(has_received(catalog, GET))
+    worker.execute_until_killed(operator, lambda: operator.execute(make_context()))
     (run,) = runs_of(catalog)
     assert status_of(catalog, run) == "CANCELED"
 
 
 @pytest.mark.parametrize("killed", ["before the deferral", "in the deferral"])
-def test_kill_at_the_last_moment_before_a_deferral_counts(
+def test_kill_during_a_deferral_cancels_the_run(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, killed: str
 ):
     catalog.server.set_run_outcome(in_progress_seconds=3600)
     operator = start(catalog, deferrable=True)
     defer = operator.defer
 
-    def defer_and_be_killed(**arguments: Any) -> None:
+    def defer_and_kill(**arguments: Any) -> None:
         if killed == "before the deferral":
             operator.on_kill()
         try:
@@ -301,7 +301,7 @@ def test_kill_at_the_last_moment_before_a_deferral_counts(
             if killed == "in the deferral":
                 operator.on_kill()
 
-    monkeypatch.setattr(operator, "defer", defer_and_be_killed)
+    monkeypatch.setattr(operator, "defer", defer_and_kill)
     with pytest.raises(TaskKilled):
         operator.execute(make_context())
     (run,) = runs_of(catalog)
@@ -309,7 +309,7 @@ def test_kill_at_the_last_moment_before_a_deferral_counts(
 
 
 @pytest.mark.parametrize("adopted", [True, False])
-def test_task_killed_when_it_resumes_starts_nothing(catalog: Catalog, adopted: bool):
+def test_task_killed_when_it_resumes_starts_no_run(catalog: Catalog, adopted: bool):
     run = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
     catalog.server.set_run_status(run, "CANCELED")
     found = catalog.server.client().get_metadata_generation_run(
@@ -326,47 +326,45 @@ def test_task_killed_when_it_resumes_starts_nothing(catalog: Catalog, adopted: b
     assert runs_of(catalog) == [run]
 
 
-def test_task_killed_while_it_looks_once_more_cancels_the_run(catalog: Catalog, worker: Worker):
+def test_task_killed_during_its_final_poll_cancels_the_run(catalog: Catalog, worker: Worker):
     run = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
     context = make_context()
     context["ti"].xcom_pull = lambda **_: {"id": run, "domainId": catalog.domain_identifier}
     catalog.server.fail(GET, "hang", seconds=0.5)
     operator = start(catalog, deferrable=True)
-    worker.kill_once(has_received(catalog, GET))
+    worker.kill_when(has_received(catalog, GET))
     event = {"status": "timeout", "message": "too late"}
-    worker.fails(operator, lambda: operator.execute_complete(context, event))
+    worker.execute_until_killed(operator, lambda: operator.execute_complete(context, event))
     assert status_of(catalog, run) == "CANCELED"
 
 
-def test_time_out_of_a_deferred_task_leaves_its_run_alone(catalog: Catalog):
+def test_timeout_of_a_deferred_task_does_not_cancel_the_run(catalog: Catalog):
     run = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
     context = make_context()
     context["ti"].xcom_pull = lambda **_: {"id": run, "domainId": catalog.domain_identifier}
     operator = start(catalog, deferrable=True)
     with pytest.raises(AirflowTaskTimeout):
         operator.execute_complete(context, {"status": "timeout", "message": "too late"})
-    # As Airflow does then, where the task has an execution_timeout.
+    # Airflow calls on_kill after a timeout if the task has an execution_timeout.
     operator.on_kill()
     assert status_of(catalog, run) == "IN_PROGRESS"
 
 
 @pytest.mark.parametrize(
-    "trouble", ["ResourceNotFoundException", "ThrottlingException", "InternalServerException", "drop"]
+    "fault", ["ResourceNotFoundException", "ThrottlingException", "InternalServerException", "drop"]
 )
-def test_kill_cancels_again_what_could_not_be_canceled_just_now(
-    catalog: Catalog, worker: Worker, trouble: str
-):
+def test_kill_retries_a_cancel_that_fails(catalog: Catalog, worker: Worker, fault: str):
     catalog.server.set_run_outcome(in_progress_seconds=3600)
-    catalog.server.fail(CANCEL, trouble, times=2)
+    catalog.server.fail(CANCEL, fault, times=2)
     operator = start(catalog)
-    worker.kill_once(has_received(catalog, GET))
-    worker.fails(operator, lambda: operator.execute(make_context()))
+    worker.kill_when(has_received(catalog, GET))
+    worker.execute_until_killed(operator, lambda: operator.execute(make_context()))
     (run,) = runs_of(catalog)
     assert status_of(catalog, run) == "CANCELED"
     assert catalog.server.request_counts[CANCEL] == 3
 
 
-def test_time_out_while_start_is_in_flight_leaves_the_run_for_the_retry(catalog: Catalog):
+def test_timeout_while_start_is_in_flight_leaves_the_run_for_the_retry(catalog: Catalog):
     catalog.server.set_run_outcome(in_progress_seconds=3600)
     catalog.server.fail(START, "hang", seconds=0.5, after=True)
     operator, store = start(catalog), Store()
