@@ -1,4 +1,4 @@
-"""What the error of a request says that DataZone has refused."""
+"""Check the error of a request that DataZone rejects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 
 def check_refusal(error: BaseException, operator: Any, message: str) -> None:
-    """Check that an error is not retried, and says what was asked, where, and why it was refused."""
+    """Check that an error is not retried and names the asset, domain, Region, connection and reason."""
     assert isinstance(error, AirflowFailException)
     for part in (
         message,
@@ -18,4 +18,4 @@ def check_refusal(error: BaseException, operator: Any, message: str) -> None:
         "connection 'datazone_default'",
     ):
         assert part in str(error)
-    assert str(error).isprintable(), "one line"
+    assert str(error).isprintable(), "no line breaks or control characters"

@@ -1,4 +1,4 @@
-"""A task of the Start operator, without a whole Airflow around it."""
+"""Helpers that execute the start operator without a complete Airflow deployment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TaskInstance:
-    """Stands for Airflow's, which runs in other tests; here only what the operator makes of it matters."""
+    """A minimal task instance. Other tests use the one from Airflow."""
 
     dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "start", -1, 1, 0
 
@@ -36,26 +36,26 @@ def make_context() -> Any:
 
 
 def start(catalog: Catalog, **arguments: Any) -> DataZoneStartMetadataGenerationRunOperator:
-    known = {
+    defaults = {
         "task_id": "start",
         "asset_identifier": catalog.asset_identifier,
         "types": ["BUSINESS_NAMES"],
         "domain_identifier": catalog.domain_identifier,
         "owning_project_identifier": catalog.project_identifier,
         "aws_conn_id": "datazone_default",
-        # botocore's own retries would hide what the operator does, and take their time.
+        # Retries of botocore would hide the behavior of the operator and slow the tests down.
         "botocore_config": {"retries": {"total_max_attempts": 1}},
         "poll_interval": 7,
     }
-    operator = DataZoneStartMetadataGenerationRunOperator(**known | arguments)
-    # Airflow 2 keeps its logs from the root logger, Airflow 3 logs past the standard library, and an operator's
-    # logger has another place in each.
+    operator = DataZoneStartMetadataGenerationRunOperator(**defaults | arguments)
+    # Airflow 2 does not propagate logs to the root logger, and Airflow 3 bypasses the standard library. Each stores
+    # an operator's logger in another attribute.
     operator._log = operator._cached_logger = operator.hook._log = logging.getLogger("tests.start")
     return operator
 
 
 def status_of(catalog: Catalog, run: str) -> str:
-    found = catalog.server.client().get_metadata_generation_run(
+    run_details = catalog.server.client().get_metadata_generation_run(
         domainIdentifier=catalog.domain_identifier, identifier=run
     )
-    return str(found["status"])
+    return str(run_details["status"])

@@ -1,4 +1,4 @@
-"""What holds for every operator and the sensor: what they promise in their docstrings, and how Airflow stores them."""
+"""Conventions for all operators and the sensor: complete docstrings, template fields and serialization."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SERIALIZER = getattr(serialized_objects, "DagSerialization", None) or serialized
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 
 
-def own_parameters(cls: Any) -> dict[str, inspect.Parameter]:
+def keyword_parameters(cls: Any) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(cls.__init__).parameters
     return {
         name: parameter
@@ -40,26 +40,26 @@ def own_parameters(cls: Any) -> dict[str, inspect.Parameter]:
 
 
 def documented_parameters(cls: Any) -> dict[str, str]:
-    """Return what the docstring says of each parameter."""
+    """Return the description of each parameter in the docstring."""
     fields = re.findall(
         r":param (\w+):(.*?)(?=\n *:(?:param|return|raises)|\n *\.\. |\Z)", cls.__doc__, re.DOTALL
     )
-    assert len(fields) == len(dict(fields)), "twice"
+    assert len(fields) == len(dict(fields)), "a parameter is documented twice"
     return dict(fields)
 
 
-def unrendered(cls: Any) -> dict[str, Any]:
-    """Return a template for each parameter that is one, and for those that have to be given."""
+def template_arguments(cls: Any) -> dict[str, Any]:
+    """Return a template for each template field and each required parameter."""
     return {
         name: [f"{{{{ params.{name} }}}}"]
         if name in ("types", "asset_identifiers")
         else f"{{{{ params.{name} }}}}"
-        for name, parameter in own_parameters(cls).items()
+        for name, parameter in keyword_parameters(cls).items()
         if name in cls.template_fields or parameter.default is inspect.Parameter.empty
     }
 
 
-def test_every_operator_is_looked_at() -> None:
+def test_classes_include_every_operator() -> None:
     names = {cls.__name__ for cls in CLASSES}
     for name in ("GetMetadataGenerationRun", "StartMetadataGenerationRun", "CancelMetadataGenerationRun"):
         assert f"DataZone{name}Operator" in names
@@ -68,12 +68,12 @@ def test_every_operator_is_looked_at() -> None:
 
 
 @every_class
-def test_docstring_describes_each_parameter_and_no_other(cls: Any) -> None:
-    assert documented_parameters(cls).keys() == {*own_parameters(cls), *AWS_PARAMETERS}
+def test_docstring_describes_exactly_the_parameters(cls: Any) -> None:
+    assert documented_parameters(cls).keys() == {*keyword_parameters(cls), *AWS_PARAMETERS}
 
 
 @every_class
-def test_docstring_says_of_each_template_field_that_it_is_one_and_of_no_other(cls: Any) -> None:
+def test_docstring_marks_exactly_the_template_fields_as_templated(cls: Any) -> None:
     documented = documented_parameters(cls)
     templated = {name for name, text in documented.items() if text.split()[-1:] == ["(templated)"]}
     assert templated == set(cls.template_fields)
@@ -81,39 +81,39 @@ def test_docstring_says_of_each_template_field_that_it_is_one_and_of_no_other(cl
 
 
 @every_class
-def test_docstring_names_defaults_as_they_are(cls: Any) -> None:
-    for name, parameter in own_parameters(cls).items():
+def test_docstring_states_the_actual_defaults(cls: Any) -> None:
+    for name, parameter in keyword_parameters(cls).items():
         stated = re.search(r"Default:? ``(\w+)``|Default (\d+)", documented_parameters(cls)[name])
         if stated is not None:
             assert str(parameter.default) == (stated[1] or stated[2]), name
         elif isinstance(parameter.default, bool) or type(parameter.default) in (int, float):
-            assert name == "deferrable", f"{name}: its default is not told"
+            assert name == "deferrable", f"{name}: its default is not documented"
 
 
 @every_class
-def test_errors_that_a_docstring_promises_are_there_to_be_caught(cls: Any) -> None:
-    promised = set(re.findall(r":raises (\w+):", cls.__doc__))
-    airflow = {"AirflowSensorTimeout", "AirflowTaskTimeout"}
-    assert promised
-    for name in promised - airflow:
+def test_documented_errors_exist(cls: Any) -> None:
+    documented_errors = set(re.findall(r":raises (\w+):", cls.__doc__))
+    airflow_errors = {"AirflowSensorTimeout", "AirflowTaskTimeout"}
+    assert documented_errors
+    for name in documented_errors - airflow_errors:
         assert issubclass(getattr(exceptions, name), Exception)
 
 
 @every_class
-def test_flags_and_numbers_are_no_templates(cls: Any) -> None:
-    # A template renders to text, of which "False" is true.
-    for name, parameter in own_parameters(cls).items():
-        kinds = set(re.findall(r"\w+", str(parameter.annotation)))
-        if kinds & {"bool", "int", "float"}:
+def test_booleans_and_numbers_are_not_template_fields(cls: Any) -> None:
+    # A template renders to a string, and the string "False" is true.
+    for name, parameter in keyword_parameters(cls).items():
+        annotated_types = set(re.findall(r"\w+", str(parameter.annotation)))
+        if annotated_types & {"bool", "int", "float"}:
             assert name not in cls.template_fields
 
 
 @every_class
-def test_template_fields_are_stored_as_they_are_given(cls: Any) -> None:
-    # At that time they are not rendered: whatever looks at one would see the template.
-    given = unrendered(cls)
-    task = cls(task_id="task", **given)
-    for name, value in given.items():
+def test_template_fields_are_stored_unchanged(cls: Any) -> None:
+    # Templates are not rendered in the constructor, so code that reads a field there would see the template.
+    arguments = template_arguments(cls)
+    task = cls(task_id="task", **arguments)
+    for name, value in arguments.items():
         assert getattr(task, name) is value
     for name in cls.template_fields:
         assert hasattr(task, name)
@@ -122,27 +122,27 @@ def test_template_fields_are_stored_as_they_are_given(cls: Any) -> None:
 
 @every_class
 @pytest.mark.parametrize("mapped", [False, True])
-def test_task_survives_the_way_through_airflows_database(cls: Any, mapped: bool) -> None:
-    given = unrendered(cls)
+def test_task_survives_serialization_by_airflow(cls: Any, mapped: bool) -> None:
+    arguments = template_arguments(cls)
     with DAG(dag_id="stored", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)) as dag:
         if mapped:
-            name = next(iter(given))
-            partial = {key: value for key, value in given.items() if key != name}
-            cls.partial(task_id="task", **partial).expand(**{name: [given[name], given[name]]})
+            name = next(iter(arguments))
+            partial = {key: value for key, value in arguments.items() if key != name}
+            cls.partial(task_id="task", **partial).expand(**{name: [arguments[name], arguments[name]]})
         else:
-            cls(task_id="task", **given)
+            cls(task_id="task", **arguments)
     stored = json.loads(json.dumps(SERIALIZER.to_dict(dag)))
     task = SERIALIZER.from_dict(stored).get_task("task")
     assert task.task_type == cls.__name__
     assert set(task.template_fields) == set(cls.template_fields)
     assert "Amazon DataZone Domain" in task.extra_links
     if not mapped:
-        for name in given.keys() & set(cls.template_fields):
-            assert getattr(task, name) == given[name]
+        for name in arguments.keys() & set(cls.template_fields):
+            assert getattr(task, name) == arguments[name]
 
 
-def test_every_link_is_known_to_airflow() -> None:
-    # Airflow 2 shows only links whose class the provider has named.
+def test_every_extra_link_is_registered_with_airflow() -> None:
+    # Airflow 2 shows only links whose class is listed in the provider info.
     links = {type(link) for cls in CLASSES for link in cls.operator_extra_links}
     assert links
     assert {f"{link.__module__}.{link.__name__}" for link in links} == set(get_provider_info()["extra-links"])

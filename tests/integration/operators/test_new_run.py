@@ -1,4 +1,4 @@
-"""A run that was started a moment ago, which DataZone may not know yet, in every task that reads or cancels one."""
+"""New runs that DataZone does not return yet, in every task that reads or cancels a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 class TaskInstance:
-    """Stands for Airflow's, which runs in other tests; here only the requests matter."""
+    """A minimal task instance. Other tests use the one from Airflow."""
 
     dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "task", -1, 1, 0
 
@@ -43,7 +43,7 @@ class TaskInstance:
         self.xcoms[key] = value
 
     def get_first_reschedule_date(self, context: Any) -> None:
-        """There was no reschedule before."""
+        """Return None: the task was not rescheduled before."""
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def context(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     with suppress(ImportError):
         from airflow.sensors import base
 
-        # Airflow 2.11 looks in its database for the first try, which the task instance above is not in.
+        # Airflow 2.11 reads the first start date from its database, which does not contain this task instance.
         monkeypatch.setattr(base, "_orig_start_date", lambda **_: None, raising=False)
     return {
         "ti": TaskInstance(),
@@ -67,18 +67,18 @@ def context(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def execute(catalog: Catalog, name: str, context: dict[str, Any], run: str, **arguments: Any) -> None:
-    task_class, known = TASKS[name]
+    task_class, defaults = TASKS[name]
     task_class(
         task_id="task",
         run_identifier=run,
         domain_identifier=catalog.domain_identifier,
         aws_conn_id="datazone_default",
-        **known | arguments,
+        **defaults | arguments,
     ).execute(context)
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_task_gives_a_new_run_time_to_become_known(
+def test_task_polls_again_until_a_new_run_is_found(
     catalog: Catalog, clock: Clock, context: dict[str, Any], name: str
 ):
     run = catalog.start_run(polls=3600 if name == "cancel" else 0)
@@ -89,7 +89,7 @@ def test_task_gives_a_new_run_time_to_become_known(
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_task_fails_for_good_when_the_run_stays_unknown(
+def test_task_fails_without_retries_if_the_run_is_never_found(
     catalog: Catalog, clock: Clock, context: dict[str, Any], name: str
 ):
     with pytest.raises(RequestRefusedError, match="Requested prediction cannot be found in domain"):
@@ -98,7 +98,7 @@ def test_task_fails_for_good_when_the_run_stays_unknown(
 
 
 @pytest.mark.parametrize("name", ["poke", "reschedule", "deferrable"])
-def test_sensor_waits_no_longer_for_an_unknown_run_than_its_time_out(
+def test_sensor_stops_polling_for_an_unknown_run_at_its_timeout(
     catalog: Catalog, clock: Clock, context: dict[str, Any], name: str
 ):
     with pytest.raises(RequestRefusedError, match="Requested prediction cannot be found in domain"):
@@ -106,7 +106,7 @@ def test_sensor_waits_no_longer_for_an_unknown_run_than_its_time_out(
     assert sum(clock.naps) == 5
 
 
-def test_run_that_became_known_is_waited_for(catalog: Catalog, clock: Clock, context: dict[str, Any]):
+def test_sensor_defers_once_the_run_is_found(catalog: Catalog, clock: Clock, context: dict[str, Any]):
     run = catalog.start_run(in_progress_seconds=3600)
     catalog.server.fail("GetMetadataGenerationRun", "ResourceNotFoundException", times=2)
     with pytest.raises(TaskDeferred):

@@ -1,4 +1,4 @@
-"""Accepting and rejecting predictions, over HTTP: wrong input, and values that nobody else is to see."""
+"""Accepting and rejecting predictions over HTTP: invalid arguments, client tokens and redaction of edited values."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ VALUES = {
 
 
 class TaskInstance:
-    """Stands for Airflow's, which runs in other tests; here only what the operator makes of it matters."""
+    """A minimal task instance. Other tests use the one from Airflow."""
 
     dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "decide", -1, 1, 0
 
     def xcom_push(self, key: str, value: Any) -> None:
-        """Forget what is for the link."""
+        """Discard XComs, which only the extra link needs."""
 
 
-def make_context(**changed: Any) -> Any:
+def make_context(**attributes: Any) -> Any:
     ti = TaskInstance()
-    vars(ti).update(changed)
+    vars(ti).update(attributes)
     return {"ti": ti, "dag_run": SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc))}
 
 
 def decide(catalog: Catalog, decision: str = "accept", **arguments: Any) -> Any:
-    known = {
+    defaults = {
         "task_id": "decide",
         "asset_identifier": catalog.asset_identifier,
         "domain_identifier": catalog.domain_identifier,
         "aws_conn_id": "datazone_default",
-        # botocore's own retries would only take their time.
+        # Retries of botocore would slow the tests down.
         "botocore_config": {"retries": {"total_max_attempts": 1}},
     }
-    operator = DECISIONS[decision](**known | arguments)
-    # Airflow 2 keeps its logs from the root logger, Airflow 3 logs past the standard library, and an operator's
-    # logger has another place in each.
+    operator = DECISIONS[decision](**defaults | arguments)
+    # Airflow 2 does not propagate logs to the root logger, and Airflow 3 bypasses the standard library. Each stores
+    # an operator's logger in another attribute.
     operator._log = operator._cached_logger = operator.hook._log = logging.getLogger("tests.decide")
     return operator
 
@@ -74,8 +74,8 @@ def edit(value: Any = VALUE, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def predicted(catalog: Catalog) -> Catalog:
-    """A catalog whose asset has predictions."""
+def catalog_with_predictions(catalog: Catalog) -> Catalog:
+    """Return a catalog whose asset has predictions."""
     run = catalog.start_run(polls=0)
     catalog.server.client().get_metadata_generation_run(
         domainIdentifier=catalog.domain_identifier, identifier=run
@@ -87,11 +87,11 @@ def requests_since(catalog: Catalog, before: int) -> list[str]:
     return [request.operation for request in catalog.server.requests[before:]]
 
 
-# -------------------------------------------------------------- wrong input
+# ---------------------------------------------------------- invalid arguments
 
 
 @pytest.mark.parametrize(
-    ("decision", "wrong", "message"),
+    ("decision", "arguments", "message"),
     [
         ("accept", {"rule": "ALL", "threshold": 1.5}, "Member must have value less than or equal to 1"),
         ("reject", {"rule": "ALL", "threshold": 1.5}, "Member must have value less than or equal to 1"),
@@ -114,19 +114,19 @@ def requests_since(catalog: Catalog, before: int) -> list[str]:
         ),
     ],
 )
-def test_what_datazone_refuses_is_told_in_its_own_words_after_one_request(
-    predicted: Catalog, decision: str, wrong: dict[str, Any], message: str
+def test_rejected_request_raises_the_datazone_message_without_retries(
+    catalog_with_predictions: Catalog, decision: str, arguments: dict[str, Any], message: str
 ):
-    operator = decide(predicted, decision, **wrong)
-    before = len(predicted.server.requests)
-    with pytest.raises(RequestRefusedError) as refused:
+    operator = decide(catalog_with_predictions, decision, **arguments)
+    before = len(catalog_with_predictions.server.requests)
+    with pytest.raises(RequestRefusedError) as raised:
         operator.execute(make_context())
-    check_refusal(refused.value, operator, message)
-    assert requests_since(predicted, before) == [f"{decision.capitalize()}Predictions"]
+    check_refusal(raised.value, operator, message)
+    assert requests_since(catalog_with_predictions, before) == [f"{decision.capitalize()}Predictions"]
 
 
 @pytest.mark.parametrize(
-    ("decision", "wrong", "message"),
+    ("decision", "arguments", "message"),
     [
         ("accept", {}, "pass rule ('ALL' or 'NONE', with or without a threshold) or choices"),
         ("reject", {}, "pass rule ('ALL' or 'NONE', with or without a threshold) or choices"),
@@ -144,27 +144,27 @@ def test_what_datazone_refuses_is_told_in_its_own_words_after_one_request(
         ("accept", {"choices": "[{'predictionTarget': 'summary'}]"}, "choices must be a list of dicts"),
         ("accept", {"choices": 1}, "choices must be a list of dicts"),
         ("accept", {"rule": "ALL", "threshold": "0.5"}, "threshold must be a number, got '0.5'"),
-        # This botocore tells.
+        # botocore raises this error.
         ("accept", {"choices": [{}]}, "Missing required parameter"),
     ],
 )
-def test_what_cannot_be_sent_is_told_and_not_sent(
-    predicted: Catalog, decision: str, wrong: dict[str, Any], message: str
+def test_invalid_arguments_raise_an_error_without_a_request(
+    catalog_with_predictions: Catalog, decision: str, arguments: dict[str, Any], message: str
 ):
-    operator = decide(predicted, decision, **wrong)
-    before = len(predicted.server.requests)
-    with pytest.raises((InvalidInputError, RequestRefusedError)) as invalid:
+    operator = decide(catalog_with_predictions, decision, **arguments)
+    before = len(catalog_with_predictions.server.requests)
+    with pytest.raises((InvalidInputError, RequestRefusedError)) as raised:
         operator.execute(make_context())
-    assert isinstance(invalid.value, AirflowFailException)
-    assert message in str(invalid.value)
-    assert str(invalid.value).isprintable(), "one line"
-    assert requests_since(predicted, before) == []
+    assert isinstance(raised.value, AirflowFailException)
+    assert message in str(raised.value)
+    assert str(raised.value).isprintable(), "no line breaks or control characters"
+    assert requests_since(catalog_with_predictions, before) == []
 
 
-def test_revision_that_is_not_the_latest_any_more_is_left_to_airflows_retries(predicted: Catalog):
-    decide(predicted, choices=[{"predictionTarget": "summary"}]).execute(make_context())
+def test_outdated_revision_raises_a_retryable_error(catalog_with_predictions: Catalog):
+    decide(catalog_with_predictions, choices=[{"predictionTarget": "summary"}]).execute(make_context())
     with pytest.raises(ClientError, match="Revision 1 is not the latest revision") as conflict:
-        decide(predicted, rule="ALL", revision="1").execute(make_context())
+        decide(catalog_with_predictions, rule="ALL", revision="1").execute(make_context())
     assert not isinstance(conflict.value, AirflowFailException)
 
 
@@ -172,7 +172,7 @@ def test_revision_that_is_not_the_latest_any_more_is_left_to_airflows_retries(pr
 
 
 def token_sent(catalog: Catalog, decision: str, context: Any, **arguments: Any) -> str:
-    """Return the client token of a request that is lost: no decision is in the way of the next."""
+    """Return the client token of a request that fails, so that DataZone does not apply the decision."""
     catalog.server.fail(f"{decision.capitalize()}Predictions", "InternalServerException")
     with pytest.raises(ClientError):
         decide(catalog, decision, **arguments).execute(context)
@@ -181,49 +181,57 @@ def token_sent(catalog: Catalog, decision: str, context: Any, **arguments: Any) 
 
 
 @pytest.mark.parametrize("decision", DECISIONS)
-def test_client_token_belongs_to_one_decision_of_one_task_instance(predicted: Catalog, decision: str):
+def test_client_token_is_unique_per_decision_and_task_instance(
+    catalog_with_predictions: Catalog, decision: str
+):
     rule = {"rule": "ALL", "threshold": 0.5}
-    token = token_sent(predicted, decision, make_context(), **rule)
-    assert token == token_sent(predicted, decision, make_context(try_number=2), **rule), "a retry"
-    others = [
-        token_sent(predicted, decision, make_context(max_tries=1), **rule),  # was cleared
-        token_sent(predicted, decision, make_context(map_index=1), **rule),
-        token_sent(predicted, decision, make_context(run_id="another"), **rule),
-        token_sent(predicted, decision, make_context(), **rule | {"threshold": 0.6}),
-        token_sent(predicted, decision, make_context(), **rule, revision="1"),
-        token_sent(predicted, decision, make_context(), **rule, asset_identifier="another"),
+    token = token_sent(catalog_with_predictions, decision, make_context(), **rule)
+    assert token == token_sent(catalog_with_predictions, decision, make_context(try_number=2), **rule), (
+        "a retry sends the same token"
+    )
+    other_tokens = [
         token_sent(
-            predicted,
+            catalog_with_predictions, decision, make_context(max_tries=1), **rule
+        ),  # The task was cleared.
+        token_sent(catalog_with_predictions, decision, make_context(map_index=1), **rule),
+        token_sent(catalog_with_predictions, decision, make_context(run_id="another"), **rule),
+        token_sent(catalog_with_predictions, decision, make_context(), **rule | {"threshold": 0.6}),
+        token_sent(catalog_with_predictions, decision, make_context(), **rule, revision="1"),
+        token_sent(catalog_with_predictions, decision, make_context(), **rule, asset_identifier="another"),
+        token_sent(
+            catalog_with_predictions,
             decision,
             make_context(),
             choices=[edit()] if decision == "accept" else [{"predictionTarget": "name"}],
         ),
     ]
-    assert len({token, *others}) == 1 + len(others)
-    assert token_sent(predicted, decision, make_context(), **rule, client_token="mine") == "mine"
+    assert len({token, *other_tokens}) == 1 + len(other_tokens)
+    assert (
+        token_sent(catalog_with_predictions, decision, make_context(), **rule, client_token="mine") == "mine"
+    )
 
 
 # ------------------------------------------------------------- edited value
 
 
-def everything_told(error: BaseException) -> str:
-    """Return what Airflow, or whoever catches an error, can read in it."""
-    told = ["".join(traceback.format_exception(type(error), error, error.__traceback__))]
-    seen: BaseException | None = error
-    while seen is not None:
-        told += [str(seen), repr(seen), repr(vars(seen))]
-        seen = seen.__cause__ or seen.__context__
-    return "\n".join(told)
+def error_text(error: BaseException) -> str:
+    """Return all text in an error and its causes, including tracebacks and attributes."""
+    texts = ["".join(traceback.format_exception(type(error), error, error.__traceback__))]
+    cause: BaseException | None = error
+    while cause is not None:
+        texts += [str(cause), repr(cause), repr(vars(cause))]
+        cause = cause.__cause__ or cause.__context__
+    return "\n".join(texts)
 
 
-def check_untold(told: str, value: str = VALUE) -> None:
+def check_redacted(text: str, value: str = VALUE) -> None:
     for form in {value, repr(value)[1:-1], value.encode("unicode_escape").decode(), VALUE}:
-        assert form not in told
+        assert form not in text
 
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """All that is logged, but for botocore, which logs whole requests if it is told to."""
+    """Capture logs of all levels, except debug logs of botocore, which contain complete requests."""
     caplog.set_level(logging.DEBUG)
     for name in ("botocore", "urllib3"):
         caplog.set_level(logging.INFO, name)
@@ -238,36 +246,40 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
         ("InternalServerException", "plain"),
     ],
 )
-def test_edited_value_that_datazone_repeats_is_told_by_nobody(
-    predicted: Catalog, log: pytest.LogCaptureFixture, code: str, kind: str
+def test_edited_value_in_a_datazone_message_is_redacted(
+    catalog_with_predictions: Catalog, log: pytest.LogCaptureFixture, code: str, kind: str
 ):
     value = VALUES[kind]
     message = f"Value '{value}' at 'acceptChoices.1.member.editedValue' is not {value}"
-    predicted.server.fail("AcceptPredictions", code, message=message)
-    with pytest.raises((RequestRefusedError, ClientError)) as refused:
-        decide(predicted, choices=[edit(value)]).execute(make_context())
-    assert "Value '***' at 'acceptChoices.1.member.editedValue' is not ***" in str(refused.value)
-    check_untold(everything_told(refused.value), value)
-    check_untold(log.text, value)
+    catalog_with_predictions.server.fail("AcceptPredictions", code, message=message)
+    with pytest.raises((RequestRefusedError, ClientError)) as raised:
+        decide(catalog_with_predictions, choices=[edit(value)]).execute(make_context())
+    assert "Value '***' at 'acceptChoices.1.member.editedValue' is not ***" in str(raised.value)
+    check_redacted(error_text(raised.value), value)
+    check_redacted(log.text, value)
 
 
-def test_edited_value_that_is_part_of_another_does_not_uncover_it(predicted: Catalog):
-    predicted.server.fail("AcceptPredictions", "ValidationException", message=f"neither Sales nor {VALUE}")
-    with pytest.raises(RequestRefusedError) as refused:
-        decide(predicted, choices=[edit("Sales"), edit(predictionTarget="name")]).execute(make_context())
-    assert VALUE.removeprefix("Sales") not in everything_told(refused.value)
+def test_edited_value_that_is_part_of_another_does_not_reveal_it(catalog_with_predictions: Catalog):
+    catalog_with_predictions.server.fail(
+        "AcceptPredictions", "ValidationException", message=f"neither Sales nor {VALUE}"
+    )
+    with pytest.raises(RequestRefusedError) as raised:
+        decide(catalog_with_predictions, choices=[edit("Sales"), edit(predictionTarget="name")]).execute(
+            make_context()
+        )
+    assert VALUE.removeprefix("Sales") not in error_text(raised.value)
 
 
 @pytest.mark.parametrize("value", ["id", "Validation", "e"])
-def test_edited_value_that_is_part_of_an_errors_code_does_not_change_what_the_error_is(
-    predicted: Catalog, value: str
+def test_edited_value_that_is_part_of_an_error_code_does_not_change_the_code(
+    catalog_with_predictions: Catalog, value: str
 ):
-    predicted.server.fail("AcceptPredictions", "ValidationException")
-    with pytest.raises(RequestRefusedError) as refused:
-        decide(predicted, choices=[edit(value)]).execute(make_context())
-    assert isinstance(refused.value.__cause__, ClientError)
-    assert refused.value.__cause__.response["Error"]["Code"] == "ValidationException"
-    assert refused.value.__cause__.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    catalog_with_predictions.server.fail("AcceptPredictions", "ValidationException")
+    with pytest.raises(RequestRefusedError) as raised:
+        decide(catalog_with_predictions, choices=[edit(value)]).execute(make_context())
+    assert isinstance(raised.value.__cause__, ClientError)
+    assert raised.value.__cause__.response["Error"]["Code"] == "ValidationException"
+    assert raised.value.__cause__.response["ResponseMetadata"]["HTTPStatusCode"] == 400
 
 
 @pytest.mark.parametrize(
@@ -291,50 +303,52 @@ def test_edited_value_that_is_part_of_an_errors_code_does_not_change_what_the_er
     ],
     ids=lambda choices: str(choices).replace(VALUE, "VALUE"),
 )
-def test_edited_value_in_choices_that_cannot_be_sent_is_told_by_nobody(
-    predicted: Catalog, log: pytest.LogCaptureFixture, choices: Any
+def test_edited_value_in_invalid_choices_is_redacted(
+    catalog_with_predictions: Catalog, log: pytest.LogCaptureFixture, choices: Any
 ):
-    before = len(predicted.server.requests)
-    with pytest.raises((InvalidInputError, RequestRefusedError)) as invalid:
-        decide(predicted, choices=choices).execute(make_context())
-    assert str(invalid.value).isprintable(), "one line"
-    check_untold(everything_told(invalid.value))
-    check_untold(log.text)
-    assert requests_since(predicted, before) == []
+    before = len(catalog_with_predictions.server.requests)
+    with pytest.raises((InvalidInputError, RequestRefusedError)) as raised:
+        decide(catalog_with_predictions, choices=choices).execute(make_context())
+    assert str(raised.value).isprintable(), "no line breaks or control characters"
+    check_redacted(error_text(raised.value))
+    check_redacted(log.text)
+    assert requests_since(catalog_with_predictions, before) == []
 
 
-@pytest.mark.parametrize("trouble", ["drop", "malformed", "AccessDeniedException", "ThrottlingException"])
-def test_edited_value_is_told_by_no_other_failure(
-    predicted: Catalog, log: pytest.LogCaptureFixture, trouble: str
+@pytest.mark.parametrize("fault", ["drop", "malformed", "AccessDeniedException", "ThrottlingException"])
+def test_edited_value_is_redacted_in_other_failures(
+    catalog_with_predictions: Catalog, log: pytest.LogCaptureFixture, fault: str
 ):
-    predicted.server.fail("AcceptPredictions", trouble)
+    catalog_with_predictions.server.fail("AcceptPredictions", fault)
     with pytest.raises(Exception, match=r".") as failed:
-        decide(predicted, choices=[edit()]).execute(make_context())
-    check_untold(everything_told(failed.value))
-    check_untold(log.text)
+        decide(catalog_with_predictions, choices=[edit()]).execute(make_context())
+    check_redacted(error_text(failed.value))
+    check_redacted(log.text)
 
 
-def test_edited_value_that_is_no_part_of_a_rejection_is_told_by_nobody(
-    predicted: Catalog, log: pytest.LogCaptureFixture
+def test_edited_value_passed_to_the_reject_operator_is_redacted(
+    catalog_with_predictions: Catalog, log: pytest.LogCaptureFixture
 ):
-    with pytest.raises(RequestRefusedError, match="Unknown parameter") as refused:
-        decide(predicted, "reject", choices=[edit()]).execute(make_context())
-    check_untold(everything_told(refused.value))
-    check_untold(log.text)
+    with pytest.raises(RequestRefusedError, match="Unknown parameter") as raised:
+        decide(catalog_with_predictions, "reject", choices=[edit()]).execute(make_context())
+    check_redacted(error_text(raised.value))
+    check_redacted(log.text)
 
 
-def test_edited_value_that_is_accepted_is_told_by_nobody(predicted: Catalog, log: pytest.LogCaptureFixture):
-    decide(predicted, choices=[edit()]).execute(make_context())
+def test_accepted_edited_value_is_not_logged(
+    catalog_with_predictions: Catalog, log: pytest.LogCaptureFixture
+):
+    decide(catalog_with_predictions, choices=[edit()]).execute(make_context())
     assert "is at revision 2" in log.text
-    check_untold(log.text)
+    check_redacted(log.text)
 
 
-# ----------------------------------------------------- rendered in Airflow
+# ---------------------------------------------------------- rendered fields
 
 
-def shown(operator: Any) -> str:
-    """Return the choices as Airflow stores them for its UI, before a task is executed."""
-    operator.render_template_fields({"value": operator_value(operator)})
+def rendered_choices(operator: Any) -> str:
+    """Return the rendered choices that Airflow stores for its UI before it executes a task."""
+    operator.render_template_fields({"value": secret_of(operator)})
     if AIRFLOW_V_3_0_PLUS:
         from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
 
@@ -345,7 +359,7 @@ def shown(operator: Any) -> str:
     return str(redact(get_serialized_template_fields(operator)["choices"], "choices"))
 
 
-def operator_value(operator: Any) -> str:
+def secret_of(operator: Any) -> str:
     return f"{VALUE} {operator.task_id}"
 
 
@@ -366,12 +380,10 @@ def operator_value(operator: Any) -> str:
         ("lines", [edit("{{ value }}\nand another line")]),
     ],
 )
-def test_edited_value_is_masked_where_airflow_shows_rendered_fields(
-    catalog: Catalog, kind: str, choices: Any
-):
-    # One of its own each: what is masked is so for the whole process.
+def test_edited_value_is_masked_in_rendered_fields(catalog: Catalog, kind: str, choices: Any):
+    # Each case uses its own value, because Airflow masks a value for the rest of the process.
     operator = decide(catalog, task_id=kind.replace(" ", "_"), choices=choices)
-    text = shown(operator)
-    assert operator_value(operator) in str(operator.choices), "was rendered"
-    assert operator_value(operator) not in text
+    text = rendered_choices(operator)
+    assert secret_of(operator) in str(operator.choices), "the template is rendered"
+    assert secret_of(operator) not in text
     assert "***" in text

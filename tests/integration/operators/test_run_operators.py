@@ -1,4 +1,4 @@
-"""What a task of each operator leaves behind, in real Airflow: state, tries, XComs, links, and runs at the service."""
+"""Final states, tries, XComs, links and DataZone runs of each operator in a real Airflow DAG run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from tests.integration.dag_runs import AlarmClock, mend_dag_test
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
 
-# Different ones: what is masked is so for the whole process.
+# The values differ, because Airflow masks a value for the rest of the process.
 EDITED_VALUES = {
     "accept-edited": "Sales before tax, confidential until May",
     "accept-edited_mapped": "Sales after tax, confidential until June",
@@ -56,7 +56,7 @@ SERIALIZER = getattr(serialized_objects, "DagSerialization", None) or serialized
 
 @dataclass
 class Deferral:
-    """A task that handed its wait to a triggerer, with what was in XCom by then."""
+    """A deferral of a task, with the XComs at that time."""
 
     raised: TaskDeferred
     xcoms: dict[str, Any]
@@ -69,7 +69,7 @@ class Deferral:
 
 @dataclass
 class Outcome:
-    """A task instance after its last try."""
+    """The outcome of a task instance after its last try."""
 
     state: str = ""
     try_number: int = 0
@@ -84,7 +84,7 @@ class Outcome:
 
 @dataclass
 class Outcomes:
-    """The DAG run, and what the service knows of it."""
+    """The outcomes of a DAG run, with its requests and the state of the server."""
 
     tasks: dict[tuple[str, int], Outcome]
     conf: dict[str, Any]
@@ -96,7 +96,7 @@ class Outcomes:
         return self.tasks[task_id, -1]
 
     def runs_of(self, name: str) -> list[str]:
-        """Return the runs that the service has started for a task's asset, oldest first."""
+        """Return the runs that the server started for a task's asset, oldest first."""
         return self.runs.get(self.conf["assets"][name], [])
 
     def requests_for(self, operation: str, identifier: str) -> list[dict[str, Any]]:
@@ -117,17 +117,17 @@ def observe(
     outcomes: dict[tuple[str, int], Outcome],
     clock: AlarmClock,
 ) -> None:
-    """See what leaves a method of a task: Airflow keeps it to itself."""
+    """Record the errors and deferrals that a task method raises, which Airflow does not expose."""
     original = getattr(cls, method)
 
     @functools.wraps(original)
-    def observed(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         ti = (kwargs.get("context") or args[-1])["ti"]
         outcome = outcomes.setdefault((ti.task_id, ti.map_index), Outcome())
         try:
             return original(self, *args, **kwargs)
         except TaskDeferred as deferred:
-            # What is resumed may execute anew, and leaves two methods then.
+            # A resumed task may call execute again, so the exception passes through both methods.
             if deferred not in (deferral.raised for deferral in outcome.deferrals):
                 if self.execution_timeout:
                     clock.put_forward(self.execution_timeout.total_seconds())
@@ -142,25 +142,25 @@ def observe(
                 outcome.errors.append(error)
             raise
 
-    monkeypatch.setattr(cls, method, observed)
+    monkeypatch.setattr(cls, method, wrapper)
 
 
 @pytest.fixture(scope="module")
 def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcomes:
-    """Run the DAG once, on a catalog in which each task has an asset or a run of its own."""
+    """Run the DAG once. Each task has its own asset or run in the catalog."""
     server = datazone_server
     server.reset()
     catalog = make_catalog(server)
     client = server.client()
 
     def create_asset(**arguments: Any) -> str:
-        where = {
+        location = {
             "domain_identifier": catalog.domain_identifier,
             "project_identifier": catalog.project_identifier,
         }
-        return server.create_asset(**where | arguments).asset_identifier
+        return server.create_asset(**location | arguments).asset_identifier
 
-    def end(asset: str, ending: str, **pace: Any) -> None:
+    def set_ending(asset: str, ending: str, **pace: Any) -> None:
         server.set_run_outcome(asset, times=None, **outcome_of(TYPE_STATS[ending]), **pace)
 
     names = [
@@ -169,7 +169,7 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
     names += [f"start-mapped-{index}" for index in range(MAPPED_ASSETS)]
     assets = {name: create_asset() for name in names}
     for case in START_CASES:
-        end(assets[start_id(*case)], case[0])
+        set_ending(assets[start_id(*case)], case[0])
     for mode in MODES:
         server.set_run_outcome(assets[f"start-timeout-{mode}"], in_progress_seconds=3600, times=None)
 
@@ -177,7 +177,7 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
         if ending == "ACTIVE":
             server.set_run_outcome(asset, in_progress_seconds=3600)
         else:
-            end(asset, ending, polls=0)
+            set_ending(asset, ending, polls=0)
         run = client.start_metadata_generation_run(
             domainIdentifier=catalog.domain_identifier,
             owningProjectIdentifier=catalog.project_identifier,
@@ -195,15 +195,15 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
     runs["sensor-deferrable"] = catalog.start_run(polls=3)
     regions = {region: server.create_asset(region_name=region) for region in REGIONS[:-1]}
     assets |= {f"link-{region}": created.asset_identifier for region, created in regions.items()}
-    nowhere = REGIONS[-1]
-    assets[f"link-{nowhere}"] = "nowhere"
+    region_without_console = REGIONS[-1]
+    assets[f"link-{region_without_console}"] = "nowhere"
     conf = {
         "domain_identifier": catalog.domain_identifier,
         "project_identifier": catalog.project_identifier,
         "assets": assets,
         "runs": runs,
         "regions": {region: list(created[:2]) for region, created in regions.items()}
-        | {nowhere: ["dzd-nowhere", "none"]},
+        | {region_without_console: ["dzd-nowhere", "none"]},
         "edited_values": EDITED_VALUES,
     }
     conflicts = [case for case in CANCEL_CASES if case[1] == "ConflictException"]
@@ -220,36 +220,36 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> Outcome
         clock = AlarmClock(monkeypatch)
         for module in (batch_execution, start_execution, triggers):
             monkeypatch.setattr(module, "time", clock)
-        # A run that DataZone does not know is asked for for a while.
+        # The hook polls an unknown run for a while before it fails.
         monkeypatch.setattr(hooks, "time", Clock())
         for cls in (*vars(operators).values(), DataZoneMetadataGenerationRunSensor):
             if isinstance(cls, type) and cls.__name__.startswith("DataZone") and hasattr(cls, "execute"):
                 observe(monkeypatch, cls, "execute", tasks, clock)
                 observe(monkeypatch, cls, "resume_execution", tasks, clock)
         dag_run = dag.test(run_conf=conf)
-        shown = SERIALIZER.from_dict(SERIALIZER.to_dict(dag))
+        serialized_dag = SERIALIZER.from_dict(SERIALIZER.to_dict(dag))
         for ti in dag_run.get_task_instances():
             outcome = tasks.setdefault((ti.task_id, ti.map_index), Outcome())
             outcome.state, outcome.try_number = str(ti.state), ti.try_number
             for key in ("return_value", "type_stats", "run"):
                 value = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
                 setattr(outcome, key, value)
-            # As the UI asks for it, of the DAG as it is stored.
-            outcome.link = shown.get_task(ti.task_id).get_extra_links(ti, DataZoneDomainLink.name)
+            # The UI reads the link from the serialized DAG.
+            outcome.link = serialized_dag.get_task(ti.task_id).get_extra_links(ti, DataZoneDomainLink.name)
             outcome.rendered = RenderedTaskInstanceFields.get_templated_fields(ti) or {}
     requests = server.requests[before:]
-    found: dict[str, list[str]] = {}
+    runs_by_asset: dict[str, list[str]] = {}
     for page in client.get_paginator("list_metadata_generation_runs").paginate(
         domainIdentifier=catalog.domain_identifier
     ):
         for run in page["items"]:
-            found.setdefault(run["target"]["identifier"], []).append(run["id"])
-    described = {
+            runs_by_asset.setdefault(run["target"]["identifier"], []).append(run["id"])
+    final_assets = {
         name: client.get_asset(domainIdentifier=catalog.domain_identifier, identifier=assets[name])
         for name in names
         if name.startswith(tuple(DECISIONS))
     }
-    return Outcomes(tasks, conf, requests, found, described)
+    return Outcomes(tasks, conf, requests, runs_by_asset, final_assets)
 
 
 def link_to(domain_identifier: str, region_name: str = "us-east-1", console: str = "aws.amazon.com") -> str:
@@ -260,16 +260,16 @@ def link_to(domain_identifier: str, region_name: str = "us-east-1", console: str
 
 
 @pytest.mark.parametrize(("ending", "mode", "allow_partial_success"), START_CASES)
-def test_start_ends_as_its_run_did(
+def test_start_task_state_follows_the_run_status(
     outcomes: Outcomes, ending: str, mode: str, allow_partial_success: bool
 ) -> None:
     name = start_id(ending, mode, allow_partial_success)
     outcome, runs = outcomes[name], outcomes.runs_of(name)
     succeeds = ending == "SUCCEEDED" or (ending == "PARTIALLY_SUCCEEDED" and allow_partial_success)
-    # Only another run can do better than one that failed, and none where the quota is used up.
+    # A retry helps only if a new run may succeed, which is impossible once the quota is exhausted.
     tries = 1 if succeeds or ending == "QUOTA" else 2
     assert (outcome.state, outcome.try_number) == ("success" if succeeds else "failed", tries)
-    assert len(runs) == tries, "one run a try"
+    assert len(runs) == tries, "one run per try"
     assert len(outcome.deferrals) == (tries if mode == "deferrable" else 0)
 
     assert outcome.return_value == (runs[-1] if succeeds else None)
@@ -291,9 +291,7 @@ def test_start_ends_as_its_run_did(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_start_that_does_not_wait_hands_out_its_run_and_looks_no_further(
-    outcomes: Outcomes, mode: str
-) -> None:
+def test_start_without_waiting_returns_the_run_and_does_not_poll(outcomes: Outcomes, mode: str) -> None:
     name = f"start-no_wait-{mode}"
     outcome, runs = outcomes[name], outcomes.runs_of(name)
     assert (outcome.state, outcome.try_number, outcome.deferrals) == ("success", 1, [])
@@ -304,7 +302,7 @@ def test_start_that_does_not_wait_hands_out_its_run_and_looks_no_further(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_time_out_fails_the_task_and_leaves_the_run_alone(outcomes: Outcomes, mode: str) -> None:
+def test_timeout_fails_the_task_and_does_not_cancel_the_run(outcomes: Outcomes, mode: str) -> None:
     name = f"start-timeout-{mode}"
     outcome = outcomes[name]
     assert outcome.state == "failed"
@@ -312,26 +310,26 @@ def test_time_out_fails_the_task_and_leaves_the_run_alone(outcomes: Outcomes, mo
     (run,) = outcomes.runs_of(name)
     assert outcomes.requests_for("CancelMetadataGenerationRun", run) == []
     assert (outcome.run["id"], outcome.return_value) == (run, None)
-    # Airflow 2.11 times a deferred task out itself, before the task can push anything.
+    # Airflow 2.11 times out a deferred task itself, before the task can push XComs.
     assert not outcome.type_stats
 
 
-def test_try_after_a_deferred_time_out_waits_for_the_run_that_is_there(outcomes: Outcomes) -> None:
+def test_retry_after_a_deferred_timeout_resumes_the_run(outcomes: Outcomes) -> None:
     outcome = outcomes["start-timeout-deferrable"]
     (run,) = outcomes.runs_of("start-timeout-deferrable")
     assert outcome.try_number == 2
     assert [deferral.trigger["run_identifier"] for deferral in outcome.deferrals] == [run, run]
     first, second = (deferral.trigger["deadline"] for deferral in outcome.deferrals)
-    assert second >= first + EXECUTION_TIMEOUT.total_seconds(), "has its own time"
+    assert second >= first + EXECUTION_TIMEOUT.total_seconds(), "each try has its own timeout"
     for deferral in outcome.deferrals:
         assert deferral.raised.timeout > EXECUTION_TIMEOUT, (
-            "the trigger tells of its deadline before Airflow ends it"
+            "the trigger reports its deadline before the timeout of Airflow"
         )
 
 
 def test_run_is_in_xcom_while_the_task_is_deferred(outcomes: Outcomes) -> None:
     deferred = [
-        # Of the first try: Airflow 3.0 keeps what a try that was deferred had in XCom.
+        # Use the first try: Airflow 3.0 keeps the XComs of a deferred try.
         outcome.deferrals[0]
         for (task_id, _), outcome in outcomes.tasks.items()
         if task_id.startswith("start-") and outcome.deferrals
@@ -339,27 +337,27 @@ def test_run_is_in_xcom_while_the_task_is_deferred(outcomes: Outcomes) -> None:
     assert len(deferred) > len(START_CASES) / 2
     for deferral in deferred:
         assert deferral.xcoms["run"]["id"] == deferral.trigger["run_identifier"]
-        assert deferral.xcoms["type_stats"] is None, "nothing is known of them yet"
+        assert deferral.xcoms["type_stats"] is None, "the statistics are not known yet"
 
 
-def test_all_three_types_can_be_asked_for(outcomes: Outcomes) -> None:
+def test_start_accepts_all_run_types(outcomes: Outcomes) -> None:
     assert outcomes["start-all_types"].run["types"] == list(RUN_TYPES)
 
 
-def test_mapped_start_has_a_run_for_each_of_its_assets(outcomes: Outcomes) -> None:
+def test_mapped_start_starts_a_run_for_each_asset(outcomes: Outcomes) -> None:
     for index in range(MAPPED_ASSETS):
         (run,) = outcomes.runs_of(f"start-mapped-{index}")
         outcome = outcomes.tasks["start-mapped", index]
         assert (outcome.state, outcome.return_value, outcome.run["id"]) == ("success", run, run)
 
 
-def test_triggers_reach_datazone_as_their_tasks_do(outcomes: Outcomes) -> None:
+def test_triggers_use_the_aws_parameters_of_their_tasks(outcomes: Outcomes) -> None:
     defaults = {"region_name": None, "verify": None, "botocore_config": None}
     for (task_id, _), outcome in outcomes.tasks.items():
         expected = {"aws_conn_id": "datazone_default"} | (
             AWS_PARAMETERS if task_id == "start-parameters" else defaults
         )
-        # Nobody has said that a run which a sensor only waits for is to be canceled.
+        # A sensor does not cancel the run it waits for unless the DAG author enables it.
         expected["cancel_on_kill"] = task_id.startswith("start-") and task_id != "start-parameters"
         for deferral in outcome.deferrals:
             assert deferral.trigger.items() >= expected.items(), task_id
@@ -371,15 +369,15 @@ def test_triggers_reach_datazone_as_their_tasks_do(outcomes: Outcomes) -> None:
 # ------------------------------------------------------------------- cancel
 
 
-@pytest.mark.parametrize(("before", "answer"), CANCEL_CASES)
-def test_cancel_reports_how_the_run_stands_and_takes_no_offence_at_one_that_has_ended(
-    outcomes: Outcomes, before: str, answer: str
+@pytest.mark.parametrize(("before", "response"), CANCEL_CASES)
+def test_cancel_returns_the_run_status_and_accepts_an_ended_run(
+    outcomes: Outcomes, before: str, response: str
 ) -> None:
-    name = f"cancel-{before}-{answer}"
+    name = f"cancel-{before}-{response}"
     outcome, run = outcomes[name], outcomes.conf["runs"][name]
     after = "CANCELED" if before == "ACTIVE" else before
-    # A run that is at work, and is not to be canceled just now, may be so later.
-    refused = before == "ACTIVE" and answer == "ConflictException"
+    # A conflict on an active run is retried, because a later cancel may succeed.
+    refused = before == "ACTIVE" and response == "ConflictException"
     assert (outcome.state, outcome.try_number) == ("success", 2 if refused else 1)
     assert [
         error.response["Error"]["Code"] for error in outcome.errors if isinstance(error, ClientError)
@@ -389,7 +387,7 @@ def test_cancel_reports_how_the_run_stands_and_takes_no_offence_at_one_that_has_
     assert len(outcomes.requests_for("CancelMetadataGenerationRun", run)) == outcome.try_number
 
 
-def test_cancel_of_an_unknown_run_is_not_retried(outcomes: Outcomes) -> None:
+def test_canceling_an_unknown_run_fails_without_retries(outcomes: Outcomes) -> None:
     outcome = outcomes["cancel-unknown"]
     assert (outcome.state, outcome.try_number, outcome.return_value, outcome.run) == ("failed", 1, None, None)
     (error,) = outcome.errors
@@ -406,10 +404,10 @@ def test_cancel_of_an_unknown_run_is_not_retried(outcomes: Outcomes) -> None:
 
 
 def predictions_of(asset: dict[str, Any]) -> dict[str, list[str]]:
-    """Return what is still suggested for an asset, by field path."""
+    """Return the remaining suggestions for an asset by field path."""
     for form in asset["readOnlyFormsOutput"]:
-        found = json.loads(form["content"])["fieldSuggestions"]
-        return {path: [entry["suggestion"] for entry in entries] for path, entries in found.items()}
+        suggestions = json.loads(form["content"])["fieldSuggestions"]
+        return {path: [entry["suggestion"] for entry in entries] for path, entries in suggestions.items()}
     return {}
 
 
@@ -421,7 +419,7 @@ def summary_of(asset: dict[str, Any]) -> str | None:
 
 @pytest.mark.parametrize(("decision", "revision"), [("accept", "2"), ("reject", "1")])
 @pytest.mark.parametrize("how", ["rule", "choices", *(f"lost_{fault}" for fault in LOST_ANSWERS)])
-def test_decision_on_predictions_is_carried_out_once(
+def test_decision_on_predictions_is_applied_once(
     outcomes: Outcomes, decision: str, revision: str, how: str
 ) -> None:
     name = f"{decision}-{how}"
@@ -432,23 +430,23 @@ def test_decision_on_predictions_is_carried_out_once(
         2 if lost else 1,
         int(lost),
     )
-    # Airflow 3's own pull of an XCom from outside of a task makes a number of it.
+    # Airflow 3 converts this XCom to a number when it is pulled outside a task.
     assert str(outcome.return_value) == asset["revision"] == revision
 
-    left = predictions_of(asset)
+    remaining = predictions_of(asset)
     if how == "rule":
-        # The threshold lies between summary and name, and the columns.
-        assert {path.partition("[")[0] for path in left} == {"columns"}
+        # The scores of summary and name are above the threshold, those of the columns below.
+        assert {path.partition("[")[0] for path in remaining} == {"columns"}
         assert (summary_of(asset), asset["name"]) == (
             ("A summary of orders", "Orders") if decision == "accept" else (None, "orders")
         )
     elif decision == "accept":
-        assert "summary" not in left
-        assert "name" in left
+        assert "summary" not in remaining
+        assert "name" in remaining
         assert summary_of(asset) == "A summary of orders, in other words"
     else:
-        # Done twice, this would leave no suggestion.
-        assert left["summary"] == ["A summary of orders, in other words"]
+        # A second rejection would leave no suggestion.
+        assert remaining["summary"] == ["A summary of orders, in other words"]
 
     operation = f"{decision.capitalize()}Predictions"
     requests = outcomes.requests_for(operation, outcomes.conf["assets"][name])
@@ -459,7 +457,7 @@ def test_decision_on_predictions_is_carried_out_once(
 
 
 @pytest.mark.parametrize("decision", DECISIONS)
-def test_nothing_is_decided_by_default(outcomes: Outcomes, decision: str) -> None:
+def test_decision_requires_a_rule_or_choices(outcomes: Outcomes, decision: str) -> None:
     name = f"{decision}-neither"
     outcome = outcomes[name]
     assert (outcome.state, outcome.try_number) == ("failed", 1)
@@ -472,22 +470,22 @@ def test_nothing_is_decided_by_default(outcomes: Outcomes, decision: str) -> Non
 
 
 @pytest.mark.parametrize("name", EDITED_VALUES)
-def test_edited_value_is_masked_where_airflow_shows_rendered_fields(outcomes: Outcomes, name: str) -> None:
+def test_edited_value_is_masked_in_rendered_fields(outcomes: Outcomes, name: str) -> None:
     outcome = outcomes.tasks[name, 0 if name.endswith("mapped") else -1]
     assert outcome.state == "success"
     assert summary_of(outcomes.assets[name]) == EDITED_VALUES[name], (
-        "masked for who looks on, not for DataZone"
+        "the value sent to DataZone is not masked"
     )
     assert outcome.rendered["choices"] == [{"predictionTarget": "summary", "editedValue": "***"}]
 
 
-# -------------------------------------------------------------- wrong input
+# ---------------------------------------------------------- invalid arguments
 
 
 @pytest.mark.parametrize(
     ("problem", "error"), [("refused", RequestRefusedError), ("invalid", InvalidInputError)]
 )
-def test_wrong_input_fails_a_task_at_once_and_starts_nothing(
+def test_invalid_arguments_fail_the_task_without_retries(
     outcomes: Outcomes, problem: str, error: type[Exception]
 ) -> None:
     outcome = outcomes[f"wrong-{problem}"]
@@ -500,12 +498,16 @@ def test_wrong_input_fails_a_task_at_once_and_starts_nothing(
 # --------------------------------------------------------------------- link
 
 
-def test_every_task_links_to_its_domain_however_it_ended(outcomes: Outcomes) -> None:
+def test_every_task_links_to_its_domain_in_every_final_state(outcomes: Outcomes) -> None:
     links = {key: outcome.link for key, outcome in outcomes.tasks.items() if not key[0].startswith("link-")}
     assert links == dict.fromkeys(links, link_to(outcomes.conf["domain_identifier"]))
-    kinds = {(task_id.partition("-")[0], outcomes.tasks[task_id, index].state) for task_id, index in links}
-    assert kinds >= set(itertools.product(("start", "cancel", *DECISIONS), ("success", "failed")))
-    assert kinds >= {("get", "success"), ("sensor", "success")}
+    operators_and_states = {
+        (task_id.partition("-")[0], outcomes.tasks[task_id, index].state) for task_id, index in links
+    }
+    assert operators_and_states >= set(
+        itertools.product(("start", "cancel", *DECISIONS), ("success", "failed"))
+    )
+    assert operators_and_states >= {("get", "success"), ("sensor", "success")}
     assert ("start-mapped", MAPPED_ASSETS - 1) in links
 
 
@@ -524,7 +526,7 @@ def test_link_is_stored_before_a_task_defers(outcomes: Outcomes) -> None:
     ("region_name", "console"),
     zip(REGIONS, ["aws.amazon.com", "amazonaws.cn", "amazonaws-us-gov.com", None], strict=True),
 )
-def test_link_leads_to_the_console_of_its_partition_if_that_is_known(
+def test_link_opens_the_console_of_its_partition_if_known(
     outcomes: Outcomes, region_name: str, console: str | None
 ) -> None:
     outcome = outcomes[f"link-{region_name}"]

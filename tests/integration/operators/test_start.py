@@ -1,4 +1,4 @@
-"""The Start operator by itself, over HTTP: input that is wrong, a run that is not known yet, a kill in mid-wait."""
+"""The start operator over HTTP: invalid arguments, runs that are not found yet, and kills while waiting."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 UNKNOWN_ASSET = "The given Asset doesn't exist. Try creating Asset before accessing it."
 
 
-# -------------------------------------------------------------- wrong input
+# ---------------------------------------------------------- invalid arguments
 
 
-def in_another_project(catalog: Catalog) -> dict[str, Any]:
+def use_another_project(catalog: Catalog) -> dict[str, Any]:
     project = catalog.server.client().create_project(domainIdentifier=catalog.domain_identifier, name="other")
     return {"owning_project_identifier": project["id"]}
 
 
-def of_another_type(catalog: Catalog) -> dict[str, Any]:
+def use_asset_of_another_type(catalog: Catalog) -> dict[str, Any]:
     created = catalog.server.create_asset(
         domain_identifier=catalog.domain_identifier,
         project_identifier=catalog.project_identifier,
@@ -45,19 +45,19 @@ def of_another_type(catalog: Catalog) -> dict[str, Any]:
     return {"asset_identifier": created.asset_identifier}
 
 
-REFUSED: dict[str, tuple[Callable[[Catalog], dict[str, Any]], str]] = {
-    "a type that is none": (
+REJECTED: dict[str, tuple[Callable[[Catalog], dict[str, Any]], str]] = {
+    "an invalid run type": (
         lambda catalog: {"types": ["NAMES"]},
         "Value 'NAMES' at 'types.1.member' failed to satisfy constraint: Member must satisfy enum value set",
     ),
     "an unknown asset": (lambda catalog: {"asset_identifier": "unknownasset"}, UNKNOWN_ASSET),
-    "a text that is no domain's": (
+    "an invalid domain identifier": (
         lambda catalog: {"domain_identifier": "nodomain"},
         "at 'domainIdentifier' failed to satisfy constraint: Member must satisfy regular expression pattern",
     ),
     "an unknown revision": (lambda catalog: {"asset_revision": "99"}, UNKNOWN_ASSET),
-    "another project than the asset's": (
-        in_another_project,
+    "a project that does not own the asset": (
+        use_another_project,
         "is not permitted to generate metadata for asset",
     ),
     "an unknown project": (
@@ -68,8 +68,8 @@ REFUSED: dict[str, tuple[Callable[[Catalog], dict[str, Any]], str]] = {
         lambda catalog: {"domain_identifier": "dzd-unknown"},
         "Domain dzd-unknown does not exist",
     ),
-    "a type of asset that is not supported": (
-        of_another_type,
+    "an unsupported asset type": (
+        use_asset_of_another_type,
         "Metadata Descriptions Generation is not supported for input asset type",
     ),
     "a client token that is too long": (
@@ -79,20 +79,20 @@ REFUSED: dict[str, tuple[Callable[[Catalog], dict[str, Any]], str]] = {
 }
 
 
-@pytest.mark.parametrize("problem", REFUSED)
-def test_what_datazone_refuses_is_told_in_its_own_words_after_one_request(catalog: Catalog, problem: str):
-    arguments, message = REFUSED[problem]
-    operator = start(catalog, **arguments(catalog))
+@pytest.mark.parametrize("problem", REJECTED)
+def test_rejected_request_raises_the_datazone_message_without_retries(catalog: Catalog, problem: str):
+    make_arguments, message = REJECTED[problem]
+    operator = start(catalog, **make_arguments(catalog))
     before = len(catalog.server.requests)
-    with pytest.raises(RequestRefusedError) as refused:
+    with pytest.raises(RequestRefusedError) as raised:
         operator.execute(make_context())
-    check_refusal(refused.value, operator, message)
-    asked = [request.operation for request in catalog.server.requests[before:]]
-    assert asked == ["StartMetadataGenerationRun"]
+    check_refusal(raised.value, operator, message)
+    operations = [request.operation for request in catalog.server.requests[before:]]
+    assert operations == ["StartMetadataGenerationRun"]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("arguments", "message"),
     [
         ({"types": "BUSINESS_NAMES"}, "types must be a list of run types, got 'BUSINESS_NAMES'."),
         ({"types": "['BUSINESS_NAMES',\n]"}, r"types must be a list of run types, got "),
@@ -106,18 +106,20 @@ def test_what_datazone_refuses_is_told_in_its_own_words_after_one_request(catalo
         ),
     ],
 )
-def test_what_cannot_be_sent_is_told_and_not_sent(catalog: Catalog, wrong: dict[str, Any], message: str):
-    operator = start(catalog, **wrong)
+def test_invalid_arguments_raise_an_error_without_a_request(
+    catalog: Catalog, arguments: dict[str, Any], message: str
+):
+    operator = start(catalog, **arguments)
     before = len(catalog.server.requests)
-    with pytest.raises((InvalidInputError, RequestRefusedError)) as invalid:
+    with pytest.raises((InvalidInputError, RequestRefusedError)) as raised:
         operator.execute(make_context())
-    assert isinstance(invalid.value, AirflowFailException)
-    assert message in str(invalid.value)
-    assert str(invalid.value).isprintable(), "one line"
+    assert isinstance(raised.value, AirflowFailException)
+    assert message in str(raised.value)
+    assert str(raised.value).isprintable(), "no line breaks or control characters"
     assert catalog.server.requests[before:] == []
 
 
-# --------------------------------------------- a run that is not known yet
+# --------------------------------------------- runs that are not found yet
 
 
 @pytest.fixture
@@ -128,8 +130,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def run_until_deferred(operator: DataZoneStartMetadataGenerationRunOperator, context: Any) -> str:
-    """Return the run that a task has waited for, or has handed to a trigger."""
+def execute_or_defer(operator: DataZoneStartMetadataGenerationRunOperator, context: Any) -> str:
+    """Return the run that a task waits for, either itself or by deferring."""
     try:
         return operator.execute(context)
     except TaskDeferred as deferred:
@@ -138,22 +140,20 @@ def run_until_deferred(operator: DataZoneStartMetadataGenerationRunOperator, con
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_run_that_is_not_known_right_after_its_start_is_waited_for(
-    catalog: Catalog, clock: Clock, deferrable: bool
-):
+def test_task_polls_again_until_a_new_run_is_found(catalog: Catalog, clock: Clock, deferrable: bool):
     catalog.server.fail("GetMetadataGenerationRun", "ResourceNotFoundException", times=3)
     context = make_context()
-    run = run_until_deferred(start(catalog, deferrable=deferrable), context)
+    run = execute_or_defer(start(catalog, deferrable=deferrable), context)
     assert run == context["ti"].xcoms["run"]["id"]
-    # A kill that finds the task asleep ends it within a second.
+    # The task sleeps for one second at a time, so that a kill ends it within a second.
     assert clock.naps == [1] * (3 if deferrable else 3 + 7)
     assert catalog.server.request_counts["StartMetadataGenerationRun"] == 1
-    # The one with which a trigger begins to wait is one that Get knows.
+    # The task defers only after Get returns the run.
     assert catalog.server.request_counts["GetMetadataGenerationRun"] == (4 if deferrable else 5)
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_run_that_stays_unknown_is_given_up_after_the_grace_and_no_later(
+def test_task_fails_if_the_run_is_not_found_within_the_grace_period(
     catalog: Catalog, clock: Clock, deferrable: bool
 ):
     catalog.server.fail(
@@ -163,42 +163,42 @@ def test_run_that_stays_unknown_is_given_up_after_the_grace_and_no_later(
         message="Requested prediction is away",
     )
     context = make_context()
-    with pytest.raises(RequestRefusedError, match="Requested prediction is away") as gone:
-        run_until_deferred(start(catalog, deferrable=deferrable), context)
-    assert context["ti"].xcoms["run"]["id"] in str(gone.value)
+    with pytest.raises(RequestRefusedError, match="Requested prediction is away") as raised:
+        execute_or_defer(start(catalog, deferrable=deferrable), context)
+    assert context["ti"].xcoms["run"]["id"] in str(raised.value)
     assert sum(clock.naps) == 30
-    # A look at the beginning, one a second, and the last when the time is up.
+    # The first poll, one per second, and the last one at the deadline.
     assert catalog.server.request_counts["GetMetadataGenerationRun"] == 31
     assert catalog.server.request_counts["StartMetadataGenerationRun"] == 1
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_refusal_of_the_first_look_is_not_waited_out(catalog: Catalog, clock: Clock, deferrable: bool):
+def test_rejected_first_poll_fails_the_task_immediately(catalog: Catalog, clock: Clock, deferrable: bool):
     catalog.server.fail("GetMetadataGenerationRun", "AccessDeniedException", message="not for you")
     with pytest.raises(RequestRefusedError, match="not for you"):
-        run_until_deferred(start(catalog, deferrable=deferrable), make_context())
+        execute_or_defer(start(catalog, deferrable=deferrable), make_context())
     assert clock.naps == []
 
 
-@pytest.mark.parametrize("trouble", ["ThrottlingException", "InternalServerException", "drop", "malformed"])
+@pytest.mark.parametrize("fault", ["ThrottlingException", "InternalServerException", "drop", "malformed"])
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_trouble_that_passes_at_the_first_look_is_no_reason_to_fail(
-    catalog: Catalog, clock: Clock, caplog: pytest.LogCaptureFixture, deferrable: bool, trouble: str
+def test_transient_error_of_the_first_poll_does_not_fail_the_task(
+    catalog: Catalog, clock: Clock, caplog: pytest.LogCaptureFixture, deferrable: bool, fault: str
 ):
-    catalog.server.fail("GetMetadataGenerationRun", trouble)
+    catalog.server.fail("GetMetadataGenerationRun", fault)
     context = make_context()
     with caplog.at_level(logging.WARNING, "tests.start"):
-        run = run_until_deferred(start(catalog, deferrable=deferrable), context)
+        run = execute_or_defer(start(catalog, deferrable=deferrable), context)
     assert run == context["ti"].xcoms["run"]["id"]
     (warning,) = (message for message in caplog.messages if run in message)
     assert "will try again" in warning
 
 
-# ------------------------------------------------- XComs that are switched off
+# ---------------------------------------------------- do_xcom_push disabled
 
 
 @pytest.mark.parametrize("wait_for_completion", [True, False])
-def test_nothing_is_left_in_xcom_where_that_is_switched_off(
+def test_no_xcoms_are_pushed_if_do_xcom_push_is_false(
     catalog: Catalog, clock: Clock, wait_for_completion: bool
 ):
     context = make_context()
@@ -207,7 +207,7 @@ def test_nothing_is_left_in_xcom_where_that_is_switched_off(
 
 
 @pytest.mark.parametrize("do_xcom_push", [True, False])
-def test_run_that_ended_while_no_triggerer_looked_is_found_without_xcoms_too(
+def test_run_that_ends_before_the_timeout_event_is_found_even_without_xcoms(
     catalog: Catalog, do_xcom_push: bool
 ):
     catalog.server.set_run_outcome(polls=2)
@@ -220,8 +220,8 @@ def test_run_that_ended_while_no_triggerer_looked_is_found_without_xcoms_too(
     assert ("type_stats" in context["ti"].xcoms) == do_xcom_push
 
 
-def test_time_out_without_a_word_of_the_run_is_left_to_the_next_try(catalog: Catalog):
-    """As a deferral of an earlier version has it, without XComs."""
+def test_timeout_event_without_a_run_raises_a_timeout(catalog: Catalog):
+    """Deferrals of an earlier version without XComs do not contain the run. The next try finds it."""
     context = make_context()
     with pytest.raises(AirflowTaskTimeout, match="late"):
         start(catalog, do_xcom_push=False).execute_complete(
@@ -229,16 +229,16 @@ def test_time_out_without_a_word_of_the_run_is_left_to_the_next_try(catalog: Cat
         )
 
 
-# -------------------------------------------------------------------- kill
+# ------------------------------------------------------- kills and timeouts
 
 
 class Killed(BaseException):
-    """Stands for the end of a process that Airflow has told to stop."""
+    """Simulates the end of a process after SIGTERM."""
 
 
 @pytest.fixture
-def during_the_wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
-    """Set what happens while the operator sleeps between two looks: where a signal finds it."""
+def while_waiting(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Set a function to call when the operator sleeps between polls, where signals usually arrive."""
 
     def set_interruption(interruption: Callable[[], Any]) -> None:
         sleeping = SimpleNamespace(
@@ -250,21 +250,21 @@ def during_the_wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], A
 
 
 def kill(operator: DataZoneStartMetadataGenerationRunOperator) -> None:
-    """Do what Airflow does on SIGTERM; a real one is sent to a real process elsewhere."""
+    """Do what Airflow does on SIGTERM. Other tests send a real signal to a real process."""
     operator.on_kill()
     raise Killed
 
 
 @pytest.mark.parametrize("cancel_on_kill", [True, False])
-def test_kill_cancels_the_run_if_it_is_to(
+def test_kill_cancels_the_run_if_cancel_on_kill_is_set(
     catalog: Catalog,
-    during_the_wait: Callable[[Callable[[], Any]], None],
+    while_waiting: Callable[[Callable[[], Any]], None],
     caplog: pytest.LogCaptureFixture,
     cancel_on_kill: bool,
 ):
     catalog.server.set_run_outcome(in_progress_seconds=3600)
     operator, context = start(catalog, cancel_on_kill=cancel_on_kill), make_context()
-    during_the_wait(lambda: kill(operator))
+    while_waiting(lambda: kill(operator))
     with caplog.at_level(logging.INFO, "tests.start"), pytest.raises(Killed):
         operator.execute(context)
     run = context["ti"].xcoms["run"]["id"]
@@ -273,7 +273,7 @@ def test_kill_cancels_the_run_if_it_is_to(
     assert (f"Canceled, or had already ended: {run}" in caplog.messages) == cancel_on_kill
 
 
-def test_kill_without_a_run_asks_nothing(catalog: Catalog):
+def test_kill_without_a_run_sends_no_request(catalog: Catalog):
     before = len(catalog.server.requests)
     start(catalog).on_kill()
     assert catalog.server.requests[before:] == []
@@ -284,58 +284,56 @@ def test_kill_without_a_run_asks_nothing(catalog: Catalog):
     [{}, {"deferrable": True}, {"wait_for_completion": False}],
     ids=["ended", "deferred", "does not wait"],
 )
-def test_kill_of_a_task_that_does_not_wait_any_more_cancels_nothing(
-    catalog: Catalog, clock: Clock, arguments: dict[str, Any]
-):
+def test_kill_after_the_wait_cancels_nothing(catalog: Catalog, clock: Clock, arguments: dict[str, Any]):
     operator = start(catalog, **arguments)
-    run_until_deferred(operator, make_context())
+    execute_or_defer(operator, make_context())
     operator.on_kill()
     assert catalog.server.request_counts["CancelMetadataGenerationRun"] == 0
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_run_that_the_try_before_was_killed_with_is_no_failure_of_this_try(
-    catalog: Catalog, during_the_wait: Callable[[Callable[[], Any]], None], deferrable: bool
+def test_run_canceled_by_the_kill_of_an_earlier_try_is_started_again(
+    catalog: Catalog, while_waiting: Callable[[Callable[[], Any]], None], deferrable: bool
 ):
-    """It was still active when this try found it, and its cancelling had effect only then."""
-    there = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
-    cancel = lambda: catalog.server.set_run_status(there, "CANCELED")  # noqa: E731
-    during_the_wait(cancel)
+    """The run was still active when the retry found it. The cancel took effect afterwards."""
+    existing = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
+    cancel = lambda: catalog.server.set_run_status(existing, "CANCELED")  # noqa: E731
+    while_waiting(cancel)
     operator, context = start(catalog, deferrable=deferrable), make_context()
     context["ti"].try_number = 2
     catalog.server.set_run_outcome(polls=0)
     if deferrable:
         with pytest.raises(TaskDeferred) as deferred:
             operator.execute(context)
-        assert context["ti"].xcoms["run"]["id"] == there
+        assert context["ti"].xcoms["run"]["id"] == existing
         cancel()
         (event,) = events(deferred.value.trigger)
         run = operator.execute_complete(context, event, **deferred.value.kwargs or {})
     else:
         run = operator.execute(context)
-    assert run != there
-    assert (status_of(catalog, there), status_of(catalog, run)) == ("CANCELED", "SUCCEEDED")
+    assert run != existing
+    assert (status_of(catalog, existing), status_of(catalog, run)) == ("CANCELED", "SUCCEEDED")
     assert context["ti"].xcoms["run"]["id"] == run
 
 
 @pytest.mark.parametrize("after", [100, 200], ids=["soon", "later"])
 @pytest.mark.parametrize("deferrable", [False, True])
 @pytest.mark.parametrize("written_by", ["this version", "an earlier version"])
-def test_adopted_run_that_a_person_canceled_is_not_started_again(
+def test_adopted_run_canceled_by_a_user_is_not_started_again(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, deferrable: bool, after: int, written_by: str
 ):
-    there = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
+    existing = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
     clock = Clock()
     clock.time = lambda: clock.now  # type: ignore[method-assign]
     operator, context = start(catalog, deferrable=deferrable), make_context()
     context["ti"].try_number = 2
 
-    def cancel_by_then(seconds: float) -> None:
+    def sleep_and_cancel(seconds: float) -> None:
         clock.now += seconds
         if clock.now >= 1000 + after:
-            catalog.server.set_run_status(there, "CANCELED")
+            catalog.server.set_run_status(existing, "CANCELED")
 
-    clock.sleep = cancel_by_then  # type: ignore[method-assign]
+    clock.sleep = sleep_and_cancel  # type: ignore[method-assign]
     monkeypatch.setattr(start_execution, "time", clock)
     catalog.server.set_run_outcome(polls=0)
     started = catalog.server.request_counts["StartMetadataGenerationRun"]
@@ -345,7 +343,7 @@ def test_adopted_run_that_a_person_canceled_is_not_started_again(
             return operator.execute(context)
         with pytest.raises(TaskDeferred) as deferred:
             operator.execute(context)
-        cancel_by_then(after)
+        sleep_and_cancel(after)
         (event,) = events(deferred.value.trigger)
         kwargs = deferred.value.kwargs or {}
         assert kwargs["adopted"] == 1000
@@ -354,7 +352,7 @@ def test_adopted_run_that_a_person_canceled_is_not_started_again(
         return start(catalog, deferrable=True).execute_complete(context, event, **kwargs)
 
     if after == 100 or (deferrable and written_by == "an earlier version"):
-        assert execute() != there
+        assert execute() != existing
         assert catalog.server.request_counts["StartMetadataGenerationRun"] == started + 1
     else:
         with pytest.raises(StartedRunFailedError, match="CANCELED"):
@@ -363,13 +361,13 @@ def test_adopted_run_that_a_person_canceled_is_not_started_again(
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_run_that_this_try_started_is_not_started_again_when_it_is_canceled(
-    catalog: Catalog, during_the_wait: Callable[[Callable[[], Any]], None], deferrable: bool
+def test_canceled_run_of_the_same_try_is_not_started_again(
+    catalog: Catalog, while_waiting: Callable[[Callable[[], Any]], None], deferrable: bool
 ):
     catalog.server.set_run_outcome(in_progress_seconds=3600)
     operator, context = start(catalog, deferrable=deferrable), make_context()
     cancel = lambda: catalog.server.set_run_status(context["ti"].xcoms["run"]["id"], "CANCELED")  # noqa: E731
-    during_the_wait(cancel)
+    while_waiting(cancel)
     if deferrable:
         with pytest.raises(TaskDeferred) as deferred:
             operator.execute(context)
@@ -384,9 +382,9 @@ def test_run_that_this_try_started_is_not_started_again_when_it_is_canceled(
     assert catalog.server.request_counts["StartMetadataGenerationRun"] == 1
 
 
-def test_kill_takes_no_offence_at_a_run_that_has_ended_meanwhile(
+def test_kill_accepts_a_run_that_has_already_ended(
     catalog: Catalog,
-    during_the_wait: Callable[[Callable[[], Any]], None],
+    while_waiting: Callable[[Callable[[], Any]], None],
     caplog: pytest.LogCaptureFixture,
 ):
     catalog.server.set_run_outcome(in_progress_seconds=3600)
@@ -396,7 +394,7 @@ def test_kill_takes_no_offence_at_a_run_that_has_ended_meanwhile(
         catalog.server.set_run_status(context["ti"].xcoms["run"]["id"], "SUCCEEDED")
         kill(operator)
 
-    during_the_wait(interruption)
+    while_waiting(interruption)
     with caplog.at_level(logging.WARNING, "tests.start"), pytest.raises(Killed):
         operator.execute(context)
     run = context["ti"].xcoms["run"]["id"]
@@ -406,48 +404,48 @@ def test_kill_takes_no_offence_at_a_run_that_has_ended_meanwhile(
 
 
 @pytest.mark.parametrize(
-    "trouble", ["AccessDeniedException", "ConflictException", "InternalServerException", "drop", "hang"]
+    "fault", ["AccessDeniedException", "ConflictException", "InternalServerException", "drop", "hang"]
 )
-def test_kill_that_cannot_cancel_says_so_and_goes_on(
+def test_failed_cancel_during_a_kill_is_logged(
     catalog: Catalog,
-    during_the_wait: Callable[[Callable[[], Any]], None],
+    while_waiting: Callable[[Callable[[], Any]], None],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    trouble: str,
+    fault: str,
 ):
     monkeypatch.setenv("AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME", "1")
     catalog.server.set_run_outcome(in_progress_seconds=3600)
-    seconds = {"seconds": 20.0} if trouble == "hang" else {}
-    catalog.server.fail("CancelMetadataGenerationRun", trouble, times=None, **seconds)
+    seconds = {"seconds": 20.0} if fault == "hang" else {}
+    catalog.server.fail("CancelMetadataGenerationRun", fault, times=None, **seconds)
     operator, context = start(catalog), make_context()
-    took = []
+    durations = []
 
     def interruption() -> None:
         began = time.monotonic()
         operator.on_kill()
-        took.append(time.monotonic() - began)
+        durations.append(time.monotonic() - began)
         raise Killed
 
-    during_the_wait(interruption)
+    while_waiting(interruption)
     with caplog.at_level(logging.WARNING, "tests.start"), pytest.raises(Killed):
         operator.execute(context)
     run = context["ti"].xcoms["run"]["id"]
     warnings = [message for message in caplog.messages if run in message]
-    # Airflow 2 has been given a second, which is announced as too short for any Cancel.
+    # Airflow 2 allows one second here, and a second warning says that this is too short for a cancel.
     assert 1 <= len(warnings) <= 2
     assert all("may continue" in warning for warning in warnings)
-    # Airflow ends the process soon.
-    assert took[0] < 15
+    # Airflow ends the process soon after.
+    assert durations[0] < 15
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_time_out_in_mid_wait_cancels_nothing(
+def test_timeout_while_waiting_does_not_cancel_the_run(
     catalog: Catalog, datazone: DataZoneServer, monkeypatch: pytest.MonkeyPatch, known: bool
 ):
     def time_out(seconds: float) -> None:
         raise AirflowTaskTimeout("Timeout, PID: 1")
 
-    # Between two looks at the run, or while Get does not know it yet.
+    # The timeout comes between two polls, or while Get does not find the run yet.
     interrupted = start_execution if known else hook_module
     monkeypatch.setattr(
         interrupted, "time", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=time_out)
@@ -458,15 +456,15 @@ def test_time_out_in_mid_wait_cancels_nothing(
     operator, context = start(catalog), make_context()
     with pytest.raises(AirflowTaskTimeout):
         operator.execute(context)
-    # As Airflow does then.
+    # Airflow calls on_kill after a timeout.
     operator.on_kill()
     assert datazone.request_counts["CancelMetadataGenerationRun"] == 0
     assert status_of(catalog, context["ti"].xcoms["run"]["id"]) == "IN_PROGRESS"
 
 
 @pytest.mark.parametrize("wait", [True, False])
-def test_client_token_that_another_asset_s_run_has_is_refused(catalog: Catalog, wait: bool):
-    """DataZone may answer a token that it knows with the run that it stands for, whatever else was asked."""
+def test_client_token_of_another_assets_run_raises_an_error(catalog: Catalog, wait: bool):
+    """DataZone may respond to a known token with its run, even if the other parameters differ."""
     other = catalog.server.create_asset(
         domain_identifier=catalog.domain_identifier, project_identifier=catalog.project_identifier
     ).asset_identifier

@@ -1,4 +1,4 @@
-"""A type checker accepts what users of Airflow pass, and still finds what is wrong."""
+"""Type checking of DAG files: mypy accepts task outputs and templates as arguments, and reports invalid types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY
 if TYPE_CHECKING:
     from pathlib import Path
 
-# In the group `dev`, which not every environment of the tests has.
+# mypy is in the group `dev`, which some test environments do not install.
 pytest.importorskip("mypy")
 
 IMPORTS = (
@@ -99,7 +99,7 @@ with DAG(dag_id="typed", schedule=None):
         types=start.output,
     )
 """
-WRONG = """
+INVALID = """
     DataZoneMetadataGenerationRunSensor(task_id="a", run_identifier=1.5)
     DataZoneStartMetadataGenerationRunOperator(task_id="b", asset_identifier=b"asset1", types=["a"])
     DataZoneStartMetadataGenerationRunOperator(task_id="c", asset_identifier="asset1", types=5)
@@ -108,10 +108,10 @@ WRONG = """
 """
 
 
-def test_type_checker_accepts_the_output_of_tasks_and_nothing_wrong(tmp_path: Path) -> None:
+def test_type_checker_accepts_task_outputs_and_reports_invalid_types(tmp_path: Path) -> None:
     file = tmp_path / "dag.py"
-    good = IMPORTS + DAG_FILE
-    file.write_text(good + WRONG)
+    valid = IMPORTS + DAG_FILE
+    file.write_text(valid + INVALID)
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", file],
         cwd=tmp_path,
@@ -121,11 +121,11 @@ def test_type_checker_accepts_the_output_of_tasks_and_nothing_wrong(tmp_path: Pa
         check=False,
         timeout=600,
     )
-    first_wrong = good.count("\n") + 2
+    first_invalid = valid.count("\n") + 2
     errors = [line for line in checked.stdout.splitlines() if line.startswith(f"{file.name}:")]
     lines = [int(error.split(":")[1]) for error in errors if ": error: " in error]
-    wrong = list(range(first_wrong, first_wrong + 5))
-    # On Airflow 2.11 an XComArg is of any type to this package, and so is what is wrong.
-    found = wrong if AIRFLOW_V_3_0_PLUS else [line for line in lines if line in wrong]
+    invalid = list(range(first_invalid, first_invalid + 5))
+    # On Airflow 2.11, XComArg is typed as Any in this package, so mypy does not report the invalid lines.
+    expected = invalid if AIRFLOW_V_3_0_PLUS else [line for line in lines if line in invalid]
     assert checked.returncode in (0, 1), checked.stderr
-    assert lines == found, checked.stdout
+    assert lines == expected, checked.stdout
