@@ -357,7 +357,7 @@ def test_triggers_use_the_aws_parameters_of_their_tasks(outcomes: Outcomes) -> N
         expected = {"aws_conn_id": "datazone_default"} | (
             AWS_PARAMETERS if task_id == "start-parameters" else defaults
         )
-        # A sensor does not cancel the run it waits for unless the DAG author enables it.
+        # A sensor does not cancel the run that it waits for.
         expected["cancel_on_kill"] = task_id.startswith("start-") and task_id != "start-parameters"
         for deferral in outcome.deferrals:
             assert deferral.trigger.items() >= expected.items(), task_id

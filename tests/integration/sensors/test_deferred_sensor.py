@@ -1,4 +1,4 @@
-"""The deferrable sensor: what it hands to its trigger, and how it resumes."""
+"""The deferrable sensor: the arguments of its trigger, and how it resumes."""
 
 from __future__ import annotations
 
@@ -48,28 +48,28 @@ SENSOR_ARGUMENTS = {
         {"verify": False},
     ],
 )
-def test_aws_parameters_of_the_task_reach_the_trigger_and_its_hook(aws: dict[str, Any]):
+def test_aws_parameters_of_the_task_are_passed_to_the_trigger(aws: dict[str, Any]):
     task = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, **aws)
-    made = DataZoneMetadataGenerationRunTrigger.for_task(
+    trigger = DataZoneMetadataGenerationRunTrigger.for_task(
         task, run_identifier="run1", domain_identifier="dzd_1"
     )
-    path, arguments = made.serialize()
-    again = DataZoneMetadataGenerationRunTrigger(**json.loads(json.dumps(arguments)))
-    assert path == f"{type(made).__module__}.{type(made).__name__}"
+    path, arguments = trigger.serialize()
+    restored = DataZoneMetadataGenerationRunTrigger(**json.loads(json.dumps(arguments)))
+    assert path == f"{type(trigger).__module__}.{type(trigger).__name__}"
     names = {"config": "botocore_config"}
     for name, value in task._hook_parameters.items():
-        assert getattr(again, names.get(name, name)) == value
+        assert getattr(restored, names.get(name, name)) == value
 
 
 class TaskInstance:
-    """Stands for Airflow's, which runs in other tests; here only the way to it matters."""
+    """A minimal task instance that stores XComs in memory. Other tests use the one from Airflow."""
 
     task_id = "wait"
     map_index = -1
     try_number = 1
 
     def __init__(self) -> None:
-        # On Airflow 3.0 a deferred task says in which try it was.
+        # On Airflow 3.0 a task pushes the number of the try in which it defers.
         self.pushed: dict[str, Any] = {"deferred_in_try": 1}
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -80,9 +80,9 @@ class TaskInstance:
 
 
 def sensor(catalog: Catalog, run: str, **arguments: Any) -> DataZoneMetadataGenerationRunSensor:
-    known = {"run_identifier": run, "domain_identifier": catalog.domain_identifier}
+    defaults = {"run_identifier": run, "domain_identifier": catalog.domain_identifier}
     return DataZoneMetadataGenerationRunSensor(
-        **SENSOR_ARGUMENTS | {"aws_conn_id": "datazone_default"} | known | arguments
+        **SENSOR_ARGUMENTS | {"aws_conn_id": "datazone_default"} | defaults | arguments
     )
 
 
@@ -94,7 +94,7 @@ def defer(**arguments: Any) -> TaskDeferred:
     return deferred.value
 
 
-def test_sensor_defers_until_its_time_out(catalog: Catalog):
+def test_sensor_passes_its_timeout_to_the_trigger(catalog: Catalog):
     began = time.time()
     deferred = defer(
         run_identifier=catalog.start_run(),
@@ -104,7 +104,7 @@ def test_sensor_defers_until_its_time_out(catalog: Catalog):
     )
     assert began + 600 <= deferred.trigger.deadline <= time.time() + 600
     assert deferred.trigger.poll_interval == 5
-    # The trigger tells of its deadline before Airflow ends it; but where there is no trigger, that is soon.
+    # The trigger reports its deadline first. Airflow's own timeout follows soon after, in case no triggerer runs.
     assert 600 < deferred.timeout.total_seconds() < 900
 
 
@@ -116,10 +116,10 @@ def test_domain_is_resolved_before_deferring(catalog: Catalog, monkeypatch: pyte
     assert deferred.trigger.domain_identifier == catalog.domain_identifier
 
 
-def test_run_that_has_ended_is_not_deferred(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+def test_sensor_does_not_defer_if_the_run_has_ended(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
     task_instance = TaskInstance()
-    waiting = sensor(catalog, catalog.start_run(polls=0))
-    assert waiting.execute({"ti": task_instance}) == task_instance.pushed["type_stats"]
+    task = sensor(catalog, catalog.start_run(polls=0))
+    assert task.execute({"ti": task_instance}) == task_instance.pushed["type_stats"]
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
@@ -132,12 +132,12 @@ def test_run_that_has_ended_is_not_deferred(catalog: Catalog, monkeypatch: pytes
         (None, WaitFailedError),
     ],
 )
-def test_trouble_of_the_trigger_is_never_hidden_by_soft_fail(
+def test_trigger_error_is_not_skipped_under_soft_fail(
     event: dict[str, Any] | None, error: type[Exception], soft_fail: bool
 ):
-    waiting = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
+    task = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
     with pytest.raises(error, match="run1" if event else "without an event"):
-        waiting.resume_execution("execute_complete", {"event": event}, {"ti": TaskInstance()})
+        task.resume_execution("execute_complete", {"event": event}, {"ti": TaskInstance()})
 
 
 @pytest.mark.parametrize(
@@ -149,53 +149,53 @@ def test_trouble_of_the_trigger_is_never_hidden_by_soft_fail(
         ("__fail__", {"error": "Trigger failure"}),
     ],
 )
-def test_trouble_of_the_trigger_is_skipped_under_never_fail(method: str, arguments: dict[str, Any]):
-    waiting = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, never_fail=True)
+def test_trigger_error_is_skipped_under_never_fail(method: str, arguments: dict[str, Any]):
+    task = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, never_fail=True)
     with pytest.raises(AirflowSkipException, match=r"not so|without an event|Trigger failure"):
-        waiting.resume_execution(method, arguments, {"ti": TaskInstance()})
+        task.resume_execution(method, arguments, {"ti": TaskInstance()})
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
-def test_trigger_that_crashed_is_never_hidden_by_soft_fail(soft_fail: bool):
-    waiting = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
+def test_crash_of_the_trigger_is_not_skipped_under_soft_fail(soft_fail: bool):
+    task = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
     with pytest.raises(WaitFailedError, match=r"run1.*Trigger failure"):
-        waiting.resume_execution("__fail__", {"error": "Trigger failure"}, {"ti": TaskInstance()})
+        task.resume_execution("__fail__", {"error": "Trigger failure"}, {"ti": TaskInstance()})
 
 
 @pytest.mark.parametrize("policy", ["soft_fail", "never_fail"])
-def test_execution_timeout_of_a_deferred_wait_is_skipped_under(catalog: Catalog, policy: str):
+def test_execution_timeout_while_deferred_is_skipped_under_both_policies(catalog: Catalog, policy: str):
     timeouts = {"execution_timeout": timedelta(seconds=5)}
-    waiting = sensor(catalog, catalog.start_run(in_progress_seconds=3600), **timeouts, **{policy: True})
+    task = sensor(catalog, catalog.start_run(in_progress_seconds=3600), **timeouts, **{policy: True})
     with pytest.raises(AirflowSkipException, match="late"):
-        waiting.resume_execution(
+        task.resume_execution(
             "execute_complete", {"event": {"status": "timeout", "message": "late"}}, {"ti": TaskInstance()}
         )
 
 
 @pytest.mark.parametrize("policy", ["soft_fail", "never_fail"])
-def test_kill_that_is_no_time_out_is_not_skipped(catalog: Catalog, policy: str):
+def test_kill_without_a_timeout_is_not_skipped(catalog: Catalog, policy: str):
     sensor(catalog, "run1", **{policy: True}).on_kill()
 
 
-def test_execution_timeout_bounds_the_deferred_wait_too(catalog: Catalog):
+def test_execution_timeout_limits_the_trigger_deadline(catalog: Catalog):
     deferred = defer(
         run_identifier=catalog.start_run(),
         domain_identifier=catalog.domain_identifier,
         execution_timeout=timedelta(seconds=5),
     )
     assert deferred.trigger.deadline <= time.time() + 5
-    waiting = sensor(catalog, catalog.start_run(), execution_timeout=timedelta(seconds=5))
+    task = sensor(catalog, catalog.start_run(), execution_timeout=timedelta(seconds=5))
     with pytest.raises(AirflowTaskTimeout, match="late"):
-        waiting.resume_execution(
+        task.resume_execution(
             "execute_complete", {"event": {"status": "timeout", "message": "late"}}, {"ti": TaskInstance()}
         )
 
 
-# Airflow 2 and 3 have each their own word for it.
-NOBODY_TRIGGERED = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
-TIMED_OUT = [
+# The message differs between Airflow 2 and 3.
+TRIGGER_TIMEOUT = "Trigger timeout" if AIRFLOW_V_3_0_PLUS else "Trigger/execution timeout"
+TIMEOUTS = [
     ("execute_complete", {"event": {"status": "timeout", "message": "run has not ended in time"}}),
-    ("__fail__", {"error": NOBODY_TRIGGERED}),
+    ("__fail__", {"error": TRIGGER_TIMEOUT}),
 ]
 
 
@@ -204,23 +204,23 @@ TIMED_OUT = [
     [
         ({}, AirflowSensorTimeout),
         ({"soft_fail": True}, AirflowSkipException),
-        # As in the other modes: `never_fail` is about what a poke raises.
+        # As in the other modes, `never_fail` applies only to exceptions that a poke raises.
         ({"never_fail": True}, AirflowSensorTimeout),
     ],
 )
-@pytest.mark.parametrize(("method", "arguments"), TIMED_OUT)
-def test_time_out_is_a_sensor_time_out_whoever_tells_of_it(
+@pytest.mark.parametrize(("method", "arguments"), TIMEOUTS)
+def test_timeout_event_and_trigger_timeout_both_raise_a_sensor_timeout(
     catalog: Catalog, method: str, arguments: dict[str, Any], policy: dict[str, bool], error: type[Exception]
 ):
-    waiting = sensor(catalog, catalog.start_run(in_progress_seconds=3600), **policy)
+    task = sensor(catalog, catalog.start_run(in_progress_seconds=3600), **policy)
     with pytest.raises(error, match="in time"):
-        waiting.resume_execution(method, arguments, {"ti": TaskInstance()})
+        task.resume_execution(method, arguments, {"ti": TaskInstance()})
 
 
-@pytest.mark.parametrize(("method", "arguments"), TIMED_OUT)
-def test_run_that_ended_while_no_triggerer_looked_is_not_a_time_out(
+@pytest.mark.parametrize(("method", "arguments"), TIMEOUTS)
+def test_run_that_ended_before_the_timeout_event_is_not_a_timeout(
     catalog: Catalog, method: str, arguments: dict[str, Any]
 ):
-    waiting = sensor(catalog, catalog.start_run(polls=0))
-    type_stats = waiting.resume_execution(method, arguments, {"ti": TaskInstance()})
+    task = sensor(catalog, catalog.start_run(polls=0))
+    type_stats = task.resume_execution(method, arguments, {"ti": TaskInstance()})
     assert [stat["status"] for stat in type_stats] == ["SUCCEEDED"] * 2

@@ -1,4 +1,4 @@
-"""What each task leaves behind, in real Airflow: its state, how often it was tried, and its XComs."""
+"""Final states, tries and XComs of sensor and get tasks in a real Airflow DAG run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.integration.dag_runs import mend_dag_test
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
 
-# What each cause makes of a task, without a policy, under `soft_fail` and under `never_fail`; see
+# The final state for each cause without a policy, under `soft_fail` and under `never_fail`. See
 # docs/waiting.md.
 SUCCESS = ("success", 1)
 SKIPPED = ("skipped", 1)
@@ -55,8 +55,8 @@ class Outcome(NamedTuple):
     link: Any
 
 
-class AlarmingClock(Clock):
-    """Time that passes when a task sleeps or is deferred, and then is up for one with an `execution_timeout`."""
+class TimeoutClock(Clock):
+    """A clock that advances when a task sleeps or defers. Tasks with an `execution_timeout` time out then."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,33 +66,33 @@ class AlarmingClock(Clock):
     def sleep(self, seconds: float) -> None:
         super().sleep(seconds)
         if signal.getitimer(signal.ITIMER_REAL)[0]:
-            # Airflow's own alarm, which it has set for the main thread.
+            # Airflow sets its alarm in the main thread.
             signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
 
 
-def let_time_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = AlarmingClock()
+def patch_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = TimeoutClock()
     airflow_module = importlib.import_module(BaseSensorOperator.__module__)
     for module in (airflow_module, hooks, sensors, deferral, triggers):
         monkeypatch.setattr(module, "time", clock)
     defer = sensors.DataZoneMetadataGenerationRunSensor.defer
 
-    def defer_for_long(self: Any, **arguments: Any) -> None:
+    def defer_until_timeout(self: Any, **arguments: Any) -> None:
         if self.execution_timeout:
             clock.ahead += self.execution_timeout.total_seconds()
             if not AIRFLOW_V_3_0_PLUS:
-                # Airflow 2.11 applies it itself when it resumes the task; `dag.test()` knows no start.
+                # Airflow 2.11 checks the timeout when it resumes the task, and `dag.test()` does not set a start date.
                 from airflow.operators.python import get_current_context
 
                 get_current_context()["ti"].start_date = timezone.utcnow() - self.execution_timeout
         defer(self, **arguments)
 
-    monkeypatch.setattr(sensors.DataZoneMetadataGenerationRunSensor, "defer", defer_for_long)
+    monkeypatch.setattr(sensors.DataZoneMetadataGenerationRunSensor, "defer", defer_until_timeout)
 
 
 @pytest.fixture(scope="module")
 def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> dict[str, Outcome]:
-    """Run the DAG once, on runs that end in every way."""
+    """Run the DAG once, with runs that end in every status."""
     datazone_server.reset()
     catalog = make_catalog(datazone_server)
     expired = json.loads(datazone_server.connection) | {"login": "AKIAEXPIRED"}
@@ -109,7 +109,7 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> dict[st
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", datazone_server.connection)
         monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_EXPIRED", json.dumps(expired))
-        let_time_pass(monkeypatch)
+        patch_clock(monkeypatch)
         mend_dag_test(monkeypatch)
         dag_run = dag.test(run_conf={"domain_identifier": catalog.domain_identifier, "runs": runs})
 
@@ -127,7 +127,7 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> dict[st
 
 
 @pytest.mark.parametrize(("cause", "mode", "policy"), CASES)
-def test_wait_ends_alike_in_every_mode(
+def test_final_state_is_the_same_in_every_mode(
     outcomes: dict[str, Outcome], cause: str, mode: str, policy: str
 ) -> None:
     outcome = outcomes[f"{cause}-{mode}-{policy}"]
@@ -141,14 +141,14 @@ def test_wait_ends_alike_in_every_mode(
         assert outcome.run["typeStats"] == type_stats
     else:
         assert outcome.run is None
-        # For tasks downstream with `trigger_rule="all_done"`. Airflow 2.11 times a deferred task out itself,
-        # before the task can push anything.
-        is_out_of_reach = not AIRFLOW_V_3_0_PLUS and cause.startswith("EXECUTION_TIMEOUT")
-        assert outcome.type_stats == [] or (is_out_of_reach and not outcome.type_stats)
+        # Downstream tasks with `trigger_rule="all_done"` read this XCom. Airflow 2.11 times out a deferred task
+        # itself, before the task can push XComs.
+        cannot_push_xcoms = not AIRFLOW_V_3_0_PLUS and cause.startswith("EXECUTION_TIMEOUT")
+        assert outcome.type_stats == [] or (cannot_push_xcoms and not outcome.type_stats)
 
 
 @pytest.mark.parametrize(("cause", "mode"), QUIET_CASES)
-def test_wait_leaves_no_xcom_where_they_are_switched_off(
+def test_sensor_pushes_no_xcoms_if_do_xcom_push_is_false(
     outcomes: dict[str, Outcome], cause: str, mode: str
 ) -> None:
     state = OUTCOMES[cause][0][0]
@@ -156,18 +156,20 @@ def test_wait_leaves_no_xcom_where_they_are_switched_off(
 
 
 @pytest.mark.parametrize("ending", READS)
-def test_get_operator_reads_once_and_judges_nothing(outcomes: dict[str, Outcome], ending: str) -> None:
+def test_get_operator_reads_the_run_once_and_succeeds_with_any_status(
+    outcomes: dict[str, Outcome], ending: str
+) -> None:
     outcome = outcomes[f"{ending}-get"]
     assert outcome.try_number == 1
     if ending == "UNKNOWN_RUN":
         assert outcome[:-1] == ("failed", 1, None, [], None)
         return
     assert outcome.state == "success"
-    # One look: the run has been started, and is not over.
+    # The task polls once, when the run has started and has not ended.
     assert outcome.run["status"] == "IN_PROGRESS"
     assert [stat["type"] for stat in outcome.type_stats] == ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
     assert outcome.return_value == outcome.type_stats == outcome.run["typeStats"]
 
 
-def test_get_operator_leaves_no_xcom_where_they_are_switched_off(outcomes: dict[str, Outcome]) -> None:
+def test_get_operator_pushes_no_xcoms_if_do_xcom_push_is_false(outcomes: dict[str, Outcome]) -> None:
     assert outcomes["SUCCEEDED-get-quiet"] == ("success", 1, None, None, None, None)
