@@ -377,11 +377,11 @@ def test_cancel_returns_the_run_status_and_accepts_an_ended_run(
     outcome, run = outcomes[name], outcomes.conf["runs"][name]
     after = "CANCELED" if before == "ACTIVE" else before
     # A conflict on an active run is retried, because a later cancel may succeed.
-    refused = before == "ACTIVE" and response == "ConflictException"
-    assert (outcome.state, outcome.try_number) == ("success", 2 if refused else 1)
+    is_conflict = before == "ACTIVE" and response == "ConflictException"
+    assert (outcome.state, outcome.try_number) == ("success", 2 if is_conflict else 1)
     assert [
         error.response["Error"]["Code"] for error in outcome.errors if isinstance(error, ClientError)
-    ] == (["ConflictException"] if refused else [])
+    ] == (["ConflictException"] if is_conflict else [])
     assert outcome.return_value == after
     assert (outcome.run["id"], outcome.run["status"]) == (run, after)
     assert len(outcomes.requests_for("CancelMetadataGenerationRun", run)) == outcome.try_number
