@@ -1,4 +1,4 @@
-"""A connection of a test's own, and rates that cost no time."""
+"""Fixtures that define a connection and raise the rate limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def define_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Define the connection `mine`."""
+    """Return a function that defines the connection `mine`."""
 
     def define(conn_type: str = "awsdatazone", *, password: str = "password", **extra: Any) -> None:
         connection = {"conn_type": conn_type, "login": "AKIA", "password": password, "extra": extra}
@@ -24,6 +24,6 @@ def define_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rates are tested on a simulated clock; here they would only cost time."""
+    """Raise the rate limits. Other tests check them on a simulated clock; here they would only slow the tests down."""
     monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_REQUESTS_PER_SECOND", "1000")
     monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_STARTS_PER_SECOND", "1000")

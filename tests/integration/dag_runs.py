@@ -1,4 +1,4 @@
-"""What `dag.test()` needs to run tasks as a scheduler, a worker and a triggerer do."""
+"""Helpers that let `dag.test()` run tasks as a scheduler, a worker and a triggerer do."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from tests.dags.run_operators import (
 
 
 class AlarmClock(LoopClock):
-    """Time that is over for a task with an ``execution_timeout`` as soon as it sleeps."""
+    """A clock that ends the ``execution_timeout`` of a task as soon as the task sleeps."""
 
     def sleep(self, seconds: float) -> None:
         self.sound()
         time.sleep(seconds)
 
     def sound(self) -> None:
-        """Let Airflow's own alarm go off, if it is set; it is for the main thread."""
+        """Send the signal of Airflow's timeout alarm to the main thread, if the alarm is set."""
         if signal.getitimer(signal.ITIMER_REAL)[0]:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
 
 
 def mend_dag_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `dag.test()` run many tasks, and time-outs, on every version."""
+    """Patch `dag.test()` so that it runs many tasks, and task timeouts, on every version of Airflow."""
     if AIRFLOW_V_3_0_PLUS:
         from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor
 
-        # Each try would have a client of its own, which reads the whole DAG anew, and on 3.0 an API server.
+        # Without the patch, each try creates a client that parses the whole DAG again, and on 3.0 an API server.
         client = functools.cache(functools.partial(InProcessTestSupervisor._api_client, dag))
         monkeypatch.setattr(InProcessTestSupervisor, "_api_client", lambda dag=None: client())
     else:
@@ -45,9 +45,9 @@ def mend_dag_test(monkeypatch: pytest.MonkeyPatch) -> None:
 
         run_task = dag_module._run_task
 
-        # A time-out, which is no `Exception`, would end the whole DAG run, which it does not with a scheduler.
-        def run_task_in_time(**arguments: Any) -> None:
+        # A task timeout is not an `Exception`. Without the patch it ends the whole DAG run, which a scheduler does not do.
+        def run_task_until_timeout(**arguments: Any) -> None:
             with suppress(AirflowTaskTimeout):
                 run_task(**arguments)
 
-        monkeypatch.setattr(dag_module, "_run_task", run_task_in_time)
+        monkeypatch.setattr(dag_module, "_run_task", run_task_until_timeout)

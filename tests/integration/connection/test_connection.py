@@ -1,4 +1,4 @@
-"""Which connection the hook uses, and what it takes from it."""
+"""The hook reads credentials, Region, domain, project and client options from its connection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECRET = "s3cr3t/never+shown"
 
 @pytest.fixture
 def define(define_connection: Any) -> Any:
-    """Define the connection `mine` with a secret."""
+    """Return a function that defines the connection `mine` with a secret password."""
     return partial(define_connection, password=SECRET)
 
 
@@ -47,7 +47,7 @@ IN_SERVICE_CONFIG = {
         ("awsdatazone", IN_EXTRA, "extra"),
         ("awsdatazone", IN_SERVICE_CONFIG, "service"),
         ("awsdatazone", IN_EXTRA | IN_SERVICE_CONFIG, "extra"),
-        # As the form stores a field that was left empty.
+        # The connection form stores an empty field like this.
         ("awsdatazone", dict.fromkeys(IN_EXTRA, "") | IN_SERVICE_CONFIG, "service"),
         ("awsdatazone", dict.fromkeys(IN_EXTRA, None) | IN_SERVICE_CONFIG, "service"),
         ("awsdatazone", {}, None),
@@ -77,7 +77,7 @@ def test_domain_and_project_come_from_the_connection(
 
 
 @pytest.mark.parametrize("conn_type", ["aws", "awsdatazone"])
-def test_neither_type_draws_a_warning(define: Any, conn_type: str):
+def test_connection_types_do_not_raise_a_warning(define: Any, conn_type: str):
     define(conn_type, region_name="eu-west-1", **IN_EXTRA)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -102,14 +102,14 @@ def test_credentials_region_and_configuration_come_from_the_connection(define: A
 
 
 @pytest.mark.parametrize("conn_type", ["aws", "awsdatazone"])
-def test_arguments_go_before_the_connection(define: Any, conn_type: str):
+def test_arguments_override_the_connection(define: Any, conn_type: str):
     define(conn_type, region_name="eu-west-1", verify=False, config_kwargs={"read_timeout": 7})
     hook = DataZoneHook("mine", region_name="us-west-2", verify="/ca.pem", config={"read_timeout": 9})
     assert (hook.region_name, hook.verify, hook.config.read_timeout) == ("us-west-2", "/ca.pem", 9)
 
 
 @pytest.mark.parametrize("conn_type", ["aws", "awsdatazone"])
-def test_endpoint_of_the_service_goes_before_that_of_the_connection(define: Any, conn_type: str):
+def test_endpoint_url_of_the_service_config_overrides_that_of_the_connection(define: Any, conn_type: str):
     define(
         conn_type,
         region_name="eu-west-1",
@@ -119,7 +119,7 @@ def test_endpoint_of_the_service_goes_before_that_of_the_connection(define: Any,
     assert DataZoneHook("mine").conn.meta.endpoint_url == "http://localhost:2"
 
 
-def test_field_left_empty_in_the_form_is_not_set(define: Any):
+def test_empty_form_fields_are_ignored(define: Any):
     define("awsdatazone", region_name="eu-west-1", role_arn="", endpoint_url="")
     assert DataZoneHook("mine").conn.meta.endpoint_url == "https://datazone.eu-west-1.api.aws"
 
@@ -137,10 +137,10 @@ def test_role_is_assumed_through_sts(define: Any, datazone: DataZoneServer, cata
     assert hook.get_session().get_credentials().method == "sts-assume-role"
 
 
-def test_role_that_cannot_be_assumed_is_one_clear_error_without_the_token(
+def test_failed_assume_role_raises_an_error_that_names_endpoint_run_and_domain(
     define: Any, datazone: DataZoneServer, monkeypatch: pytest.MonkeyPatch
 ):
-    # An endpoint that has no STS: any answer of it that is an error will do.
+    # Nothing listens on this endpoint. Any STS error is enough for this test.
     define(
         "awsdatazone",
         region_name="us-east-1",
@@ -152,13 +152,13 @@ def test_role_that_cannot_be_assumed_is_one_clear_error_without_the_token(
         DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
 
 
-def test_connection_that_was_named_must_exist():
+def test_undefined_connection_raises_not_found():
     with pytest.raises(AirflowNotFoundException, match="'mine' is not defined"):
         DataZoneHook("mine").resolve_domain_identifier()
 
 
 @pytest.mark.parametrize("aws_conn_id", ["aws_default", None])
-def test_credentials_of_the_machine_where_no_connection_is_named(
+def test_hook_without_a_connection_uses_environment_credentials(
     monkeypatch: pytest.MonkeyPatch, aws_conn_id: str | None
 ):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAMACHINE")
@@ -170,21 +170,21 @@ def test_credentials_of_the_machine_where_no_connection_is_named(
 
 
 @pytest.mark.parametrize("extra", ["{'no': json}", "[1]"])
-def test_extra_that_cannot_be_read_is_an_error(monkeypatch: pytest.MonkeyPatch, extra: str):
-    # Airflow itself would log it, and go on as if there were no credentials in it.
+def test_unparsable_extra_raises_an_error(monkeypatch: pytest.MonkeyPatch, extra: str):
+    # Airflow alone logs the error and continues without the credentials in the extra.
     monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps({"conn_type": "awsdatazone", "extra": extra}))
-    # Airflow 3.0 does not even hand out such a connection, and says that it does not exist.
+    # Airflow 3.0 does not return such a connection; it reports that the connection does not exist.
     with pytest.raises((ValueError, AirflowNotFoundException), match="'mine'"):
         DataZoneHook("mine").conn  # noqa: B018
 
 
-def test_missing_region_is_named(define: Any):
+def test_missing_region_raises_an_error_that_names_region_name(define: Any):
     define("awsdatazone")
     with pytest.raises(ValueError, match=r"region_name.*'mine'"):
         DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
 
 
-def test_no_secret_in_an_error(define: Any, datazone: DataZoneServer):
+def test_error_does_not_contain_the_secret(define: Any, datazone: DataZoneServer):
     define("awsdatazone", region_name="us-east-1", endpoint_url=datazone.endpoint_url)
     with pytest.raises(ClientError) as refused:
         DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_unknown")
@@ -192,7 +192,7 @@ def test_no_secret_in_an_error(define: Any, datazone: DataZoneServer):
     assert SECRET not in repr(refused.value)
 
 
-def test_unreachable_endpoint_names_it_and_may_pass(define: Any):
+def test_unreachable_endpoint_raises_a_transient_error_that_names_it(define: Any):
     define(
         "awsdatazone",
         region_name="us-east-1",
@@ -202,7 +202,7 @@ def test_unreachable_endpoint_names_it_and_may_pass(define: Any):
     with pytest.raises(EndpointConnectionError, match=r"127\.0\.0\.1:1.*run1.*mine") as lost:
         DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
     assert is_transient(lost.value)
-    # What urllib3 and the system had to say of it is half a page more, which tells nothing new.
+    # The errors of urllib3 and the operating system would add half a page without new information.
     assert "During handling" not in "".join(traceback.format_exception(lost.value))
 
 
@@ -219,14 +219,14 @@ def test_unreachable_endpoint_names_it_and_may_pass(define: Any):
     ],
 )
 @pytest.mark.parametrize("conn_type", ["aws", "awsdatazone"])
-def test_extra_that_cannot_be_used_is_told_with_the_connection(
+def test_invalid_extra_raises_an_error_that_names_the_connection(
     define: Any, conn_type: str, extra: dict[str, Any]
 ):
     define(conn_type, region_name="us-east-1", **extra)
     with pytest.raises(NotConfiguredError, match="The connection 'mine' cannot be used: ") as unusable:
         DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
-    told = "".join(traceback.format_exception(unusable.value))
-    assert SECRET not in told
+    text = "".join(traceback.format_exception(unusable.value))
+    assert SECRET not in text
     assert not is_transient(unusable.value)
 
 
@@ -240,7 +240,7 @@ def test_extra_that_cannot_be_used_is_told_with_the_connection(
         ({"assume_role_kwargs": "none", "role_arn": "arn:aws:iam::123456789012:role/airflow"}, ""),
     ],
 )
-def test_client_that_cannot_be_made_is_told_with_connection_and_run(
+def test_invalid_client_options_raise_an_error_that_names_connection_and_run(
     define: Any, extra: dict[str, Any], reason: str
 ):
     define("awsdatazone", **{"region_name": "us-east-1"} | extra)
@@ -260,7 +260,7 @@ def test_client_that_cannot_be_made_is_told_with_connection_and_run(
         ("AKIA", {"aws_session_token": f"\n{SECRET}"}),
     ],
 )
-def test_credentials_with_a_line_break_are_told_of_at_once_and_never_shown(
+def test_credentials_with_a_line_break_raise_a_permanent_error_without_the_secret(
     monkeypatch: pytest.MonkeyPatch, datazone: DataZoneServer, login: str, extra: dict[str, Any]
 ):
     extra |= {"region_name": "us-east-1", "endpoint_url": datazone.endpoint_url}
@@ -268,12 +268,12 @@ def test_credentials_with_a_line_break_are_told_of_at_once_and_never_shown(
     monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connection))
     with pytest.raises(NotConfiguredError, match=r"cannot be sent.*header.*run 'run1'.*'mine'") as unsent:
         DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
-    # It would be sent just the same the next time.
+    # A retry would send the same header.
     assert not is_transient(unsent.value)
     assert SECRET not in "".join(traceback.format_exception(unsent.value))
 
 
-def test_secrets_that_the_service_repeats_are_taken_out(define: Any, datazone: DataZoneServer):
+def test_secrets_in_a_service_message_are_redacted(define: Any, datazone: DataZoneServer):
     define(
         "awsdatazone",
         region_name="us-east-1",
@@ -289,9 +289,7 @@ def test_secrets_that_the_service_repeats_are_taken_out(define: Any, datazone: D
 
 
 @pytest.mark.parametrize("verify", ["/no/such/file.pem", __file__])
-def test_certificates_that_cannot_be_read_are_not_waited_for(
-    define: Any, datazone: DataZoneServer, verify: str
-):
+def test_unreadable_certificates_raise_a_permanent_error(define: Any, datazone: DataZoneServer, verify: str):
     endpoint_url = datazone.endpoint_url.replace("http:", "https:")
     define("awsdatazone", region_name="us-east-1", endpoint_url=endpoint_url, verify=verify)
     hook = DataZoneHook("mine", config={"retries": {"total_max_attempts": 1}})

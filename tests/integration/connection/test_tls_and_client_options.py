@@ -1,4 +1,4 @@
-"""CA bundles, client certificates and options of botocore."""
+"""The hook validates CA bundles, client certificates and botocore options."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.conftest import Catalog
 
 
-def bundles(folder: Path) -> dict[str, str]:
+def make_bundles(folder: Path) -> dict[str, str]:
     certificates = Path(certifi.where()).read_text()
     texts = {
         "empty": "",
@@ -40,12 +40,12 @@ def bundles(folder: Path) -> dict[str, str]:
         "damaged": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
         "cut off": certificates[: certificates.index("-----END") - 100],
     }
-    made = {}
+    paths = {}
     for name, text in texts.items():
         file = folder / f"{name}.pem"
         file.write_text(text)
-        made[name] = str(file)
-    return made | {
+        paths[name] = str(file)
+    return paths | {
         "missing": str(folder / "missing.pem"),
         "directory": str(folder),
         "below a file": f"{folder}/empty.pem/ca.pem",
@@ -69,10 +69,10 @@ BUNDLES = (
 
 @pytest.mark.parametrize("kind", BUNDLES)
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_ca_bundle_that_cannot_be_read_ends_a_wait_at_once(
+def test_unreadable_ca_bundle_fails_a_wait_without_a_request(
     catalog: Catalog, tmp_path: Path, kind: str, deferrable: bool
 ) -> None:
-    path = bundles(tmp_path)[kind]
+    path = make_bundles(tmp_path)[kind]
     before = len(catalog.server.requests)
     sensor = DataZoneMetadataGenerationRunSensor(
         task_id="wait",
@@ -87,9 +87,9 @@ def test_ca_bundle_that_cannot_be_read_ends_a_wait_at_once(
     for task in (sensor, start(catalog, verify=path, deferrable=deferrable)):
         with pytest.raises(
             InvalidInputError, match=r"verify must be the path of a file with certificates"
-        ) as wrong:
+        ) as error:
             task.execute(make_context())
-        assert repr(path)[1:-1][:190] in str(wrong.value)
+        assert repr(path)[1:-1][:190] in str(error.value)
     trigger = DataZoneMetadataGenerationRunTrigger(
         "run1",
         catalog.domain_identifier,
@@ -104,7 +104,7 @@ def test_ca_bundle_that_cannot_be_read_ends_a_wait_at_once(
 
 @pytest.mark.parametrize("kind", [kind for kind in BUNDLES if kind != "not a path"])
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
-def test_ca_bundle_of_the_environment_that_cannot_be_read_is_permanent(
+def test_unreadable_ca_bundle_in_the_environment_raises_a_permanent_error(
     datazone: DataZoneServer,
     define_connection: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
@@ -112,7 +112,7 @@ def test_ca_bundle_of_the_environment_that_cannot_be_read_is_permanent(
     kind: str,
     variable: str,
 ) -> None:
-    monkeypatch.setenv(variable, bundles(tmp_path)[kind])
+    monkeypatch.setenv(variable, make_bundles(tmp_path)[kind])
     define_connection(
         region_name="us-east-1",
         endpoint_url=datazone.endpoint_url.replace("http:", "https:"),
@@ -120,18 +120,18 @@ def test_ca_bundle_of_the_environment_that_cannot_be_read_is_permanent(
     )
     with pytest.raises(
         NotConfiguredError, match=rf"TLS certificates cannot be used.*{variable}.*run 'run1'"
-    ) as wrong:
+    ) as error:
         DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd-1")
-    assert is_permanent(wrong.value)
-    assert not is_transient(wrong.value)
+    assert is_permanent(error.value)
+    assert not is_transient(error.value)
 
 
-def test_broken_handshake_is_still_transient(
+def test_failed_tls_handshake_is_transient(
     datazone: DataZoneServer, define_connection: Callable[..., None]
 ) -> None:
     define_connection(
         region_name="us-east-1",
-        # It does not speak TLS.
+        # The server does not support TLS.
         endpoint_url=datazone.endpoint_url.replace("http:", "https:"),
         verify=certifi.where(),
         config_kwargs={"retries": {"total_max_attempts": 1}},
@@ -142,7 +142,7 @@ def test_broken_handshake_is_still_transient(
 
 
 @pytest.mark.parametrize("client_cert", ["missing.pem", ["missing.pem", "missing.key"]])
-def test_client_certificate_that_cannot_be_read_is_permanent(
+def test_unreadable_client_certificate_raises_not_configured(
     datazone: DataZoneServer, define_connection: Callable[..., None], client_cert: Any
 ) -> None:
     define_connection(region_name="us-east-1")
@@ -156,10 +156,8 @@ CONFIG = {"retries": {"total_max_attempts": 1}, "read_timeout": 7, "user_agent_e
 
 @pytest.mark.parametrize("config", [CONFIG, Config(**CONFIG)], ids=["dict", "Config"])
 @pytest.mark.parametrize("kind", ["start", "sensor", "batch"])
-def test_botocore_config_may_be_an_object_where_a_task_is_deferred(
-    catalog: Catalog, kind: str, config: Any
-) -> None:
-    where = {
+def test_deferred_task_accepts_a_botocore_config_object(catalog: Catalog, kind: str, config: Any) -> None:
+    defaults = {
         "task_id": kind,
         "domain_identifier": catalog.domain_identifier,
         "aws_conn_id": "datazone_default",
@@ -168,16 +166,16 @@ def test_botocore_config_may_be_an_object_where_a_task_is_deferred(
     }
     if kind == "start":
         catalog.server.set_run_outcome(in_progress_seconds=3600)
-        task: Any = start(catalog, **where)
+        task: Any = start(catalog, **defaults)
     elif kind == "sensor":
         run = catalog.start_run(in_progress_seconds=3600)
-        task = DataZoneMetadataGenerationRunSensor(run_identifier=run, **where)
+        task = DataZoneMetadataGenerationRunSensor(run_identifier=run, **defaults)
     else:
         task = DataZoneBatchMetadataGenerationOperator(
             asset_identifiers=[catalog.asset_identifier],
             types=TYPES,
             owning_project_identifier=catalog.project_identifier,
-            **where,
+            **defaults,
         )
     assert task.hook.config.read_timeout == 7
     with pytest.raises(TaskDeferred) as deferred:
@@ -186,7 +184,7 @@ def test_botocore_config_may_be_an_object_where_a_task_is_deferred(
     assert arguments["botocore_config"] == CONFIG
 
 
-def test_batch_in_a_worker_takes_a_botocore_config_object(catalog: Catalog) -> None:
+def test_batch_in_a_worker_accepts_a_botocore_config_object(catalog: Catalog) -> None:
     summary = DataZoneBatchMetadataGenerationOperator(
         task_id="batch",
         asset_identifiers=[catalog.asset_identifier],
@@ -200,7 +198,7 @@ def test_batch_in_a_worker_takes_a_botocore_config_object(catalog: Catalog) -> N
     assert summary["succeeded"] == 1
 
 
-def test_requests_without_a_signature_can_be_configured_in_json(datazone: DataZoneServer) -> None:
+def test_unsigned_requests_can_be_configured_in_json(datazone: DataZoneServer) -> None:
     options = to_botocore_options(Config(signature_version=UNSIGNED))
     assert options == {"signature_version": "unsigned"}
     assert DataZoneHook("datazone_default", config=options).config.signature_version is UNSIGNED

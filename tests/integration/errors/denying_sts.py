@@ -1,10 +1,10 @@
-"""An AWS STS that denies every role."""
+"""A local AWS STS that denies every AssumeRole request."""
 
 from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler
 
-# STS answers in XML, with a code of its own.
+# STS responds in XML, with its own error codes.
 DENIED_ROLE = """<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>
 <Code>AccessDenied</Code><Message>User: arn:aws:iam::1:user/airflow is not authorized to perform: sts:AssumeRole on
 resource: arn:aws:iam::1:role/mine</Message></Error><RequestId>1</RequestId></ErrorResponse>"""

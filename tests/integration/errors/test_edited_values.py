@@ -1,4 +1,4 @@
-"""Short edited values are redacted and masked, and only where they stand by themselves."""
+"""Edited values are redacted from errors and masked in logs; short values only as whole words."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def edit(value: str) -> dict[str, Any]:
     return {"predictionTarget": "summary", "editedValue": value}
 
 
-def masker() -> Callable[[str], str]:
-    """Return what Airflow masks the secrets of a log line with."""
+def get_masker() -> Callable[[str], str]:
+    """Return the function with which Airflow masks secrets in a log line."""
     modules = (
         "airflow.sdk.log",
         "airflow.sdk.execution_time.secrets_masker",
@@ -36,8 +36,8 @@ def masker() -> Callable[[str], str]:
     raise AssertionError("Airflow has no masker")
 
 
-def test_short_edited_values_are_not_masked_in_all_that_is_logged(catalog: Catalog) -> None:
-    redact = masker()
+def test_short_edited_values_are_not_masked_in_every_log_line(catalog: Catalog) -> None:
+    redact = get_masker()
     values = [edit(value) for value in ("e", "is", "run", "Cash", "confidential figure")]
     render(decide_task(catalog), choices=values)
     render(decide_task(catalog), choices="name")
@@ -49,11 +49,11 @@ def test_edited_values_in_a_lazy_sequence_are_masked(catalog: Catalog) -> None:
     secret = "Gross margin in a lazy sequence"
     task = render(decide_task(catalog), [secret], choices=lambda output: output.map(edit))
     assert task.choices == [edit(secret)]
-    assert masker()(secret) == "***"
+    assert get_masker()(secret) == "***"
 
 
 @pytest.mark.parametrize(
-    ("value", "message", "told"),
+    ("value", "message", "expected"),
     [
         ("e", "Value 'e' at 'editedValue' is no sentence", "Value '***' at 'editedValue' is no sentence"),
         ("e", 'sent {"editedValue": "e"} here', 'sent {"editedValue": "***"} here'),
@@ -66,10 +66,10 @@ def test_edited_values_in_a_lazy_sequence_are_masked(catalog: Catalog) -> None:
         ("Sales", "Sales in WholeSales", "*** in Whole***"),
     ],
 )
-def test_short_edited_value_is_redacted_where_it_stands_by_itself(
-    catalog: Catalog, value: str, message: str, told: str
+def test_short_edited_value_is_redacted_as_a_whole_word(
+    catalog: Catalog, value: str, message: str, expected: str
 ) -> None:
     catalog.server.fail("AcceptPredictions", "ValidationException", message=message)
     with pytest.raises(RequestRefusedError) as refused:
         decide(catalog, choices=[edit(value)]).execute(make_context())
-    assert f": {told} (asset {catalog.asset_identifier!r}" in str(refused.value)
+    assert f": {expected} (asset {catalog.asset_identifier!r}" in str(refused.value)

@@ -1,4 +1,4 @@
-"""What errors say: once, with what to check, and with the service's answer behind them."""
+"""Error messages appear once in a traceback, suggest a fix, and keep the service's response as their cause."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ if TYPE_CHECKING:
     from tests.conftest import Catalog
 
 CONNECTION = "datazone_default"
-NATIVE = "render_template_as_native_obj=True"
+NATIVE_OPTION = "render_template_as_native_obj=True"
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 
 
-def shown(error: BaseException) -> str:
-    """Return what a task's log shows of an error."""
+def format_traceback(error: BaseException) -> str:
+    """Return the traceback that a task's log contains."""
     return "".join(traceback.format_exception(type(error), error, error.__traceback__))
 
 
-def get_task(catalog: Catalog, run: str = "unknownrun", **arguments: Any) -> Any:
+def make_get_task(catalog: Catalog, run: str = "unknownrun", **arguments: Any) -> Any:
     return DataZoneGetMetadataGenerationRunOperator(
         task_id="task",
         run_identifier=run,
@@ -65,15 +65,15 @@ def get_task(catalog: Catalog, run: str = "unknownrun", **arguments: Any) -> Any
     )
 
 
-# --------------------------------------------------------------- said once
+# ------------------------------------------------ messages appear once
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ValidationException"])
-def test_traceback_shows_what_the_service_says_once_and_keeps_its_answer(catalog: Catalog, code: str) -> None:
+def test_traceback_shows_the_service_message_once_and_keeps_the_response(catalog: Catalog, code: str) -> None:
     catalog.server.fail("GetMetadataGenerationRun", code, message="Not for you")
     with pytest.raises(RequestRefusedError, match="Not for you") as refused:
-        get_task(catalog).execute(make_context())
-    assert shown(refused.value).count("Not for you") == 1
+        make_get_task(catalog).execute(make_context())
+    assert format_traceback(refused.value).count("Not for you") == 1
     cause = refused.value.__cause__
     assert isinstance(cause, ClientError)
     assert cause.response["Error"]["Code"] == code
@@ -81,7 +81,7 @@ def test_traceback_shows_what_the_service_says_once_and_keeps_its_answer(catalog
     assert str(cause).startswith("HTTP status 4")
 
 
-def test_message_leaves_out_the_retries_of_botocore_which_are_not_the_task_s(catalog: Catalog) -> None:
+def test_message_omits_the_retry_count_of_botocore(catalog: Catalog) -> None:
     catalog.server.fail("GetMetadataGenerationRun", "InternalServerException", times=None)
     with pytest.raises(ClientError) as failed:
         DataZoneHook(CONNECTION, config={"retries": {"total_max_attempts": 2}}).get_metadata_generation_run(
@@ -91,10 +91,10 @@ def test_message_leaves_out_the_retries_of_botocore_which_are_not_the_task_s(cat
     assert "retries" not in str(failed.value)
 
 
-def test_traceback_shows_wrong_input_once(catalog: Catalog) -> None:
+def test_traceback_shows_an_invalid_argument_once(catalog: Catalog) -> None:
     with pytest.raises(InvalidInputError) as wrong:
-        get_task(catalog, run="").execute(make_context())
-    assert shown(wrong.value).count("run_identifier is required") == 1
+        make_get_task(catalog, run="").execute(make_context())
+    assert format_traceback(wrong.value).count("run_identifier is required") == 1
 
 
 def test_traceback_shows_a_deadline_once(catalog: Catalog) -> None:
@@ -107,10 +107,10 @@ def test_traceback_shows_a_deadline_once(catalog: Catalog) -> None:
     event = {"status": "timeout", "message": "the run has not ended"}
     with pytest.raises((AirflowException, AirflowTaskTimeout)) as late:
         sensor.execute_complete(make_context(), event)
-    assert shown(late.value).count("the run has not ended") == 1
+    assert format_traceback(late.value).count("the run has not ended") == 1
 
 
-def test_traceback_shows_what_a_skip_is_for_once(catalog: Catalog) -> None:
+def test_traceback_shows_the_reason_of_a_skip_once(catalog: Catalog) -> None:
     sensor = DataZoneMetadataGenerationRunSensor(
         task_id="task",
         run_identifier=catalog.start_run(
@@ -127,7 +127,7 @@ def test_traceback_shows_what_a_skip_is_for_once(catalog: Catalog) -> None:
         run(domainIdentifier=catalog.domain_identifier, identifier=sensor.run_identifier)
     with pytest.raises(AirflowSkipException) as skipped:
         sensor.execute(make_context())
-    assert shown(skipped.value).count("ended FAILED") == 1
+    assert format_traceback(skipped.value).count("ended FAILED") == 1
 
 
 def event_of(trigger: Any) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def test_denied_wait_names_run_and_domain_once(catalog: Catalog) -> None:
     assert message.count(catalog.domain_identifier) == 1
 
 
-def test_wait_that_is_over_names_run_and_domain_once(catalog: Catalog) -> None:
+def test_timed_out_wait_names_run_and_domain_once(catalog: Catalog) -> None:
     run = catalog.start_run(in_progress_seconds=3600)
     trigger = DataZoneMetadataGenerationRunTrigger(
         run, catalog.domain_identifier, poll_interval=0.01, deadline=1.0, aws_conn_id=CONNECTION
@@ -175,7 +175,7 @@ def test_denied_batch_names_domain_and_asset_once(catalog: Catalog) -> None:
     assert str(refused.value).count(catalog.domain_identifier) == 1
 
 
-def test_error_of_a_batch_in_the_triggerer_names_what_it_is_about(catalog: Catalog) -> None:
+def test_batch_trigger_error_names_the_batch_and_the_domain(catalog: Catalog) -> None:
     trigger = DataZoneBatchMetadataGenerationTrigger(
         "no rows", 1.0, [], catalog.domain_identifier, "identity", 1.0, 1, aws_conn_id=CONNECTION
     )
@@ -184,12 +184,12 @@ def test_error_of_a_batch_in_the_triggerer_names_what_it_is_about(catalog: Catal
     assert message.endswith(f"(domain {catalog.domain_identifier!r})")
 
 
-# ---------------------------------------------------------- what is not there
+# ---------------------------------------------------------- missing resources
 
 
-def test_unknown_run_is_said_to_be_unknown(catalog: Catalog) -> None:
+def test_unknown_run_raises_an_error_that_asks_to_check_it(catalog: Catalog) -> None:
     for task in (
-        get_task(catalog),
+        make_get_task(catalog),
         DataZoneCancelMetadataGenerationRunOperator(
             task_id="task",
             run_identifier="unknownrun",
@@ -207,7 +207,7 @@ def test_unknown_run_is_said_to_be_unknown(catalog: Catalog) -> None:
 
 
 class Clock:
-    """A clock that a sleep moves."""
+    """A clock that only a sleep advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -232,7 +232,7 @@ def start(catalog: Catalog, **arguments: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "expected"),
     [
         ("The given Asset doesn't exist.", "There is no such asset in this domain: check"),
         ("Project not found", "There is no project 'project1' in this domain: check"),
@@ -241,25 +241,25 @@ def start(catalog: Catalog, **arguments: Any) -> None:
         ("Domain {domain} does not exist", None),
     ],
 )
-def test_message_of_the_service_that_does_not_say_what_is_missing_is_completed(
-    catalog: Catalog, message: str, said: str | None
+def test_vague_not_found_message_is_extended_with_the_missing_resource(
+    catalog: Catalog, message: str, expected: str | None
 ) -> None:
     message = message.format(domain=catalog.domain_identifier)
     catalog.server.fail("StartMetadataGenerationRun", "ResourceNotFoundException", message=message)
     with pytest.raises(ClientError) as unknown:
         start(catalog, owning_project_identifier="project1")
-    if said is None:
+    if expected is None:
         assert "There is no" not in str(unknown.value)
     else:
-        assert said in str(unknown.value)
+        assert expected in str(unknown.value)
 
 
-# -------------------------------------------------------- what to check
+# -------------------------------------------------------- suggested fixes
 
 
 @pytest.fixture
 def define(define_connection: Callable[..., None], datazone: DataZoneServer) -> Callable[..., None]:
-    """Define the connection `mine`, which leads to the local DataZone."""
+    """Return a function that defines the connection `mine` to the local DataZone."""
 
     def define(**extra: Any) -> None:
         extra = {"region_name": "us-east-1", "endpoint_url": datazone.endpoint_url} | extra
@@ -275,41 +275,39 @@ CHECK_ENDPOINT = "Check the AWS Region and the endpoint URL."
 @pytest.mark.parametrize(
     "code", ["InvalidSignatureException", "UnrecognizedClientException", "ExpiredTokenException"]
 )
-def test_rejected_credentials_have_the_advice_of_the_connection_test(catalog: Catalog, code: str) -> None:
+def test_rejected_credentials_suggest_the_fixes_of_the_connection_test(catalog: Catalog, code: str) -> None:
     catalog.server.fail("GetMetadataGenerationRun", code)
     with pytest.raises(ClientError) as rejected:
-        get_task(catalog).execute(make_context())
+        make_get_task(catalog).execute(make_context())
     assert CHECK_KEYS in str(rejected.value)
 
 
 @pytest.mark.parametrize("endpoint_url", ["http://127.0.0.1:1", "http://no-such-host.invalid"])
-def test_unreachable_endpoint_has_the_advice_of_the_connection_test(
+def test_unreachable_endpoint_suggests_the_fixes_of_the_connection_test(
     catalog: Catalog, define: Callable[..., None], endpoint_url: str
 ) -> None:
     define(endpoint_url=endpoint_url)
     with pytest.raises(BotoCoreError) as lost:
-        get_task(catalog, aws_conn_id="mine").execute(make_context())
+        make_get_task(catalog, aws_conn_id="mine").execute(make_context())
     assert str(lost.value).endswith(CHECK_ENDPOINT)
-    assert SECRET not in shown(lost.value)
+    assert SECRET not in format_traceback(lost.value)
 
 
-def test_missing_region_has_the_advice_of_the_connection_test(
-    catalog: Catalog, define: Callable[..., None]
-) -> None:
+def test_missing_region_suggests_region_name(catalog: Catalog, define: Callable[..., None]) -> None:
     define(region_name=None)
     with pytest.raises(
         InvalidInputError, match=r"No AWS Region: pass region_name, or set 'region_name' in the extra"
     ):
-        get_task(catalog, aws_conn_id="mine").execute(make_context())
+        make_get_task(catalog, aws_conn_id="mine").execute(make_context())
 
 
-def test_misspelled_connection_asks_for_its_spelling(catalog: Catalog) -> None:
+def test_undefined_connection_suggests_checking_the_spelling(catalog: Catalog) -> None:
     with pytest.raises(AirflowNotFoundException, match="Check the spelling of aws_conn_id") as unknown:
-        get_task(catalog, aws_conn_id="datazone_defualt").execute(make_context())
-    assert shown(unknown.value).count("is not defined") == 1
+        make_get_task(catalog, aws_conn_id="datazone_defualt").execute(make_context())
+    assert format_traceback(unknown.value).count("is not defined") == 1
 
 
-def test_role_that_may_not_be_assumed_fails_without_a_retry_and_says_what_to_check(
+def test_denied_assume_role_fails_without_retries_and_suggests_fixes(
     catalog: Catalog, define: Callable[..., None]
 ) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), DenyingSts) as sts:
@@ -320,7 +318,7 @@ def test_role_that_may_not_be_assumed_fails_without_a_retry_and_says_what_to_che
             service_config={"sts": {"endpoint_url": f"http://127.0.0.1:{sts.server_port}"}},
         )
         with pytest.raises(RequestRefusedError) as denied:
-            get_task(catalog, aws_conn_id="mine").execute(make_context())
+            make_get_task(catalog, aws_conn_id="mine").execute(make_context())
         passed, tested = DataZoneHook("mine").test_connection()
         sts.shutdown()
     assert not passed
@@ -331,14 +329,14 @@ def test_role_that_may_not_be_assumed_fails_without_a_retry_and_says_what_to_che
     assert "datazone:" not in message
 
 
-def test_domain_of_a_connection_that_is_no_text_fails_its_test(define: Callable[..., None]) -> None:
+def test_connection_test_fails_if_the_domain_is_not_a_string(define: Callable[..., None]) -> None:
     define(domain_identifier=["dzd-1"])
     passed, message = DataZoneHook("mine").test_connection()
     assert not passed
     assert "domain_identifier must be a string" in message
 
 
-def test_nothing_is_named_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_a_connection_does_not_contain_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "AKIA")
     hook = DataZoneHook(None, config={"retries": {"total_max_attempts": 1}}, region_name="us-east-1")
@@ -349,9 +347,9 @@ def test_nothing_is_named_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "boto3's own credentials" in str(lost.value)
 
 
-# --------------------------------------------------- identifiers with whitespace
+# ------------------------------ identifiers with leading or trailing whitespace
 
-NAMES = {
+IDENTIFIER_ARGUMENTS = {
     "get": "run_identifier",
     "start": "asset_identifier",
     "cancel": "run_identifier",
@@ -370,7 +368,7 @@ TASKS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize(
-    ("identifier", "said"),
+    ("identifier", "expected"),
     [
         ("x ", "must not end with a space, got 'x '"),
         (" x", "must not begin with a space, got ' x'"),
@@ -380,19 +378,22 @@ TASKS: dict[str, Callable[..., Any]] = {
     ],
 )
 @pytest.mark.parametrize("kind", TASKS)
-def test_identifier_with_whitespace_at_an_end_is_refused_before_any_request(
-    catalog: Catalog, kind: str, identifier: str, said: str
+def test_identifier_with_surrounding_whitespace_raises_an_error_without_a_request(
+    catalog: Catalog, kind: str, identifier: str, expected: str
 ) -> None:
     before = sum(catalog.server.request_counts.values())
     arguments = {"task_id": "task", "aws_conn_id": CONNECTION, "domain_identifier": catalog.domain_identifier}
-    for changes in ({NAMES[kind]: identifier}, {NAMES[kind]: "x", "domain_identifier": identifier}):
+    for changes in (
+        {IDENTIFIER_ARGUMENTS[kind]: identifier},
+        {IDENTIFIER_ARGUMENTS[kind]: "x", "domain_identifier": identifier},
+    ):
         name = next(name for name, value in changes.items() if value == identifier)
-        with pytest.raises(InvalidInputError, match=f"{name} {said}"):
+        with pytest.raises(InvalidInputError, match=f"{name} {expected}"):
             TASKS[kind](**arguments | changes).execute(make_context())
     assert sum(catalog.server.request_counts.values()) == before
 
 
-def test_identifier_of_a_connection_and_of_a_batch_must_not_end_with_a_space(
+def test_connection_and_batch_identifiers_with_surrounding_spaces_raise_an_error(
     define: Callable[..., None],
 ) -> None:
     define(domain_identifier="dzd-1 ", owning_project_identifier=" p")
@@ -411,7 +412,7 @@ def test_identifier_of_a_connection_and_of_a_batch_must_not_end_with_a_space(
 # ------------------------------------------------------ lists rendered as text
 
 
-def test_list_that_a_template_renders_as_text_names_the_option_that_mends_it(catalog: Catalog) -> None:
+def test_list_rendered_as_text_raises_an_error_that_suggests_native_rendering(catalog: Catalog) -> None:
     hook = DataZoneHook(CONNECTION)
     refused: list[Callable[[], Any]] = [
         lambda: validate_types("['BUSINESS_NAMES']"),
@@ -423,8 +424,8 @@ def test_list_that_a_template_renders_as_text_names_the_option_that_mends_it(cat
         lambda: hook.reject_predictions("a", choices=["{'predictionTarget': 'x'}"]),  # type: ignore[list-item]
     ]
     for refuse in refused:
-        with pytest.raises(NotConfiguredError, match=NATIVE):
+        with pytest.raises(NotConfiguredError, match=NATIVE_OPTION):
             refuse()
     with pytest.raises(NotConfiguredError) as other:
         parse_assets(SimpleNamespace(), lambda: "p")  # type: ignore[arg-type]
-    assert NATIVE not in str(other.value)
+    assert NATIVE_OPTION not in str(other.value)
