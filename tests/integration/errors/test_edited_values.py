@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_datazone.exceptions import RequestRefusedError
-from tests.integration.inputs.rendering import decide_task, render
+from tests.integration.inputs.rendering import accept_task, render
 from tests.integration.operators.start_task import make_context
 from tests.integration.operators.test_predictions import decide
 
@@ -39,15 +39,15 @@ def get_masker() -> Callable[[str], str]:
 def test_short_edited_values_are_not_masked_in_every_log_line(catalog: Catalog) -> None:
     redact = get_masker()
     values = [edit(value) for value in ("e", "is", "run", "Cash", "confidential figure")]
-    render(decide_task(catalog), choices=values)
-    render(decide_task(catalog), choices="name")
+    render(accept_task(catalog), choices=values)
+    render(accept_task(catalog), choices="name")
     line = "Metadata generation run is Cash, named confidential figure"
     assert redact(line) == "Metadata generation run is Cash, named ***"
 
 
 def test_edited_values_in_a_lazy_sequence_are_masked(catalog: Catalog) -> None:
     secret = "Gross margin in a lazy sequence"
-    task = render(decide_task(catalog), [secret], choices=lambda output: output.map(edit))
+    task = render(accept_task(catalog), [secret], choices=lambda output: output.map(edit))
     assert task.choices == [edit(secret)]
     assert get_masker()(secret) == "***"
 

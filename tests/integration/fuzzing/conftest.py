@@ -1,4 +1,4 @@
-"""A service that answers as a test says, and a hook of it."""
+"""Fixtures for a local service with configurable responses and for a hook that calls it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever DataZone, or something in front of it, answers: over HTTP through real boto3."""
+"""Tasks and triggers handle any response of DataZone or of a proxy, over HTTP through real boto3."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def outcome(execute: Callable[[], Any], *about: str, secrets: tuple[str, ...] = ()) -> Any:
-    """Return what a task returns or raises, which must be one of what it may raise."""
+def run_and_check(execute: Callable[[], Any], *subjects: str, secrets: tuple[str, ...] = ()) -> Any:
+    """Return what a task returns or raises. Only the errors that a task may raise are caught."""
     with logged() as lines:
         try:
-            ended = execute()
+            result = execute()
         except TaskDeferred as deferred:
-            ended = deferred
+            result = deferred
         except (
             AirflowFailException,
             StartedRunFailedError,
@@ -70,67 +70,69 @@ def outcome(execute: Callable[[], Any], *about: str, secrets: tuple[str, ...] = 
             BotoCoreError,
             MalformedResponseError,
         ) as error:
-            ended = error
-            # What was asked about, or where an answer tells of a run, that.
+            result = error
+            # The error names the run of the response, or else the subject of the request.
             run = getattr(error, "run", None)
-            named = (*about, DOMAIN) if run is None else (repr(run.id), repr(run.domain_id))
+            named = (*subjects, DOMAIN) if run is None else (repr(run.id), repr(run.domain_id))
             check_error(error, *named, secrets=secrets)
     check_log(lines, *secrets)
-    return ended
+    return result
 
 
 @fuzz(150)
 @given(answer=answers(make_run("run1")))
-def test_sensor_takes_any_answer(service: Service, hook: DataZoneHook, answer: Answer) -> None:
+def test_sensor_handles_any_response(service: Service, hook: DataZoneHook, answer: Answer) -> None:
     service.answer = lambda *request: answer
     sensor = make_task(DataZoneMetadataGenerationRunSensor, hook, run_identifier="run1", deferrable=True)
     context = make_context()
-    ended = outcome(lambda: sensor.execute(context), "run1")
-    if isinstance(ended, (list, MetadataGenerationRunFailedError)):
+    result = run_and_check(lambda: sensor.execute(context), "run1")
+    if isinstance(result, (list, MetadataGenerationRunFailedError)):
         assert storable(context["ti"].xcoms["run"])["typeStats"] == context["ti"].xcoms["type_stats"]
 
 
 @fuzz(40)
 @given(answer=answers(make_run("run1")))
-def test_get_takes_any_answer(service: Service, hook: DataZoneHook, answer: Answer) -> None:
+def test_get_operator_handles_any_response(service: Service, hook: DataZoneHook, answer: Answer) -> None:
     service.answer = lambda *request: answer
     operator = make_task(DataZoneGetMetadataGenerationRunOperator, hook, run_identifier="run1")
-    outcome(lambda: operator.execute(make_context()), "run1")
+    run_and_check(lambda: operator.execute(make_context()), "run1")
 
 
 @fuzz(60)
 @given(canceled=st.one_of(st.just(Answer(b"{}")), answers({})), got=answers(make_run("run1", "CANCELED")))
-def test_cancel_takes_any_answer(service: Service, hook: DataZoneHook, canceled: Answer, got: Answer) -> None:
+def test_cancel_operator_handles_any_response(
+    service: Service, hook: DataZoneHook, canceled: Answer, got: Answer
+) -> None:
     service.answer = lambda method, path, body: canceled if method == "POST" else got
     operator = make_task(DataZoneCancelMetadataGenerationRunOperator, hook, run_identifier="run1")
-    outcome(lambda: operator.execute(make_context()), "run1")
+    run_and_check(lambda: operator.execute(make_context()), "run1")
 
 
 @fuzz(40)
 @given(canceled=st.one_of(st.just(Answer(b"{}")), answers({})), got=answers(make_run("run1", "CANCELED")))
-def test_kill_takes_any_answer(service: Service, hook: DataZoneHook, canceled: Answer, got: Answer) -> None:
-    """Nobody hears of what is raised while a task is ended: it has to be in the log."""
+def test_kill_logs_any_response(service: Service, hook: DataZoneHook, canceled: Answer, got: Answer) -> None:
+    """No caller reports an error that is raised while a task is killed, so the log must contain it."""
     operator = make_task(DataZoneStartMetadataGenerationRunOperator, hook, asset_identifier="a", types=[])
-    # As it is while the task waits in its worker.
+    # The state of a task that waits in its worker.
     execution = operator._execution = StartExecution(operator, {})
     execution._run_identifier = "run1"
     trigger = DataZoneMetadataGenerationRunTrigger(
         "run1", DOMAIN, aws_conn_id=CONNECTION, cancel_on_kill=True
     )
     trigger._log = LOG
-    good = {"POST": Answer(b"{}"), "GET": render(make_run("run1", "CANCELED"))}
+    valid = {"POST": Answer(b"{}"), "GET": render(make_run("run1", "CANCELED"))}
     for kill in (operator.on_kill, lambda: asyncio.run(trigger._cancel())):
-        # A trigger tries again for as long as Airflow lets it.
-        firsts = {"POST": canceled, "GET": got}
-        service.answer = lambda method, path, body, firsts=firsts: (  # type: ignore[misc]
-            firsts.pop(method, None) or good[method]
+        # A trigger retries until Airflow stops it.
+        first_responses = {"POST": canceled, "GET": got}
+        service.answer = lambda method, path, body, first_responses=first_responses: (  # type: ignore[misc]
+            first_responses.pop(method, None) or valid[method]
         )
         with logged() as lines, pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setattr(sender, "CANCEL_RETRY_INTERVAL", 0)
             monkeypatch.setattr(cancellation, "_RETRY_INTERVAL", 0.01)
             execution._canceled_run = None
             kill()
-        assert "POST" not in firsts
+        assert "POST" not in first_responses
         check_log(lines)
         assert any("run1" in line for line in lines)
 
@@ -145,7 +147,7 @@ RUNS = {"items": [make_run("run1", "IN_PROGRESS"), make_run("run2", "SUBMITTED")
     listed=answers(RUNS),
     try_number=st.integers(1, 2),
 )
-def test_start_takes_any_answer(
+def test_start_operator_handles_any_response(
     service: Service,
     hook: DataZoneHook,
     started: Answer,
@@ -169,24 +171,26 @@ def test_start_takes_any_answer(
     )
     context = make_context()
     context["ti"].try_number = try_number
-    outcome(lambda: operator.execute(context))
+    run_and_check(lambda: operator.execute(context))
 
 
-# ------------------------------------------------------------ triggers and batch
+# ---------------------------------------------------------- triggers and batches
 
 
-def first_then_good(firsts: dict[str, Answer], listed: Answer) -> Callable[[str, str, bytes], Answer]:
-    """Answer once per run, or per asset that a run is to be started for, with what is wrong; then rightly."""
-    left = dict(firsts)
+def fail_once_then_succeed(
+    first_responses: dict[str, Answer], listed: Answer
+) -> Callable[[str, str, bytes], Answer]:
+    """Return a handler that sends the given response once per run or asset, and valid responses after that."""
+    remaining = dict(first_responses)
 
     def answer(method: str, path: str, body: bytes) -> Answer:
         if method == "POST":
             asset = json.loads(body)["target"]["identifier"]
-            return left.pop(f"start-{asset}", None) or render(make_run(f"run-{asset}", "SUBMITTED"), 201)
+            return remaining.pop(f"start-{asset}", None) or render(make_run(f"run-{asset}", "SUBMITTED"), 201)
         run = re.search(r"/metadata-generation-runs/([^?]+)", path)
         if run is None:
             return listed
-        return left.pop(run[1], None) or render(make_run(run[1], "SUCCEEDED"))
+        return remaining.pop(run[1], None) or render(make_run(run[1], "SUCCEEDED"))
 
     return answer
 
@@ -200,16 +204,20 @@ def only_event(trigger: Any) -> Any:
 
 
 @fuzz(12)
-@given(firsts=st.lists(answers(make_run("run1")), min_size=5, max_size=15), listed=answers(RUNS))
-def test_trigger_takes_any_answer(service: Service, firsts: list[Answer], listed: Answer) -> None:
-    service.answer = first_then_good({f"run{number}": first for number, first in enumerate(firsts)}, listed)
+@given(first_responses=st.lists(answers(make_run("run1")), min_size=5, max_size=15), listed=answers(RUNS))
+def test_trigger_handles_any_response(
+    service: Service, first_responses: list[Answer], listed: Answer
+) -> None:
+    service.answer = fail_once_then_succeed(
+        {f"run{number}": first for number, first in enumerate(first_responses)}, listed
+    )
 
     async def main() -> list[dict[str, Any]]:
         triggers = [
             DataZoneMetadataGenerationRunTrigger(
                 f"run{number}", DOMAIN, poll_interval=0.001, aws_conn_id=CONNECTION
             )
-            for number in range(len(firsts))
+            for number in range(len(first_responses))
         ]
         for trigger in triggers:
             trigger._log = LOG
@@ -235,12 +243,12 @@ def test_trigger_takes_any_answer(service: Service, firsts: list[Answer], listed
     got=st.lists(answers(make_run("run-asset0")), min_size=5, max_size=10),
     listed=answers(RUNS),
 )
-def test_batch_takes_any_answer(
+def test_batch_handles_any_response(
     service: Service, hook: DataZoneHook, started: list[Answer], got: list[Answer], listed: Answer
 ) -> None:
-    firsts = {f"start-asset{number}": answer for number, answer in enumerate(started)}
-    firsts |= {f"run-asset{number}": answer for number, answer in enumerate(got)}
-    service.answer = first_then_good(firsts, listed)
+    first_responses = {f"start-asset{number}": answer for number, answer in enumerate(started)}
+    first_responses |= {f"run-asset{number}": answer for number, answer in enumerate(got)}
+    service.answer = fail_once_then_succeed(first_responses, listed)
     assets = [f"asset{number}" for number in range(10)]
     operator = make_task(
         DataZoneBatchMetadataGenerationOperator,
@@ -257,10 +265,10 @@ def test_batch_takes_any_answer(
         try:
             operator.execute(context)
         except AirflowTaskTimeout as error:
-            # Where an asset cannot be looked for, it is tried again until then.
+            # A failed read of an asset's runs is retried until the task times out.
             check_error(error, DOMAIN)
         except (AirflowFailException, ClientError, BotoCoreError, MalformedResponseError) as error:
-            # What is about all of them: credentials that are not good, for example.
+            # Errors that affect every asset, such as invalid credentials.
             check_error(error)
     check_log(lines)
     for row in context["ti"].xcoms.get("results", ()):
@@ -272,16 +280,16 @@ def test_batch_takes_any_answer(
 # ------------------------------------------------------------- edited values
 
 
-def echoes(value: str) -> dict[str, str]:
-    """How somebody may repeat a text that was sent as JSON."""
+def encodings_of(value: str) -> dict[str, str]:
+    """Return the encodings in which a service may repeat a text that was sent as JSON."""
     return {
-        "as it is": value,
-        "in Python": repr(value),
-        "in JSON": json.dumps(value),
-        "in JSON with all characters": json.dumps(value, ensure_ascii=False),
-        "in HTML": html.escape(value),
+        "unchanged": value,
+        "as Python": repr(value),
+        "as JSON": json.dumps(value),
+        "as JSON without escapes": json.dumps(value, ensure_ascii=False),
+        "as HTML": html.escape(value),
         "escaped": value.encode("unicode_escape", "surrogatepass").decode(),
-        "without spaces around": value.strip(),
+        "stripped": value.strip(),
     }
 
 
@@ -290,13 +298,13 @@ def echoes(value: str) -> dict[str, str]:
     decision=st.sampled_from(["accept", "reject"]),
     answer=answers({"domainId": DOMAIN, "assetId": "asset1", "revision": "2", "assetRevision": "2"}),
 )
-def test_predictions_take_any_answer(
+def test_prediction_operators_handle_any_response(
     service: Service, hook: DataZoneHook, decision: str, answer: Answer
 ) -> None:
     service.answer = lambda *request: answer
     operator = make_task(DECISIONS[decision], hook, asset_identifier="asset1", rule="ALL")
-    ended = outcome(lambda: operator.execute(make_context()))
-    assert isinstance(ended, (str, Exception))
+    result = run_and_check(lambda: operator.execute(make_context()))
+    assert isinstance(result, (str, Exception))
 
 
 DECISIONS: dict[str, Any] = {
@@ -307,24 +315,24 @@ DECISIONS: dict[str, Any] = {
 
 @fuzz(100)
 @given(
-    # Begun with what stands in no line of code: hypothesis tries what does, and so may a traceback show it.
+    # The prefix appears in no line of code. Hypothesis also draws literals of the code, which a traceback may show.
     value=st.one_of(
         st.text(min_size=5, max_size=40).map(lambda text: f"zq7{text}"),
         st.text(min_size=5).map(lambda text: f'"zq7{text}<é>\n'),
     ),
-    how=st.sampled_from(sorted(echoes(""))),
+    encoding=st.sampled_from(sorted(encodings_of(""))),
     frame=st.sampled_from(["{}", '{{"message": "{}"}}', "Bad request: {}.", "x" * 1990 + "{}", "{0}" * 50]),
     status=st.sampled_from([400, 403, 500, 502]),
 )
-def test_edited_value_is_told_by_nobody_however_it_is_repeated(
-    service: Service, hook: DataZoneHook, value: str, how: str, frame: str, status: int
+def test_edited_value_is_redacted_in_every_encoding(
+    service: Service, hook: DataZoneHook, value: str, encoding: str, frame: str, status: int
 ) -> None:
-    echo = echoes(value)[how]
-    bodies = (frame.format(echo), json.dumps({"message": frame.format(echo)}))
+    encoded = encodings_of(value)[encoding]
+    bodies = (frame.format(encoded), json.dumps({"message": frame.format(encoded)}))
     for body in bodies:
         answer = Answer(body.encode("utf-8", "surrogatepass"), status)
         service.answer = lambda *request, answer=answer: answer  # type: ignore[misc]
         choices = [{"predictionTarget": "summary", "editedValue": value}]
         operator = make_task(DECISIONS["accept"], hook, asset_identifier="asset1", choices=choices)
-        ended = outcome(lambda: operator.execute(make_context()), secrets=(value,))  # noqa: B023
-        assert isinstance(ended, Exception)
+        result = run_and_check(lambda: operator.execute(make_context()), secrets=(value,))  # noqa: B023
+        assert isinstance(result, Exception)

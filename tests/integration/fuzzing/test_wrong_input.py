@@ -1,4 +1,4 @@
-"""Whatever is in a connection, in a DAG's Params, and in what the database has of a trigger or a task."""
+"""Tasks and triggers handle any connection, DAG Params, and stored trigger or task state."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ from tests.wrong import (
 )
 
 
-def end(method: str, path: str, body: bytes) -> Answer:
-    """Answer as a service does whose runs have ended; whatever is asked for."""
+def respond_succeeded(method: str, path: str, body: bytes) -> Answer:
+    """Respond to any request as if every run has succeeded."""
     if method == "PUT":
         return render({"revision": "2", "assetRevision": "2"})
     return render(make_run("run1", "SUCCEEDED"), 201 if method == "POST" else 200)
@@ -88,14 +88,16 @@ EXTRA = {
 }
 
 
-# Airflow looks for each secret of a connection in all that is logged later: not for whole pages, please.
+# Airflow masks each secret of a connection in every later log line, which is slow for long values.
 extras = st.one_of(spoiled(EXTRA), values).filter(lambda extra: len(json.dumps(extra)) < 2000)
 
 
 @fuzz(25)
 @given(extra=extras, conn_type=st.sampled_from(["aws", "awsdatazone"]))
-def test_any_extra_works_or_is_told(service: Service, extra: Any, conn_type: str) -> None:
-    service.answer = end
+def test_any_extra_works_or_raises_an_error_that_names_the_connection(
+    service: Service, extra: Any, conn_type: str
+) -> None:
+    service.answer = respond_succeeded
     if isinstance(extra, dict) and extra.get("endpoint_url") == EXTRA["endpoint_url"]:
         extra = extra | {"endpoint_url": service.endpoint_url}
     connection = {"conn_type": conn_type, "login": ACCESS_KEY, "password": SECRET_KEY}
@@ -104,13 +106,13 @@ def test_any_extra_works_or_is_told(service: Service, extra: Any, conn_type: str
         try:
             monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connection | {"extra": text}))
         except ValueError:
-            # What an environment has no place for.
+            # An environment variable cannot hold this value.
             return
-        # Found for sure, also where it is from before Airflow looked at an extra itself.
+        # The hook reads the connection on first use, so an invalid extra does not fail here.
         hook = DataZoneHook("mine", config={"retries": {"total_max_attempts": 1}, "connect_timeout": 1})
         hook._log = LOG
         if isinstance(extra, dict) and not isinstance(extra.get("endpoint_url"), str):
-            # Nothing is to leave this machine.
+            # No request may leave this machine.
             extra = None
         try:
             hook.resolve_domain_identifier("dzd-1")
@@ -143,7 +145,7 @@ TASKS: dict[str, Any] = {
         ("asset_identifiers", "types", "owning_project_identifier"),
     ),
 }
-GOOD: dict[str, Any] = {
+VALID_ARGUMENTS: dict[str, Any] = {
     "run_identifier": "run1",
     "asset_identifier": "asset1",
     "asset_identifiers": ["asset1", {"asset_identifier": "asset2", "asset_revision": "1"}],
@@ -152,7 +154,7 @@ GOOD: dict[str, Any] = {
     "choices": [{"predictionTarget": "summary", "predictionChoice": 0}],
     "domain_identifier": "dzd-1",
 }
-MAY_BE_RAISED = (
+EXPECTED_ERRORS = (
     AirflowFailException,
     ClientError,
     BotoCoreError,
@@ -163,24 +165,28 @@ MAY_BE_RAISED = (
 
 
 @st.composite
-def params(draw: Any, kind: str) -> dict[str, Any]:
-    """Arguments of a task, some of which are rendered to something else than was meant."""
+def task_arguments(draw: Any, kind: str) -> dict[str, Any]:
+    """Draw arguments of a task, up to three of which have unexpected values."""
     _, names = TASKS[kind]
-    arguments = {name: GOOD[name] for name in (*names, "domain_identifier") if name in GOOD}
+    arguments = {
+        name: VALID_ARGUMENTS[name] for name in (*names, "domain_identifier") if name in VALID_ARGUMENTS
+    }
     for name in draw(st.lists(st.sampled_from([*names, "domain_identifier"]), min_size=1, max_size=3)):
-        arguments[name] = draw(st.one_of(identifiers, spoiled(GOOD.get(name))))
+        arguments[name] = draw(st.one_of(identifiers, spoiled(VALID_ARGUMENTS.get(name))))
     return arguments
 
 
 @pytest.mark.parametrize("kind", TASKS)
 @fuzz(50)
 @given(data=st.data())
-def test_any_params_work_or_are_told(service: Service, hook: DataZoneHook, kind: str, data: Any) -> None:
-    service.answer = end
+def test_any_task_arguments_work_or_raise_an_expected_error(
+    service: Service, hook: DataZoneHook, kind: str, data: Any
+) -> None:
+    service.answer = respond_succeeded
     cls, _ = TASKS[kind]
-    arguments = data.draw(params(kind))
+    arguments = data.draw(task_arguments(kind))
     if kind == "batch":
-        # In the worker it would ask for real; here it is about what is not sent at all.
+        # In a worker the batch would send requests; this test is about arguments that fail before any request.
         arguments["deferrable"] = True
     operator = make_task(cls, hook, **arguments)
     with logged() as lines:
@@ -188,18 +194,18 @@ def test_any_params_work_or_are_told(service: Service, hook: DataZoneHook, kind:
             operator.execute(make_context())
         except TaskDeferred as deferred:
             json.dumps(deferred.trigger.serialize()[1])
-        except MAY_BE_RAISED as error:
+        except EXPECTED_ERRORS as error:
             check_error(error)
     check_log(lines)
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1, "30", None, True, [30], 10**400])
 @pytest.mark.parametrize("kind", ["start", "batch"])
-def test_interval_that_nobody_can_wait_is_told_before_anything_is_started(
+def test_invalid_poll_interval_raises_an_error_without_a_request(
     service: Service, hook: DataZoneHook, kind: str, seconds: Any
 ) -> None:
     cls, names = TASKS[kind]
-    arguments = {name: GOOD[name] for name in names if name in GOOD}
+    arguments = {name: VALID_ARGUMENTS[name] for name in names if name in VALID_ARGUMENTS}
     before = len(service.requests)
     operator = make_task(cls, hook, poll_interval=seconds, **arguments)
     with pytest.raises(InvalidInputError, match="poll_interval must be a number of seconds"):
@@ -208,7 +214,9 @@ def test_interval_that_nobody_can_wait_is_told_before_anything_is_started(
 
 
 @pytest.mark.parametrize("timeout", [4e9, 1e12])
-def test_sensor_may_wait_for_ever(service: Service, hook: DataZoneHook, timeout: float) -> None:
+def test_very_long_sensor_timeout_defers_without_a_deadline(
+    service: Service, hook: DataZoneHook, timeout: float
+) -> None:
     service.answer = lambda *request: render(make_run("run1", "IN_PROGRESS"))
     sensor = make_task(
         DataZoneMetadataGenerationRunSensor, hook, run_identifier="run1", deferrable=True, timeout=timeout
@@ -220,7 +228,7 @@ def test_sensor_may_wait_for_ever(service: Service, hook: DataZoneHook, timeout:
 
 
 @pytest.mark.parametrize(
-    ("bounds", "message"),
+    ("limits", "message"),
     [
         ({"max_concurrent_runs": "5"}, "max_concurrent_runs must be at least 1"),
         ({"max_concurrent_runs": math.nan}, "max_concurrent_runs must be at least 1"),
@@ -235,24 +243,24 @@ def test_sensor_may_wait_for_ever(service: Service, hook: DataZoneHook, timeout:
         ),
     ],
 )
-def test_bounds_of_another_kind_are_told(
-    service: Service, hook: DataZoneHook, bounds: dict[str, Any], message: str
+def test_invalid_batch_arguments_raise_an_error_that_names_them(
+    service: Service, hook: DataZoneHook, limits: dict[str, Any], message: str
 ) -> None:
     arguments = {
         "asset_identifiers": ["asset1"],
         "types": ["BUSINESS_NAMES"],
         "owning_project_identifier": "p",
     }
-    operator = make_task(DataZoneBatchMetadataGenerationOperator, hook, **arguments | bounds)
+    operator = make_task(DataZoneBatchMetadataGenerationOperator, hook, **arguments | limits)
     with pytest.raises(InvalidInputError, match=message):
         operator.execute(make_context())
 
 
-# -------------------------------------------------- triggers, from the database
+# ------------------------------------------------ triggers stored in the database
 
 
 def events_of(*triggers: Any) -> list[Any]:
-    """Run triggers side by side as a triggerer does, on one event loop; each must end, and leave nothing."""
+    """Run triggers on one event loop, as a triggerer does. Each must end, and no poller may remain."""
 
     async def only_event(trigger: Any) -> Any:
         (event,) = [event async for event in trigger.run()]
@@ -260,10 +268,10 @@ def events_of(*triggers: Any) -> list[Any]:
 
     async def main() -> list[Any]:
         jobs = (asyncio.wait_for(only_event(trigger), 30) for trigger in triggers)
-        found = await asyncio.gather(*jobs, return_exceptions=True)
+        events = await asyncio.gather(*jobs, return_exceptions=True)
         for shared in registry._registries.values():
-            assert not shared.pollers, "a poller is left"
-        return found
+            assert not shared.pollers, "a poller remains"
+        return events
 
     return asyncio.run(main())
 
@@ -301,21 +309,21 @@ BATCH_TRIGGER = {
 
 
 @st.composite
-def kwargs_from_elsewhere(draw: Any, good: dict[str, Any]) -> dict[str, Any]:
-    """Arguments as the database may have them: of another kind, gone, or some that only another version has."""
-    kwargs = dict(good)
-    for name in draw(st.lists(st.sampled_from(sorted(good)), max_size=3)):
+def stored_kwargs(draw: Any, valid: dict[str, Any]) -> dict[str, Any]:
+    """Draw stored trigger arguments: some of another type, some missing, some of another version."""
+    kwargs = dict(valid)
+    for name in draw(st.lists(st.sampled_from(sorted(valid)), max_size=3)):
         change = draw(st.sampled_from(["change", "drop"]))
-        # Not to another connection, which may lead anywhere.
+        # The connection is not changed: another one may have any endpoint.
         if change == "drop":
             kwargs.pop(name, None)
         elif name != "aws_conn_id":
             kwargs[name] = draw(values)
     if draw(st.integers(0, 9)) == 0:
         kwargs["of_another_version"] = True
-    if good.get("poll_interval") is not None:
+    if valid.get("poll_interval") is not None:
         interval = kwargs.get("poll_interval")
-        # A long one would be waited for, rightly.
+        # The trigger would wait for a long interval, as it should.
         if "poll_interval" not in kwargs or (isinstance(interval, (int, float)) and 0.01 < interval < 1e10):
             kwargs["poll_interval"] = 0.001
     return kwargs
@@ -325,36 +333,36 @@ def kwargs_from_elsewhere(draw: Any, good: dict[str, Any]) -> dict[str, Any]:
 @fuzz(15)
 @given(data=st.data())
 def test_trigger_with_any_arguments_ends_with_an_event(service: Service, kind: str, data: Any) -> None:
-    service.answer = end
-    cls, good = {
+    service.answer = respond_succeeded
+    cls, valid = {
         "run": (DataZoneMetadataGenerationRunTrigger, RUN_TRIGGER),
         "batch": (DataZoneBatchMetadataGenerationTrigger, BATCH_TRIGGER),
     }[kind]
     triggers = []
-    for kwargs in data.draw(st.lists(kwargs_from_elsewhere(good), min_size=1, max_size=5)):
+    for kwargs in data.draw(st.lists(stored_kwargs(valid), min_size=1, max_size=5)):
         try:
             trigger = cls(**{"aws_conn_id": CONNECTION} | kwargs)
         except TypeError as error:
-            # Airflow tells it in its triggerer's log, and fails the task with what is tested elsewhere.
+            # Airflow logs this error in the triggerer and fails the task with an event that other tests cover.
             assert "argument" in str(error)  # noqa: PT017
             continue
         trigger._log = LOG
         triggers.append(trigger)
     with logged() as lines:
-        found = events_of(*triggers)
+        events = events_of(*triggers)
     check_log(lines)
-    for trigger, event in zip(triggers, found, strict=True):
+    for trigger, event in zip(triggers, events, strict=True):
         assert isinstance(event, dict), event
         json.dumps(event)
-        about = repr(trigger.run_identifier) if kind == "run" else repr(trigger.domain_identifier)
+        subject = repr(trigger.run_identifier) if kind == "run" else repr(trigger.domain_identifier)
         if event["status"] == "error":
-            assert about in event["message"]
+            assert subject in event["message"]
             check_told(event["message"])
         elif kind == "run":
             assert event["status"] in ("terminal", "timeout")
 
 
-# ------------------------------------------------------- events, from the database
+# -------------------------------------------------- events stored in the database
 
 RUN_EVENT = {
     "status": "terminal",
@@ -377,21 +385,23 @@ BATCH_EVENT = {
     event=st.one_of(spoiled(RUN_EVENT), values),
     status=st.sampled_from([None, None, "terminal", "timeout", "error", "of another version"]),
 )
-def test_any_event_of_a_run_ends_a_task_in_a_way_that_helps(
+def test_any_run_event_ends_the_sensor_with_a_result_or_a_clear_error(
     service: Service, hook: DataZoneHook, event: Any, status: str | None
 ) -> None:
-    service.answer = end
+    service.answer = respond_succeeded
     if isinstance(event, dict) and status is not None:
         event["status"] = status
     sensor = make_task(DataZoneMetadataGenerationRunSensor, hook, run_identifier="run1", deferrable=True)
     with logged() as lines:
         try:
-            ended = sensor.resume_execution("execute_complete", {"event": event}, make_context())
+            result = sensor.resume_execution("execute_complete", {"event": event}, make_context())
         except (WaitFailedError, MetadataGenerationRunError, AirflowFailException) as error:
-            ended = error
-            said = isinstance(event, dict) and event.get("status") == "error"
-            check_error(error, *(() if said else ("run1" if isinstance(error, WaitFailedError) else "run",)))
-    assert isinstance(ended, (list, Exception))
+            result = error
+            has_message = isinstance(event, dict) and event.get("status") == "error"
+            check_error(
+                error, *(() if has_message else ("run1" if isinstance(error, WaitFailedError) else "run",))
+            )
+    assert isinstance(result, (list, Exception))
     check_log(lines)
 
 
@@ -400,7 +410,7 @@ def test_any_event_of_a_run_ends_a_task_in_a_way_that_helps(
     event=st.one_of(spoiled(BATCH_EVENT), values),
     status=st.sampled_from([None, "ended", "checkpoint", "timeout", "error", "of another version"]),
 )
-def test_any_event_of_a_batch_ends_a_task_in_a_way_that_helps(
+def test_any_batch_event_ends_the_task_or_raises_a_clear_error(
     service: Service, hook: DataZoneHook, event: Any, status: str | None
 ) -> None:
     if isinstance(event, dict) and status is not None:
@@ -422,50 +432,52 @@ def test_any_event_of_a_batch_ends_a_task_in_a_way_that_helps(
     check_log(lines)
 
 
-def test_rows_of_a_later_version_are_read_as_far_as_they_are_known() -> None:
+def test_unpack_ignores_unknown_columns_of_a_later_version() -> None:
     import base64
     import zlib
 
     known = ["asset1", None, "project1", 1, "run1", "SUCCEEDED", [], None, None, False]
-    later = [[*known, "what only that version knows"]]
-    packed = base64.b85encode(zlib.compress(json.dumps(later).encode())).decode()
+    packed_rows = [[*known, "what only that version knows"]]
+    packed = base64.b85encode(zlib.compress(json.dumps(packed_rows).encode())).decode()
     assert unpack(packed) == [AssetRow("asset1", None, "project1", 1, "run1", "SUCCEEDED")]
 
 
 @pytest.mark.parametrize("packed", [None, 5, "", "no rows", "é", pack([])[:-1]])
-def test_rows_that_cannot_be_read_are_told(packed: Any) -> None:
+def test_unpack_raises_an_error_for_unreadable_rows(packed: Any) -> None:
     with pytest.raises(ValueError, match="rows of the batch cannot be read"):
         unpack(packed)
 
 
-# ----------------------------------------------------- what a task has remembered
+# ------------------------------------------------------- stored state of a task
 
 
 @fuzz(100)
 @given(record=st.one_of(values, spoiled({"number": 1, "token": "token", "run": "run1", "request": ""})))
-def test_any_memory_of_a_submission_is_good_enough_to_go_on(
+def test_start_task_handles_any_stored_submission_record(
     service: Service, hook: DataZoneHook, record: Any
 ) -> None:
-    service.answer = end
+    service.answer = respond_succeeded
     context = make_context()
     context["task_state_store"] = Store()
-    arguments = {name: GOOD[name] for name in ("asset_identifier", "types", "owning_project_identifier")}
+    arguments = {
+        name: VALID_ARGUMENTS[name] for name in ("asset_identifier", "types", "owning_project_identifier")
+    }
     operator = make_task(DataZoneStartMetadataGenerationRunOperator, hook, **arguments)
-    # What belongs to this very request is looked at most closely.
+    # A record of the same request is validated most strictly.
     operator.execute(context)
-    ours = context["task_state_store"].get("metadata_generation_run")
+    own_record = context["task_state_store"].get("metadata_generation_run")
     if isinstance(record, dict) and record.get("request") == "":
-        record["request"] = ours["request"]
+        record["request"] = own_record["request"]
     context["task_state_store"].set("metadata_generation_run", record)
     try:
         assert operator.execute(context) == "run1"
-    except MAY_BE_RAISED as error:
+    except EXPECTED_ERRORS as error:
         check_error(error)
 
 
 @fuzz(100)
 @given(data=st.data())
-def test_any_memory_of_a_batch_is_good_enough_to_go_on(data: Any) -> None:
+def test_batch_memory_handles_any_stored_record(data: Any) -> None:
     context = make_context()
     context["task_state_store"] = store = Store()
     rows = [AssetRow("asset1", None, "project1")]
@@ -474,7 +486,7 @@ def test_any_memory_of_a_batch_is_good_enough_to_go_on(data: Any) -> None:
     key = "metadata_generation_batch"
     store.set(key, data.draw(st.one_of(spoiled(store.get(key)), values)))
     memory = BatchMemory(context, "dzd-1", ["BUSINESS_NAMES"])
-    recalled = memory.load([AssetRow("asset1", None, "project1")], allow_partial_success=True)
-    assert [row.key for row in recalled] == [row.key for row in rows]
+    loaded = memory.load([AssetRow("asset1", None, "project1")], allow_partial_success=True)
+    assert [row.key for row in loaded] == [row.key for row in rows]
     assert memory.identity
     assert math.isfinite(memory.saved_at)

@@ -1,4 +1,4 @@
-"""A hook of the local DataZone, its log, and a clock that only the test moves."""
+"""Fixtures for a hook of the local DataZone, its log, and a clock that only sleeps advance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conftest import Clock
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
 
-# botocore's own retries would hide what the hook does, and take their time.
+# botocore's retries would hide the behavior of the hook and slow the tests down.
 NO_RETRIES: dict[str, Any] = {"retries": {"total_max_attempts": 1}}
 
 
@@ -25,7 +25,7 @@ def hook(datazone: DataZoneServer) -> DataZoneHook:
 
 @pytest.fixture
 def log(hook: DataZoneHook, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What the hook logs; Airflow 2 keeps it from the root logger, Airflow 3 logs past the standard library."""
+    """Capture the log of the hook. Airflow 2 does not propagate it to the root logger; Airflow 3 bypasses `logging`."""
     hook._log = logging.getLogger("tests.hook")
     caplog.set_level(logging.INFO, "tests.hook")
     return caplog

@@ -1,4 +1,4 @@
-"""Which errors the hook raises, and of which kind they are."""
+"""The hook raises errors that are classified as transient, permanent or neither."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     "code", ["ExpiredTokenException", "UnrecognizedClientException", "ConflictException"]
 )
-def test_trouble_that_neither_passes_nor_stays_is_left_to_airflow_s_retries(
+def test_errors_left_to_airflow_retries_are_neither_permanent_nor_transient(
     hook: DataZoneHook, catalog: Catalog, code: str
 ):
     catalog.server.fail("GetMetadataGenerationRun", code)
@@ -33,20 +33,20 @@ def test_trouble_that_neither_passes_nor_stays_is_left_to_airflow_s_retries(
     assert not is_transient(refused.value)
 
 
-def test_service_s_own_exception_classes_can_be_caught(hook: DataZoneHook, catalog: Catalog):
+def test_modeled_exception_classes_of_the_client_can_be_caught(hook: DataZoneHook, catalog: Catalog):
     with pytest.raises(
         hook.conn.exceptions.ResourceNotFoundException, match="Requested prediction cannot be found in domain"
     ):
         hook.get_metadata_generation_run("unknownrun", domain_identifier=catalog.domain_identifier)
 
 
-def test_malformed_answer_is_an_error_of_its_own(hook: DataZoneHook, catalog: Catalog):
+def test_malformed_response_raises_malformed_response_error(hook: DataZoneHook, catalog: Catalog):
     catalog.server.fail("GetMetadataGenerationRun", "malformed")
     with pytest.raises(MalformedResponseError, match="unknownrun"):
         hook.get_metadata_generation_run("unknownrun", domain_identifier=catalog.domain_identifier)
 
 
-def test_session_token_in_a_rejected_signature_is_cut(hook: DataZoneHook, catalog: Catalog):
+def test_signature_details_are_removed_from_the_error(hook: DataZoneHook, catalog: Catalog):
     catalog.server.fail(
         "GetMetadataGenerationRun",
         "UnrecognizedClientException",
@@ -58,8 +58,8 @@ def test_session_token_in_a_rejected_signature_is_cut(hook: DataZoneHook, catalo
     assert "SECRET" not in str(refused.value)
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
-    """Have the local DataZone answer Get with something."""
+def set_get_response(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    """Make the local DataZone respond to Get with a value."""
     monkeypatch.setattr(
         DataZoneResponse,
         "get_metadata_generation_run",
@@ -83,20 +83,20 @@ def answering(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
     ],
     ids=lambda answer: json.dumps(answer)[:40],
 )
-def test_answer_that_botocore_trips_over_is_malformed_and_may_pass(
+def test_response_that_botocore_cannot_parse_is_malformed_and_transient(
     hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, answer: Any
 ):
     good = {"domainId": catalog.domain_identifier, "id": "run1", "status": "FAILED"}
-    answering(monkeypatch, good | answer if isinstance(answer, dict) else answer)
+    set_get_response(monkeypatch, good | answer if isinstance(answer, dict) else answer)
     with pytest.raises(MalformedResponseError, match=r"run 'run1', domain 'dzd.*connection") as malformed:
         hook.get_metadata_generation_run("run1", domain_identifier=catalog.domain_identifier)
     assert is_transient(malformed.value)
-    # Nor does the traceback have what came over the wire.
+    # The traceback does not contain the response body either.
     assert malformed.value.__suppress_context__
     assert str(malformed.value).isprintable()
 
 
-def test_page_of_a_proxy_is_told_in_short(
+def test_html_page_of_a_proxy_is_truncated_in_the_error(
     hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ):
     page = "<!DOCTYPE html>\n" + "<p>Forbidden" * 10_000
@@ -111,20 +111,20 @@ def test_page_of_a_proxy_is_told_in_short(
 
 
 @pytest.mark.parametrize("tokens", [["a", "b"], [5], [["a"]]])
-def test_pages_that_come_again_or_lead_nowhere_are_not_asked_for_for_ever(
+def test_repeated_or_invalid_next_token_ends_the_list_with_an_error(
     hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tokens: list[Any]
 ):
-    following = itertools.cycle(tokens)
+    next_tokens = itertools.cycle(tokens)
     monkeypatch.setattr(
         DataZoneResponse,
         "list_metadata_generation_runs",
-        lambda self: (200, {}, json.dumps({"items": [], "nextToken": next(following)})),
+        lambda self: (200, {}, json.dumps({"items": [], "nextToken": next(next_tokens)})),
     )
     with pytest.raises(MalformedResponseError, match=r"same page|nextToken that is not a string"):
         list(hook.list_metadata_generation_runs(domain_identifier=catalog.domain_identifier))
 
 
-def test_item_of_a_list_that_is_no_run_is_an_error(
+def test_list_item_that_is_not_a_run_raises_an_error(
     hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(
@@ -139,19 +139,21 @@ def test_item_of_a_list_that_is_no_run_is_an_error(
 
 
 @pytest.mark.parametrize("identifier", ["\ud800", "run\udfff"])
-def test_identifier_that_cannot_be_sent_is_named(hook: DataZoneHook, catalog: Catalog, identifier: str):
+def test_unencodable_identifier_raises_an_error_without_a_request(
+    hook: DataZoneHook, catalog: Catalog, identifier: str
+):
     before = len(catalog.server.requests)
-    with pytest.raises(NotConfiguredError, match=r"cannot be sent.*\(run '") as unsent:
+    with pytest.raises(NotConfiguredError, match=r"cannot be sent.*\(run '") as error:
         hook.get_metadata_generation_run(identifier, domain_identifier=catalog.domain_identifier)
-    assert repr(identifier) in str(unsent.value)
-    assert is_permanent(unsent.value)
-    assert not is_transient(unsent.value)
+    assert repr(identifier) in str(error.value)
+    assert is_permanent(error.value)
+    assert not is_transient(error.value)
     assert catalog.server.requests[before:] == []
 
 
 @pytest.mark.parametrize("revision", [None, 5, ["2"]])
 @pytest.mark.parametrize("answer", ["accept_predictions", "reject_predictions"])
-def test_answer_without_a_revision_is_malformed(
+def test_response_without_a_revision_is_malformed(
     hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, answer: str, revision: Any
 ):
     body = json.dumps({"revision": revision, "assetRevision": revision})
@@ -160,7 +162,7 @@ def test_answer_without_a_revision_is_malformed(
         getattr(hook, answer)("asset1", domain_identifier=catalog.domain_identifier, rule="ALL")
 
 
-KINDS = {
+CLASSIFIERS = {
     name: getattr(service_errors, f"is_{name}")
     for name in ("throttling", "transient", "permanent", "not_found", "conflict", "rejected_credentials")
 }
@@ -181,7 +183,7 @@ REJECTED = [
         (429, "ThrottlingException", {"throttling", "transient"}),
         (400, "Throttling", {"throttling", "transient"}),
         (400, "TooManyRequestsException", {"throttling", "transient"}),
-        # Of what stands in front of DataZone, and has a page of its own for everything.
+        # Responses of a proxy in front of DataZone, which sends an HTML page for each status.
         (429, None, {"throttling", "transient"}),
         (428, None, set()),
         (500, None, {"transient"}),
@@ -195,13 +197,13 @@ REJECTED = [
         (403, "AccessDeniedException", {"permanent"}),
         (404, "ResourceNotFoundException", {"permanent", "not_found"}),
         (409, "ConflictException", {"conflict"}),
-        # It may be raised, or be there again next month.
+        # The quota may be raised, and a monthly quota is reset.
         (402, "ServiceQuotaExceededException", set()),
         (400, "SomethingNewException", set()),
         *((403, code, {"rejected_credentials"}) for code in REJECTED),
     ],
 )
-def test_error_is_of_the_kind_that_its_code_and_status_say(status: int, code: str | None, kinds: set[str]):
+def test_error_is_classified_by_its_code_and_status(status: int, code: str | None, kinds: set[str]):
     with serve() as service:
         service.answer = lambda *request: (
             Answer(PAGE, status, {"Content-Type": "text/html"})
@@ -210,4 +212,4 @@ def test_error_is_of_the_kind_that_its_code_and_status_say(status: int, code: st
         )
         with pytest.raises(ClientError) as refused:
             make_hook().get_metadata_generation_run("run1", domain_identifier=DOMAIN)
-    assert {name for name, is_of_kind in KINDS.items() if is_of_kind(refused.value)} == kinds
+    assert {name for name, matches in CLASSIFIERS.items() if matches(refused.value)} == kinds

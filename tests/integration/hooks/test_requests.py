@@ -1,4 +1,4 @@
-"""Start, Get, List, Cancel and decisions on predictions, over HTTP through real boto3."""
+"""The hook starts, gets, lists and cancels runs and accepts or rejects predictions, over HTTP through real boto3."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.conftest import Catalog
 
 
-def test_start_then_get(hook: DataZoneHook, catalog: Catalog):
+def test_get_returns_the_started_run(hook: DataZoneHook, catalog: Catalog):
     started = hook.start_metadata_generation_run(
         catalog.asset_identifier,
         types=["BUSINESS_NAMES"],
@@ -23,7 +23,7 @@ def test_start_then_get(hook: DataZoneHook, catalog: Catalog):
         domain_identifier=catalog.domain_identifier,
     )
     assert started.status == "SUBMITTED"
-    assert started.asset_id is None, "Start answers no target"
+    assert started.asset_id is None, "the Start response has no target"
     run = hook.get_metadata_generation_run(started.id, domain_identifier=catalog.domain_identifier)
     assert (run.id, run.asset_id, run.types) == (started.id, catalog.asset_identifier, ("BUSINESS_NAMES",))
     assert run.created_at is not None
@@ -44,7 +44,7 @@ def test_same_client_token_starts_one_run(hook: DataZoneHook, catalog: Catalog):
     assert len({start(None), start(None), start("mine")}) == 3
 
 
-def test_asset_revision_reaches_the_service(hook: DataZoneHook, catalog: Catalog):
+def test_asset_revision_is_sent_to_the_service(hook: DataZoneHook, catalog: Catalog):
     started = hook.start_metadata_generation_run(
         catalog.asset_identifier,
         types=["BUSINESS_NAMES"],
@@ -56,7 +56,7 @@ def test_asset_revision_reaches_the_service(hook: DataZoneHook, catalog: Catalog
     assert run.asset_revision == "1"
 
 
-def test_list_asks_for_a_page_when_it_is_needed(hook: DataZoneHook, catalog: Catalog):
+def test_list_requests_pages_lazily(hook: DataZoneHook, catalog: Catalog):
     started = [catalog.start_run() for _ in range(7)]
     runs = hook.list_metadata_generation_runs(domain_identifier=catalog.domain_identifier, page_size=3)
     assert catalog.server.request_counts["ListMetadataGenerationRuns"] == 0
@@ -66,7 +66,7 @@ def test_list_asks_for_a_page_when_it_is_needed(hook: DataZoneHook, catalog: Cat
     assert catalog.server.request_counts["ListMetadataGenerationRuns"] == 3
 
 
-def test_list_filters(hook: DataZoneHook, catalog: Catalog):
+def test_list_filters_runs(hook: DataZoneHook, catalog: Catalog):
     kept = catalog.start_run("BUSINESS_NAMES")
     catalog.start_run("BUSINESS_DESCRIPTIONS")
     domain = catalog.domain_identifier
@@ -80,26 +80,26 @@ def test_list_filters(hook: DataZoneHook, catalog: Catalog):
     assert list(hook.list_metadata_generation_runs(domain_identifier=domain, status="FAILED")) == []
 
 
-def test_list_that_cannot_be_read_is_not_taken_for_an_empty_one(hook: DataZoneHook, catalog: Catalog):
+def test_malformed_list_response_raises_an_error(hook: DataZoneHook, catalog: Catalog):
     catalog.server.fail("ListMetadataGenerationRuns", "malformed")
     with pytest.raises(MalformedResponseError, match="items"):
         list(hook.list_metadata_generation_runs(domain_identifier=catalog.domain_identifier))
     assert list(hook.list_metadata_generation_runs(domain_identifier=catalog.domain_identifier)) == []
 
 
-def test_list_without_a_domain_fails_before_it_is_iterated(hook: DataZoneHook):
+def test_list_without_a_domain_raises_before_iteration(hook: DataZoneHook):
     with pytest.raises(ValueError, match="domain_identifier"):
         hook.list_metadata_generation_runs()
 
 
-def test_run_type_answers_for_that_type_alone(hook: DataZoneHook, catalog: Catalog):
+def test_get_with_run_type_returns_type_stats_of_that_type_only(hook: DataZoneHook, catalog: Catalog):
     run = hook.get_metadata_generation_run(
         catalog.start_run(), domain_identifier=catalog.domain_identifier, run_type="BUSINESS_NAMES"
     )
     assert [stat["type"] for stat in run.type_stats] == ["BUSINESS_NAMES"]
 
 
-def test_cancel(hook: DataZoneHook, catalog: Catalog):
+def test_cancel_cancels_a_run_once(hook: DataZoneHook, catalog: Catalog):
     run = catalog.start_run()
     hook.cancel_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
     assert (
@@ -111,7 +111,7 @@ def test_cancel(hook: DataZoneHook, catalog: Catalog):
     assert is_permanent(refused.value)
 
 
-def test_accept_makes_a_new_revision_and_reject_names_one(hook: DataZoneHook, catalog: Catalog):
+def test_accept_creates_a_revision_and_reject_returns_one(hook: DataZoneHook, catalog: Catalog):
     domain = catalog.domain_identifier
     hook.wait_for_metadata_generation_run(catalog.start_run(), domain_identifier=domain, poll_interval=0.001)
     accepted = hook.accept_predictions(
@@ -126,23 +126,23 @@ def test_accept_makes_a_new_revision_and_reject_names_one(hook: DataZoneHook, ca
     assert hook.reject_predictions(catalog.asset_identifier, domain_identifier=domain, rule="ALL")
 
 
-@pytest.mark.parametrize("answer", ["accept_predictions", "reject_predictions"])
+@pytest.mark.parametrize("method", ["accept_predictions", "reject_predictions"])
 @pytest.mark.parametrize("arguments", [{}, {"threshold": 0.5}])
-def test_predictions_need_a_rule_or_choices(
-    hook: DataZoneHook, catalog: Catalog, answer: str, arguments: dict[str, Any]
+def test_predictions_without_rule_or_choices_raise_an_error_without_a_request(
+    hook: DataZoneHook, catalog: Catalog, method: str, arguments: dict[str, Any]
 ):
     before = len(catalog.server.requests)
     with pytest.raises(ValueError, match="rule"):
-        getattr(hook, answer)(
+        getattr(hook, method)(
             catalog.asset_identifier, domain_identifier=catalog.domain_identifier, **arguments
         )
     assert len(catalog.server.requests) == before
 
 
-@pytest.mark.parametrize("answer", ["accept_predictions", "reject_predictions"])
-def test_threshold_needs_a_rule(hook: DataZoneHook, catalog: Catalog, answer: str):
+@pytest.mark.parametrize("method", ["accept_predictions", "reject_predictions"])
+def test_threshold_without_a_rule_raises_an_error(hook: DataZoneHook, catalog: Catalog, method: str):
     with pytest.raises(ValueError, match="threshold needs a rule"):
-        getattr(hook, answer)(
+        getattr(hook, method)(
             catalog.asset_identifier,
             domain_identifier=catalog.domain_identifier,
             threshold=0.5,

@@ -1,4 +1,4 @@
-"""Search for assets, page by page."""
+"""The hook searches for assets, page by page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Inventory:
-    """Assets of a domain, in two projects."""
+    """The assets of two projects of a domain."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -42,7 +42,7 @@ class Inventory:
 
 @pytest.fixture
 def inventory(catalog: Catalog) -> Inventory:
-    """The assets `orders` and `theirs`, and what a test adds."""
+    """Return an inventory with the assets `orders` and `theirs`, to which a test adds more."""
     return Inventory(catalog)
 
 
@@ -50,7 +50,7 @@ def names(assets: Iterator[dict[str, Any]]) -> list[str]:
     return [asset["name"] for asset in assets]
 
 
-def test_search_asks_for_a_page_when_it_is_needed(hook: DataZoneHook, inventory: Inventory):
+def test_search_requests_pages_lazily(hook: DataZoneHook, inventory: Inventory):
     inventory.add("a", "b", "c", "d", "e")
     assets = hook.search_assets(domain_identifier=inventory.domain, page_size=3)
     assert inventory.catalog.server.request_counts["Search"] == 0
@@ -60,7 +60,7 @@ def test_search_asks_for_a_page_when_it_is_needed(hook: DataZoneHook, inventory:
     assert inventory.catalog.server.request_counts["Search"] == 3
 
 
-def test_search_answers_assets_as_aws_does(hook: DataZoneHook, inventory: Inventory):
+def test_search_returns_asset_items_unchanged(hook: DataZoneHook, inventory: Inventory):
     inventory.add("described", description="What it is")
     found = hook.search_assets(domain_identifier=inventory.domain, search_text="described")
     (item,) = inventory.catalog.server.client().search(
@@ -70,7 +70,7 @@ def test_search_answers_assets_as_aws_does(hook: DataZoneHook, inventory: Invent
     assert item["assetItem"]["description"] == "What it is"
 
 
-def test_search_passes_everything_on(hook: DataZoneHook, inventory: Inventory):
+def test_search_sends_all_arguments(hook: DataZoneHook, inventory: Inventory):
     inventory.add("b", "a", description="wanted")
     inventory.add("c")
     filters = {"and": [{"filter": {"attribute": "description", "value": "wanted"}}]}
@@ -100,7 +100,7 @@ def test_search_passes_everything_on(hook: DataZoneHook, inventory: Inventory):
     }
 
 
-def test_search_takes_the_domain_of_the_connection_but_not_its_project(
+def test_search_uses_the_domain_of_the_connection_but_not_its_project(
     inventory: Inventory, monkeypatch: pytest.MonkeyPatch
 ):
     connection = json.loads(inventory.catalog.server.connection)
@@ -114,12 +114,12 @@ def test_search_takes_the_domain_of_the_connection_but_not_its_project(
     assert names(hook.search_assets(owning_project_identifier=inventory.other_project)) == ["theirs"]
 
 
-def test_search_without_a_domain_fails_before_it_is_iterated(hook: DataZoneHook):
+def test_search_without_a_domain_raises_before_iteration(hook: DataZoneHook):
     with pytest.raises(ValueError, match="domain_identifier"):
         hook.search_assets()
 
 
-def test_search_that_is_refused_says_what_was_asked(hook: DataZoneHook, inventory: Inventory):
+def test_denied_search_raises_an_error_that_describes_the_request(hook: DataZoneHook, inventory: Inventory):
     inventory.catalog.server.fail("Search", "AccessDeniedException", message="you may not")
     with pytest.raises(ClientError) as refused:
         list(hook.search_assets(domain_identifier=inventory.domain))
@@ -129,7 +129,7 @@ def test_search_that_is_refused_says_what_was_asked(hook: DataZoneHook, inventor
     assert is_permanent(refused.value)
 
 
-def test_search_that_fails_on_a_later_page_has_handed_out_the_first(hook: DataZoneHook, inventory: Inventory):
+def test_search_yields_pages_before_the_page_that_fails(hook: DataZoneHook, inventory: Inventory):
     assets = hook.search_assets(domain_identifier=inventory.domain, page_size=1)
     assert next(assets)["name"] == "orders"
     inventory.catalog.server.fail("Search", "ThrottlingException")
@@ -138,25 +138,25 @@ def test_search_that_fails_on_a_later_page_has_handed_out_the_first(hook: DataZo
     assert is_transient(throttled.value)
 
 
-def test_search_that_cannot_be_read_is_not_taken_for_an_empty_one(hook: DataZoneHook, inventory: Inventory):
+def test_malformed_search_response_raises_an_error(hook: DataZoneHook, inventory: Inventory):
     inventory.catalog.server.fail("Search", "malformed")
     with pytest.raises(MalformedResponseError, match="items"):
         list(hook.search_assets(domain_identifier=inventory.domain))
     assert names(hook.search_assets(domain_identifier=inventory.domain)) == ["orders", "theirs"]
 
 
-def test_search_that_answers_something_else_is_an_error(
+def test_search_result_that_is_not_an_asset_raises_an_error(
     hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ):
     glossary = {"domainId": "dzd-1", "id": "g1", "name": "g", "owningProjectId": "p1", "status": "ENABLED"}
-    answer = ActionResult({"items": [{"glossaryItem": glossary}]})
-    monkeypatch.setattr(DataZoneResponse, "search", lambda self: answer)
+    response = ActionResult({"items": [{"glossaryItem": glossary}]})
+    monkeypatch.setattr(DataZoneResponse, "search", lambda self: response)
     with pytest.raises(MalformedResponseError, match="not an asset"):
         list(hook.search_assets(domain_identifier=catalog.domain_identifier))
 
 
 @pytest.mark.parametrize("method", ["list_metadata_generation_runs", "search_assets"])
-def test_page_that_repeats_is_not_asked_for_for_ever(
+def test_repeated_page_ends_the_iteration_with_an_error(
     hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, method: str
 ):
     monkeypatch.setattr(models, "_page", lambda *arguments: ([], "again"))

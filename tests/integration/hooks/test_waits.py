@@ -1,4 +1,4 @@
-"""The hook waits for a run and polls it."""
+"""The hook polls a run until it ends or the timeout expires."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.conftest import Catalog
 
 
-def test_wait_returns_the_run_however_it_ended(hook: DataZoneHook, catalog: Catalog, clock: Clock):
+def test_wait_returns_a_failed_run(hook: DataZoneHook, catalog: Catalog, clock: Clock):
     run = hook.wait_for_metadata_generation_run(
         catalog.start_run(statuses="FAILED"), domain_identifier=catalog.domain_identifier, poll_interval=7
     )
@@ -24,17 +24,17 @@ def test_wait_returns_the_run_however_it_ended(hook: DataZoneHook, catalog: Cata
     assert clock.naps == [7]
 
 
-def test_wait_ends_with_its_time_out_and_names_the_run(hook: DataZoneHook, catalog: Catalog, clock: Clock):
+def test_wait_times_out_with_an_error_that_names_the_run(hook: DataZoneHook, catalog: Catalog, clock: Clock):
     run = catalog.start_run(in_progress_seconds=3600)
     with pytest.raises(TimeoutError, match=rf"'{run}'.*after 25 s.*IN_PROGRESS.*continues"):
         hook.wait_for_metadata_generation_run(
             run, domain_identifier=catalog.domain_identifier, poll_interval=10, timeout=25
         )
-    assert clock.naps == [10, 10, 5], "the last look is at the deadline, not after it"
+    assert clock.naps == [10, 10, 5], "the last poll is at the deadline, not after it"
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "failure",
     [
         "ThrottlingException",
         "InternalServerException",
@@ -44,13 +44,13 @@ def test_wait_ends_with_its_time_out_and_names_the_run(hook: DataZoneHook, catal
         "malformed",
     ],
 )
-def test_wait_sits_out_passing_trouble(
-    hook: DataZoneHook, catalog: Catalog, clock: Clock, log: pytest.LogCaptureFixture, trouble: str
+def test_wait_retries_transient_errors(
+    hook: DataZoneHook, catalog: Catalog, clock: Clock, log: pytest.LogCaptureFixture, failure: str
 ):
-    if trouble == "hang":
+    if failure == "hang":
         hook.conn_config.botocore_config = hook.config.merge(Config(read_timeout=3))
     run = catalog.start_run(polls=0)
-    catalog.server.fail("GetMetadataGenerationRun", trouble, times=2)
+    catalog.server.fail("GetMetadataGenerationRun", failure, times=2)
     done = hook.wait_for_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
     assert done.status == "SUCCEEDED"
     assert clock.naps == [30, 30]
@@ -60,7 +60,7 @@ def test_wait_sits_out_passing_trouble(
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ValidationException", "UnauthorizedException"])
-def test_refusal_ends_the_wait_at_once_with_the_service_s_message(
+def test_permanent_error_ends_the_wait_with_the_service_message(
     hook: DataZoneHook, catalog: Catalog, clock: Clock, code: str
 ):
     run = catalog.start_run()
@@ -76,7 +76,7 @@ def test_refusal_ends_the_wait_at_once_with_the_service_s_message(
     assert not is_transient(refused.value)
 
 
-def test_wait_gives_a_new_run_time_to_become_known(
+def test_wait_tolerates_not_found_for_a_new_run(
     hook: DataZoneHook, catalog: Catalog, clock: Clock, log: pytest.LogCaptureFixture
 ):
     run = catalog.start_run(polls=0)
@@ -89,7 +89,7 @@ def test_wait_gives_a_new_run_time_to_become_known(
 
 
 @pytest.mark.parametrize(("timeout", "grace"), [(None, 30), (600, 30), (5, 5), (0, 0)])
-def test_wait_for_an_unknown_run_ends_with_the_grace_or_its_time_out(
+def test_wait_for_an_unknown_run_ends_after_the_grace_period_or_the_timeout(
     hook: DataZoneHook, catalog: Catalog, clock: Clock, timeout: float | None, grace: float
 ):
     with pytest.raises(ClientError, match="Requested prediction cannot be found in domain"):
@@ -99,14 +99,14 @@ def test_wait_for_an_unknown_run_ends_with_the_grace_or_its_time_out(
     assert sum(clock.naps) == grace
 
 
-def test_get_is_one_request_for_an_unknown_run_too(hook: DataZoneHook, catalog: Catalog, clock: Clock):
+def test_get_of_an_unknown_run_sends_one_request(hook: DataZoneHook, catalog: Catalog, clock: Clock):
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         hook.get_metadata_generation_run("unknownrun", domain_identifier=catalog.domain_identifier)
     assert clock.naps == []
     assert catalog.server.request_counts["GetMetadataGenerationRun"] == 1
 
 
-def test_cancel_gives_a_new_run_time_to_become_known_in_both_requests(
+def test_cancel_tolerates_not_found_for_a_new_run_in_both_requests(
     hook: DataZoneHook, catalog: Catalog, clock: Clock
 ):
     run = catalog.start_run(in_progress_seconds=3600)
@@ -118,7 +118,7 @@ def test_cancel_gives_a_new_run_time_to_become_known_in_both_requests(
 
 
 @pytest.mark.parametrize("operation", ["CancelMetadataGenerationRun", "GetMetadataGenerationRun"])
-def test_cancel_gives_up_on_an_unknown_run_after_the_grace(
+def test_cancel_of_an_unknown_run_raises_after_the_grace_period(
     hook: DataZoneHook, catalog: Catalog, clock: Clock, operation: str
 ):
     run = catalog.start_run(in_progress_seconds=3600)
@@ -128,7 +128,7 @@ def test_cancel_gives_up_on_an_unknown_run_after_the_grace(
     assert sum(clock.naps) == 30
 
 
-def test_status_that_nobody_knows_is_waited_on_with_one_warning(
+def test_wait_continues_on_an_unknown_status_with_one_warning(
     hook: DataZoneHook, catalog: Catalog, clock: Clock, log: pytest.LogCaptureFixture
 ):
     run = catalog.start_run()
@@ -143,7 +143,7 @@ def test_status_that_nobody_knows_is_waited_on_with_one_warning(
     ]
 
 
-def test_changes_are_logged_once(
+def test_status_changes_are_logged_once(
     hook: DataZoneHook, catalog: Catalog, clock: Clock, log: pytest.LogCaptureFixture
 ):
     run = catalog.start_run(polls=5)
@@ -153,7 +153,7 @@ def test_changes_are_logged_once(
     assert logged[-1] == f"Metadata generation run {run} is SUCCEEDED."
 
 
-def test_type_stats_that_the_service_leaves_out_are_empty(hook: DataZoneHook, catalog: Catalog, clock: Clock):
+def test_missing_type_stats_are_an_empty_list(hook: DataZoneHook, catalog: Catalog, clock: Clock):
     run = catalog.start_run(type_stats=False)
     done = hook.wait_for_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
     assert (done.status, done.type_stats) == ("SUCCEEDED", [])

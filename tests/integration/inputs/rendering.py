@@ -1,4 +1,4 @@
-"""Operators with their templates rendered, and the requests that they send."""
+"""Helpers that render the templates of operators and read the requests that they send."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parameters_of(server: DataZoneServer, operation: str) -> list[dict[str, Any]
 
 
 class TaskInstance:
-    """Stands for Airflow's, which runs in other tests; here it is about what rendering makes of a template."""
+    """A minimal task instance for template rendering. Other tests run real task instances."""
 
     dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "task", -1, 1, 0
 
@@ -39,11 +39,11 @@ class TaskInstance:
         return self.upstream
 
     def get_relevant_upstream_map_indexes(self, *args: Any, **kwargs: Any) -> None:
-        """Airflow 2.11 asks; the upstream task is not mapped."""
+        """Airflow 2.11 calls this method; the upstream task is not mapped."""
 
 
 def render(make: Callable[..., Any], upstream: Any = None, *, native: bool = True, **arguments: Any) -> Any:
-    """Return an operator with its templates rendered, as Airflow does before each try."""
+    """Create an operator and render its templates, as Airflow does before each try."""
     with DAG("dag", schedule=None, render_template_as_native_obj=native):
         if upstream is not None:
             source = DataZoneGetMetadataGenerationRunOperator(task_id="upstream", run_identifier="run1")
@@ -52,15 +52,15 @@ def render(make: Callable[..., Any], upstream: Any = None, *, native: bool = Tru
             }
         operator = make(**arguments)
     context = {"ti": TaskInstance(upstream), "params": {"nothing": None, "empty": ""}}
-    # Airflow 2.11 asks for the last one.
+    # Airflow 2.11 reads `expanded_ti_count`.
     operator.render_template_fields(context | {"expanded_ti_count": None})
     return operator
 
 
-NOTHING = ["", " ", "\n"]
+EMPTY_VALUES = ["", " ", "\n"]
 
 
-def decide_task(catalog: Catalog) -> Callable[..., Any]:
+def accept_task(catalog: Catalog) -> Callable[..., Any]:
     return partial(
         DataZoneAcceptPredictionsOperator,
         task_id="decide",

@@ -1,4 +1,4 @@
-"""Empty arguments, and templates that render to nothing, count as not set."""
+"""Empty arguments, and templates that render to an empty value, count as not set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_datazone.operators.datazone import (
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 from tests.dags.lazy_inputs import TYPES
-from tests.integration.inputs.rendering import NOTHING, parameters_of, render
+from tests.integration.inputs.rendering import EMPTY_VALUES, parameters_of, render
 from tests.integration.operators.start_task import make_context, start
 from tests.integration.operators.test_predictions import decide
 from tests.integration.triggers.waits import events
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
     from tests.conftest import Catalog
 
 
-@pytest.mark.parametrize("nothing", NOTHING)
+@pytest.mark.parametrize("empty", EMPTY_VALUES)
 @pytest.mark.parametrize("conn_type", ["aws", "awsdatazone"])
-def test_empty_argument_does_not_hide_the_connections(
-    define_connection: Callable[..., None], conn_type: str, nothing: str
+def test_empty_argument_does_not_override_the_connection(
+    define_connection: Callable[..., None], conn_type: str, empty: str
 ) -> None:
     define_connection(conn_type=conn_type, region_name="eu-west-1", verify=False)
-    hook = DataZoneHook("mine", region_name=nothing, verify=nothing)
+    hook = DataZoneHook("mine", region_name=empty, verify=empty)
     assert (hook.region_name, hook.verify) == ("eu-west-1", False)
 
 
-@pytest.mark.parametrize("nothing", NOTHING)
+@pytest.mark.parametrize("empty", EMPTY_VALUES)
 @pytest.mark.parametrize("conn_type", ["aws", "awsdatazone"])
-def test_empty_value_in_a_connection_is_not_set(
-    define_connection: Callable[..., None], datazone: DataZoneServer, conn_type: str, nothing: str
+def test_empty_value_in_a_connection_is_ignored(
+    define_connection: Callable[..., None], datazone: DataZoneServer, conn_type: str, empty: str
 ) -> None:
     define_connection(
         conn_type=conn_type,
-        region_name=nothing,
-        verify=nothing,
-        service_config={"datazone": {"endpoint_url": "", "domain_identifier": nothing}},
+        region_name=empty,
+        verify=empty,
+        service_config={"datazone": {"endpoint_url": "", "domain_identifier": empty}},
         endpoint_url=datazone.endpoint_url,
     )
     hook = DataZoneHook("mine", region_name="us-east-1")
@@ -58,7 +58,7 @@ def test_empty_value_in_a_connection_is_not_set(
     assert hook.conn.meta.endpoint_url == datazone.endpoint_url
     assert DataZoneHook("mine").region_name is None
     with pytest.raises(NotConfiguredError, match="domain_identifier is required"):
-        hook.resolve_domain_identifier(nothing)
+        hook.resolve_domain_identifier(empty)
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,12 @@ def test_empty_value_in_a_connection_is_not_set(
         (False, False),
         (None, None),
     ]
-    + [(nothing, None) for nothing in NOTHING]
+    + [(empty, None) for empty in EMPTY_VALUES]
     + [(Path("/ca.pem"), "/ca.pem"), ("/False", "/False")],
 )
-def test_verify_may_be_a_word(define_connection: Callable[..., None], given: Any, verify: Any) -> None:
+def test_verify_accepts_booleans_as_text(
+    define_connection: Callable[..., None], given: Any, verify: Any
+) -> None:
     assert to_verify(given) == verify
     define_connection(region_name="us-east-1", verify=str(given) if isinstance(given, Path) else given)
     assert DataZoneHook("mine").verify == verify
@@ -84,7 +86,7 @@ def test_verify_may_be_a_word(define_connection: Callable[..., None], given: Any
 
 
 @pytest.mark.parametrize("given", [0, 1, 0.5, [], {"a": 1}])
-def test_verify_of_another_kind_is_refused(define_connection: Callable[..., None], given: Any) -> None:
+def test_verify_of_another_type_raises_an_error(define_connection: Callable[..., None], given: Any) -> None:
     define_connection(region_name="us-east-1", verify=given)
     with pytest.raises(NotConfiguredError, match="verify must be True, False or the path"):
         DataZoneHook("mine").conn  # noqa: B018
@@ -108,12 +110,12 @@ def test_verify_of_another_kind_is_refused(define_connection: Callable[..., None
         ("{{ params.empty }}", False, "aws_default"),
         ("{{ params.empty }}", True, "aws_default"),
         ("{{ params.nothing }}", True, "aws_default"),
-        # As text, this is the name of a connection, which is not defined.
+        # Without native rendering, this is the name of an undefined connection.
         ("{{ params.nothing }}", False, "None"),
         ("{{ 123 }}", True, "123"),
     ],
 )
-def test_only_none_itself_asks_for_the_identity_of_the_machine(
+def test_only_none_selects_the_default_credentials_of_boto3(
     make: Any, given: Any, native: bool, connection: str | None
 ) -> None:
     task = render(make, native=native, task_id="task", aws_conn_id=given)
@@ -124,7 +126,7 @@ def test_only_none_itself_asks_for_the_identity_of_the_machine(
     assert trigger.aws_conn_id == connection
 
 
-def test_trigger_of_an_earlier_version_may_have_empty_arguments(
+def test_trigger_of_an_earlier_version_accepts_empty_arguments(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", catalog.server.connection)
@@ -142,9 +144,9 @@ def test_trigger_of_an_earlier_version_may_have_empty_arguments(
     assert (event["status"], event["run"]["id"]) == ("terminal", run)
 
 
-@pytest.mark.parametrize("nothing", [*NOTHING, None])
-def test_empty_identifiers_are_not_sent(catalog: Catalog, nothing: str | None) -> None:
-    start(catalog, client_token=nothing, asset_revision=nothing, wait_for_completion=False).execute(
+@pytest.mark.parametrize("empty", [*EMPTY_VALUES, None])
+def test_empty_identifiers_are_not_sent(catalog: Catalog, empty: str | None) -> None:
+    start(catalog, client_token=empty, asset_revision=empty, wait_for_completion=False).execute(
         make_context()
     )
     (sent,) = parameters_of(catalog.server, "StartMetadataGenerationRun")
@@ -153,28 +155,28 @@ def test_empty_identifiers_are_not_sent(catalog: Catalog, nothing: str | None) -
     hook = DataZoneHook("datazone_default")
     (run,) = hook.list_metadata_generation_runs(
         domain_identifier=catalog.domain_identifier,
-        status=nothing,
-        run_type=nothing,
-        asset_identifier=nothing,
+        status=empty,
+        run_type=empty,
+        asset_identifier=empty,
     )
-    hook.get_metadata_generation_run(run.id, domain_identifier=catalog.domain_identifier, run_type=nothing)
+    hook.get_metadata_generation_run(run.id, domain_identifier=catalog.domain_identifier, run_type=empty)
     (got,) = parameters_of(catalog.server, "GetMetadataGenerationRun")
     assert "type" not in got
 
 
-@pytest.mark.parametrize("nothing", [*NOTHING, None])
-def test_empty_choices_leave_the_decision_to_the_rule(catalog: Catalog, nothing: str | None) -> None:
+@pytest.mark.parametrize("empty", [*EMPTY_VALUES, None])
+def test_empty_choices_leave_the_decision_to_the_rule(catalog: Catalog, empty: str | None) -> None:
     catalog.server.fail("AcceptPredictions", "ValidationException")
     with pytest.raises(RequestRefusedError):
-        decide(catalog, rule="ALL", choices=nothing, revision=nothing).execute(make_context())
+        decide(catalog, rule="ALL", choices=empty, revision=empty).execute(make_context())
     (sent,) = parameters_of(catalog.server, "AcceptPredictions")
     assert "acceptChoices" not in sent
     assert "revision" not in sent
     with pytest.raises(InvalidInputError, match="pass rule"):
-        decide(catalog, rule=nothing, choices=nothing).execute(make_context())
+        decide(catalog, rule=empty, choices=empty).execute(make_context())
 
 
-@pytest.mark.parametrize("nothing", [*NOTHING, None])
+@pytest.mark.parametrize("empty", [*EMPTY_VALUES, None])
 @pytest.mark.parametrize(
     ("make", "name"),
     [
@@ -189,10 +191,10 @@ def test_empty_choices_leave_the_decision_to_the_rule(catalog: Catalog, nothing:
         ),
     ],
 )
-def test_identifier_that_is_needed_is_named(
-    datazone: DataZoneServer, make: Any, name: str, nothing: str | None
+def test_missing_identifier_raises_an_error_without_a_request(
+    datazone: DataZoneServer, make: Any, name: str, empty: str | None
 ) -> None:
-    task = make(task_id="task", domain_identifier="dzd-1", aws_conn_id="datazone_default", **{name: nothing})
+    task = make(task_id="task", domain_identifier="dzd-1", aws_conn_id="datazone_default", **{name: empty})
     with pytest.raises(
         InvalidInputError, match=f"{name} is required.*Did its template render to an empty string"
     ):

@@ -12,7 +12,7 @@ from airflow_provider_datazone.exceptions import NotConfiguredError, RequestRefu
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.inputs import to_text
 from tests.dags.lazy_inputs import TYPES
-from tests.integration.inputs.rendering import decide_task, parameters_of, render
+from tests.integration.inputs.rendering import accept_task, parameters_of, render
 from tests.integration.operators.start_task import make_context
 
 if TYPE_CHECKING:
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from tests.conftest import Catalog
 
 
-def test_native_rendering_may_make_a_number_of_a_revision(catalog: Catalog) -> None:
+def test_revision_rendered_as_a_number_is_sent_as_text(catalog: Catalog) -> None:
     catalog.server.fail("AcceptPredictions", "ValidationException")
     task = render(
-        decide_task(catalog),
+        accept_task(catalog),
         "7",
         revision="{{ ti.xcom_pull('accept') }}",
         client_token="{{ 41 }}",
         rule="ALL",
     )
-    assert (task.revision, task.client_token) == (7, 41), "is rendered as a number"
+    assert (task.revision, task.client_token) == (7, 41), "native rendering returns numbers"
     with pytest.raises(RequestRefusedError):
         task.execute(make_context())
     (sent,) = parameters_of(catalog.server, "AcceptPredictions")
@@ -40,37 +40,39 @@ def test_native_rendering_may_make_a_number_of_a_revision(catalog: Catalog) -> N
 
 def test_numbers_are_sent_as_text_by_every_method_of_the_hook(datazone: DataZoneServer) -> None:
     hook: Any = DataZoneHook("datazone_default")
-    where = {"domain_identifier": 1}
+    domain = {"domain_identifier": 1}
     calls: list[Callable[[], Any]] = [
-        lambda: hook.get_metadata_generation_run(2, run_type=3, **where),
+        lambda: hook.get_metadata_generation_run(2, run_type=3, **domain),
         lambda: hook.start_metadata_generation_run(
-            2, types=TYPES, owning_project_identifier=3, asset_revision=4, client_token=5, **where
+            2, types=TYPES, owning_project_identifier=3, asset_revision=4, client_token=5, **domain
         ),
-        lambda: list(hook.list_metadata_generation_runs(asset_identifier=2, **where)),
-        lambda: hook.find_active_metadata_generation_run(2, types=TYPES, asset_revision=3, **where),
-        lambda: hook.cancel_metadata_generation_run(2, **where),
-        lambda: hook.accept_predictions(2, revision=3, client_token=4, rule="ALL", **where),
-        lambda: hook.reject_predictions(2, revision=3, client_token=4, rule="ALL", **where),
-        lambda: list(hook.search_assets(owning_project_identifier=2, **where)),
+        lambda: list(hook.list_metadata_generation_runs(asset_identifier=2, **domain)),
+        lambda: hook.find_active_metadata_generation_run(2, types=TYPES, asset_revision=3, **domain),
+        lambda: hook.cancel_metadata_generation_run(2, **domain),
+        lambda: hook.accept_predictions(2, revision=3, client_token=4, rule="ALL", **domain),
+        lambda: hook.reject_predictions(2, revision=3, client_token=4, rule="ALL", **domain),
+        lambda: list(hook.search_assets(owning_project_identifier=2, **domain)),
     ]
     for number, call in enumerate(calls, start=1):
-        # None of them is there; it is about what is asked.
+        # No resource exists. The test checks only the requests.
         with pytest.raises(Exception, match="domain '1'"):
             call()
         assert len(datazone.requests) == number
     for request in datazone.requests:
-        told = {**request.parameters, **request.parameters.get("target", {})}
-        numbers = {key: value for key, value in told.items() if type(value) is int and key != "maxResults"}
+        parameters = {**request.parameters, **request.parameters.get("target", {})}
+        numbers = {
+            key: value for key, value in parameters.items() if type(value) is int and key != "maxResults"
+        }
         assert numbers == {}, request
 
 
-@pytest.mark.parametrize("wrong", [True, 1.0, ["a"], {"a": "b"}, b"a", Decimal(1)])
-def test_other_kinds_are_no_identifiers(wrong: Any) -> None:
+@pytest.mark.parametrize("value", [True, 1.0, ["a"], {"a": "b"}, b"a", Decimal(1)])
+def test_identifier_of_another_type_raises_an_error(value: Any) -> None:
     with pytest.raises(NotConfiguredError, match="revision must be a string, got "):
-        to_text("revision", wrong)
+        to_text("revision", value)
 
 
-def test_assets_of_a_batch_may_be_numbers() -> None:
+def test_batch_accepts_numbers_as_asset_identifiers() -> None:
     rows, duplicates = parse_assets(
         [1, "1", {"asset_identifier": 2, "asset_revision": 3, "owning_project_identifier": 4}], lambda: "p"
     )
@@ -79,6 +81,6 @@ def test_assets_of_a_batch_may_be_numbers() -> None:
 
 
 @pytest.mark.parametrize("item", [True, 1.5, None, " ", {"asset_identifier": "a", "asset_revision": 1.5}])
-def test_item_of_a_batch_that_is_no_asset_is_named(item: Any) -> None:
+def test_invalid_batch_item_raises_an_error_that_names_its_position(item: Any) -> None:
     with pytest.raises(NotConfiguredError, match="Item 2 of asset_identifiers"):
         parse_assets(["a", item], lambda: "p")

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def lazy_requests(datazone_server: DataZoneServer, airflow_database: None) -> dict[str, list[dict[str, Any]]]:
-    """Run tasks with lazy arguments in real Airflow, each of which loses its first answer."""
+    """Return the requests of tasks with lazy arguments in real Airflow. Each task loses its first response."""
     server = datazone_server
     server.reset()
     catalog = make_catalog(server)
-    where = {
+    domain_and_project = {
         "domain_identifier": catalog.domain_identifier,
         "project_identifier": catalog.project_identifier,
     }
-    assets = {name: server.create_asset(**where).asset_identifier for name in TASKS}
+    assets = {name: server.create_asset(**domain_and_project).asset_identifier for name in TASKS}
     for name, asset in assets.items():
         if name.startswith("accept"):
             server.set_run_outcome(asset, polls=0)
@@ -55,7 +55,7 @@ def lazy_requests(datazone_server: DataZoneServer, airflow_database: None) -> di
                 domainIdentifier=catalog.domain_identifier, identifier=run
             )
         else:
-            # Ends at once: a retry finds no active run, and sends its token again.
+            # The run ends immediately, so a retry finds no active run and sends its token again.
             server.set_run_outcome(asset, submitted_seconds=0, in_progress_seconds=0, times=None)
     for asset in assets.values():
         for operation in ("StartMetadataGenerationRun", "AcceptPredictions"):
@@ -66,19 +66,19 @@ def lazy_requests(datazone_server: DataZoneServer, airflow_database: None) -> di
         if AIRFLOW_V_3_0_PLUS:
             from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor
 
-            # Each try would have a client of its own, which reads the whole DAG again.
+            # Without the patch, each try creates a client that parses the whole DAG again.
             client = cache(partial(InProcessTestSupervisor._api_client, lazy_dag))
             monkeypatch.setattr(InProcessTestSupervisor, "_api_client", lambda dag=None: client())
-        dag_run = lazy_dag.test(run_conf=where | {"assets": assets})
+        dag_run = lazy_dag.test(run_conf=domain_and_project | {"assets": assets})
     assert str(dag_run.state) == "success"
     sent: dict[str, list[dict[str, Any]]] = {name: [] for name in assets}
     for request in server.requests[before:]:
         for name, asset in assets.items():
-            asked = (
+            identifiers = (
                 request.parameters.get("identifier"),
                 request.parameters.get("target", {}).get("identifier"),
             )
-            if asset in asked and "clientToken" in request.parameters:
+            if asset in identifiers and "clientToken" in request.parameters:
                 sent[name].append(request.parameters)
     return sent
 
@@ -93,9 +93,9 @@ def test_retry_of_a_task_with_lazy_arguments_sends_the_same_request(
     assert first.items() >= expected.items()
 
 
-def test_lazy_types_have_the_token_of_a_list(catalog: Catalog) -> None:
-    """A task that is under way when the package is upgraded repeats the token that it has sent."""
-    known = {
+def test_lazy_types_produce_the_token_of_a_list(catalog: Catalog) -> None:
+    """A retry after an upgrade of the package sends the same token as the first try."""
+    arguments_of_start = {
         "task_id": "start",
         "asset_identifier": catalog.asset_identifier,
         "domain_identifier": catalog.domain_identifier,
@@ -105,7 +105,10 @@ def test_lazy_types_have_the_token_of_a_list(catalog: Catalog) -> None:
     }
     for types in (TYPES, tuple(TYPES), lambda output: output.map(str.upper)):
         render(
-            DataZoneStartMetadataGenerationRunOperator, [t.lower() for t in TYPES], types=types, **known
+            DataZoneStartMetadataGenerationRunOperator,
+            [t.lower() for t in TYPES],
+            types=types,
+            **arguments_of_start,
         ).execute(make_context())
     tokens = {sent["clientToken"] for sent in parameters_of(catalog.server, "StartMetadataGenerationRun")}
     request = [
@@ -123,10 +126,10 @@ def test_lazy_types_have_the_token_of_a_list(catalog: Catalog) -> None:
 @pytest.mark.parametrize(
     "value", [object(), {1, 2}, b"types", datetime(2026, 1, 1, tzinfo=timezone.utc), [object()]]
 )
-def test_token_is_not_made_of_a_value_without_json(value: Any) -> None:
-    with pytest.raises(ValueError, match="must consist of JSON") as refused:
+def test_token_of_a_value_that_is_not_json_raises_an_error(value: Any) -> None:
+    with pytest.raises(ValueError, match="must consist of JSON") as error:
         token_of(value)
-    assert "0x" not in str(refused.value), "no memory address"
+    assert "0x" not in str(error.value), "no memory address"
     with pytest.raises(NotConfiguredError):
         client_token(make_context(), value)
 
@@ -148,19 +151,19 @@ class Kind(str, enum.Enum):
     ],
 )
 def test_sequences_and_mappings_become_lists_and_dicts(value: Any, plain: Any) -> None:
-    found = to_plain("types", value)
-    assert json.dumps(found) == json.dumps(plain)
-    assert all(type(item) is not Kind for item in found or ())
+    result = to_plain("types", value)
+    assert json.dumps(result) == json.dumps(plain)
+    assert all(type(item) is not Kind for item in result or ())
 
 
 @pytest.mark.parametrize("value", [object(), b"secret", {1: "secret"}, [float("nan")], timedelta(1)])
-def test_value_that_is_not_plain_is_refused_without_being_shown(value: Any) -> None:
-    with pytest.raises(NotConfiguredError, match=r"^choices ") as refused:
+def test_value_that_is_not_json_raises_an_error_without_the_value(value: Any) -> None:
+    with pytest.raises(NotConfiguredError, match=r"^choices ") as error:
         to_plain("choices", value)
-    assert "secret" not in str(refused.value)
+    assert "secret" not in str(error.value)
 
 
-def test_batch_of_lazy_assets_and_types_is_the_batch_of_lists(catalog: Catalog) -> None:
+def test_batch_of_lazy_assets_and_types_has_the_identity_of_lists(catalog: Catalog) -> None:
     batch = render(
         DataZoneBatchMetadataGenerationOperator,
         [catalog.asset_identifier],

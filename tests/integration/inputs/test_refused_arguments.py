@@ -1,4 +1,4 @@
-"""An argument that cannot be used is refused before a run is started."""
+"""An invalid argument raises an error before a run is started."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"botocore_config": "read_timeout=7"},
         {"botocore_config": [7]},
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
         {"types": {"BUSINESS_NAMES": 1}},
         {"asset_revision": 1.5},
     ],
-    ids=lambda wrong: re.sub(r" at 0x[0-9a-f]+", "", str(wrong)),
+    ids=lambda invalid: re.sub(r" at 0x[0-9a-f]+", "", str(invalid)),
 )
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_argument_that_cannot_be_used_is_refused_before_a_run_is_started(
-    catalog: Catalog, wrong: dict[str, Any], deferrable: bool
+def test_invalid_argument_raises_an_error_before_a_run_is_started(
+    catalog: Catalog, invalid: dict[str, Any], deferrable: bool
 ) -> None:
-    known = {
+    defaults = {
         "task_id": "start",
         "asset_identifier": catalog.asset_identifier,
         "types": ["BUSINESS_NAMES"],
@@ -57,7 +57,7 @@ def test_argument_that_cannot_be_used_is_refused_before_a_run_is_started(
         "owning_project_identifier": catalog.project_identifier,
         "aws_conn_id": "datazone_default",
     }
-    task = DataZoneStartMetadataGenerationRunOperator(**known | {"deferrable": deferrable} | wrong)
-    with pytest.raises(InvalidInputError, match=next(iter(wrong))):
+    task = DataZoneStartMetadataGenerationRunOperator(**defaults | {"deferrable": deferrable} | invalid)
+    with pytest.raises(InvalidInputError, match=next(iter(invalid))):
         task.execute(make_context())
     assert parameters_of(catalog.server, "StartMetadataGenerationRun") == []
