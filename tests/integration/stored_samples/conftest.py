@@ -1,4 +1,4 @@
-"""A local DataZone with the assets and runs of the samples."""
+"""A fixture for a local DataZone with the domain, project and assets of the samples."""
 
 from __future__ import annotations
 

@@ -1,21 +1,22 @@
 """
-What earlier versions have written to Airflow's database, read by the version of today.
+Samples of what earlier versions wrote to Airflow's database; the tests read them with the current version.
 
 The samples are in ``tests/samples``, one file for each kind:
 
 - ``triggers.json``: the class path and the arguments of deferred tasks' triggers.
-- ``events.json``: what triggers yielded, with what else the task resumes with (``next_kwargs``).
-- ``task_state.json``: the task state store of a task (Airflow 3.3 and later), all keys.
+- ``events.json``: the events of triggers, with the other arguments that the task resumes with (``next_kwargs``).
+- ``task_state.json``: all keys in the task state store of a task (Airflow 3.3 and later).
 - ``rows.json``: packed rows of a batch.
 
-Never change or remove a sample: somewhere, a database has it. When a version writes something new, add one to the end
-of its file:
+Never change or remove a sample: a database may still contain such data. When a version writes something new, add a sample
+to the end of its file:
 
-1. Have the code itself write it: defer a task, run its trigger, let a task store its state, as in
-   ``tests/integration/batch`` and ``tests/integration/operators``. The domain, project, assets and runs have the identifiers of the other samples.
-2. Give it a ``name`` that says what it is, and in ``written_by`` the version that writes it. A sample of the same
-   meaning keeps the name of the earlier ones, so that the expectations of the tests hold for it, too.
-3. For a new name, add it to ``NAMES`` in ``test_all_samples.py``, and say in one of the tests what a task makes of it.
+1. Generate it with the code: defer a task, run its trigger, or let a task store its state, as in
+   ``tests/integration/batch`` and ``tests/integration/operators``. Use the domain, project, asset and run
+   identifiers of the other samples.
+2. Describe it in ``name``, and set ``written_by`` to the version that writes it. A sample with the same meaning as an
+   earlier one has the same name, so that the expectations of the tests apply to it, too.
+3. Add a new name to ``NAMES`` in ``test_all_samples.py``, and test how a task handles the sample.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ from tests.integration.submission.tries import runs_of
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
 
-# In all samples.
+# The identifiers in all samples.
 DOMAIN, PROJECT, ASSET, RUN = "dzd-sampledomain", "sampleproject1", "sampleasset001", "samplerun00001"
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
-# What the client tokens of the batches are made of, in every version.
+# The identity from which every version derives the client tokens of the batches.
 IDENTITY = "airflow-d513d058570d2606d515705cce4f897d7a9f6f3642e66364dd58204624a27a8f"
 # The client token of the first run for the first asset of a batch, in every version.
 BATCH_TOKEN = "airflow-897a0af54cb14c4f602eb99ee1c8eefec6f4088e76f08021dc3f27c432cde88e"
@@ -50,7 +51,7 @@ FIRST_BATCH = "0.1.0 in development, the first batch operator"
 
 
 def samples(kind: str, *prefixes: str) -> list[Any]:
-    """Return the samples of a kind whose names begin so, for ``parametrize``."""
+    """Return the samples of a kind whose names start with one of the prefixes, for ``parametrize``."""
     path = REPOSITORY / "tests" / "samples" / f"{kind}.json"
     return [
         pytest.param(sample, id=f"{sample['name']} ({sample['written_by']})")
@@ -60,7 +61,7 @@ def samples(kind: str, *prefixes: str) -> list[Any]:
 
 
 class StoredRow(NamedTuple):
-    """What all versions store of an asset, read without the code of today."""
+    """The columns of an asset that all versions store, parsed without the code under test."""
 
     asset: str
     revision: str | None
@@ -78,7 +79,7 @@ def stored_rows(packed: str) -> list[StoredRow]:
 
 
 class SampleCatalog(Catalog):
-    """A domain with the assets and the runs of the samples, under the same identifiers."""
+    """A domain with the assets and runs of the samples, with the same identifiers."""
 
     def __init__(self, server: DataZoneServer) -> None:
         super().__init__(server, DOMAIN, PROJECT, ASSET)
@@ -92,7 +93,7 @@ class SampleCatalog(Catalog):
             for number in range(1, 6):
                 patch.setattr(models, "_new_id", lambda asset=f"sampleasset{number:03}": asset)
                 server.create_asset(domain_identifier=DOMAIN, project_identifier=PROJECT)
-        # Runs that a test itself starts end at once.
+        # Runs that a test starts end immediately.
         server.set_run_outcome(polls=0, times=None)
 
     def add_run(
@@ -115,7 +116,7 @@ class SampleCatalog(Catalog):
         Add the runs of a batch.
 
         :param rows: The rows of the batch.
-        :param active: The status of those that are active by the rows.
+        :param active: The status of the runs that are active according to the rows.
         """
         for row in rows:
             if row.run is not None:
@@ -132,12 +133,12 @@ class SampleCatalog(Catalog):
 
 
 def deferred_context(task_id: str, **arguments: Any) -> Any:
-    # On Airflow 3.0 a deferred task says in which try it was.
+    # On Airflow 3.0 a deferred task stores its try number in an XCom.
     return make_context(**{"task_id": task_id, "pushed": {"deferred_in_try": 1}} | arguments)
 
 
 def make_batch(rows: list[StoredRow], **arguments: Any) -> DataZoneBatchMetadataGenerationOperator:
-    known = {
+    defaults = {
         "task_id": "generate",
         "asset_identifiers": [row.asset for row in rows],
         "types": TYPES,
@@ -147,4 +148,4 @@ def make_batch(rows: list[StoredRow], **arguments: Any) -> DataZoneBatchMetadata
         "poll_interval": 0.02,
         "deferrable": False,
     }
-    return DataZoneBatchMetadataGenerationOperator(**known | arguments)
+    return DataZoneBatchMetadataGenerationOperator(**defaults | arguments)

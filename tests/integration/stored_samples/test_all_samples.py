@@ -1,11 +1,11 @@
-"""Every stored sample is tested."""
+"""Every stored sample has a test."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.integration.stored_samples.samples import samples
-from tests.integration.stored_samples.test_events import BATCH_ENDINGS, ENDINGS, TROUBLES
+from tests.integration.stored_samples.test_events import BATCH_OUTCOMES, ERROR_EVENTS, RUN_OUTCOMES
 from tests.integration.stored_samples.test_rows import ROWS
 
 NAMES = {
@@ -27,9 +27,9 @@ NAMES = {
         "batch: every argument",
     },
     "events": {
-        *ENDINGS,
-        *TROUBLES,
-        *BATCH_ENDINGS,
+        *RUN_OUTCOMES,
+        *ERROR_EVENTS,
+        *BATCH_OUTCOMES,
         "start: own run SUCCEEDED",
         "start: own run FAILED",
         "start: adopted run CANCELED",
@@ -53,5 +53,5 @@ NAMES = {
 
 
 @pytest.mark.parametrize("kind", NAMES)
-def test_every_sample_has_an_expectation_and_every_expectation_a_sample(kind: str):
+def test_samples_and_expectations_have_the_same_names(kind: str):
     assert {sample.values[0]["name"] for sample in samples(kind, "")} == NAMES[kind]

@@ -57,8 +57,8 @@ def make_sensor() -> DataZoneMetadataGenerationRunSensor:
     )
 
 
-# The status of the run, what the task raises, and a part of its message.
-ENDINGS: dict[str, tuple[str, type[BaseException] | None, str]] = {
+# The status of the run, the error that the task raises, and a part of its message.
+RUN_OUTCOMES: dict[str, tuple[str, type[BaseException] | None, str]] = {
     "run: SUCCEEDED": ("SUCCEEDED", None, ""),
     "run: PARTIALLY_SUCCEEDED": ("PARTIALLY_SUCCEEDED", None, ""),
     "run: FAILED": ("FAILED", MetadataGenerationRunFailedError, "BUSINESS_NAMES FAILED: no names today"),
@@ -67,9 +67,11 @@ ENDINGS: dict[str, tuple[str, type[BaseException] | None, str]] = {
 }
 
 
-@pytest.mark.parametrize("sample", [s for s in samples("events", "run:") if s.values[0]["name"] in ENDINGS])
-def test_sensor_judges_the_run_of_a_stored_event(sample: dict[str, Any], catalog: SampleCatalog):
-    status, error, message = ENDINGS[sample["name"]]
+@pytest.mark.parametrize(
+    "sample", [s for s in samples("events", "run:") if s.values[0]["name"] in RUN_OUTCOMES]
+)
+def test_sensor_evaluates_the_run_of_a_stored_event(sample: dict[str, Any], catalog: SampleCatalog):
+    status, error, message = RUN_OUTCOMES[sample["name"]]
     type_stats = TYPE_STATS["QUOTA" if "quota" in sample["name"] else status]
     context = deferred_context("wait")
     resume = ("execute_complete", {"event": sample["event"]}, context)
@@ -88,16 +90,18 @@ def test_sensor_judges_the_run_of_a_stored_event(sample: dict[str, Any], catalog
     assert run["createdBy"] == sample["event"]["run"]["createdBy"]
 
 
-TROUBLES: dict[str, tuple[type[BaseException], str]] = {
+ERROR_EVENTS: dict[str, tuple[type[BaseException], str]] = {
     "run: timeout": (AirflowSensorTimeout, f"{RUN}' has not ended in time"),
     "run: permanent error": (RequestRefusedError, "not yours"),
     "run: error that may pass": (WaitFailedError, "The security token included in the request is invalid"),
 }
 
 
-@pytest.mark.parametrize("sample", [s for s in samples("events", "run:") if s.values[0]["name"] in TROUBLES])
-def test_sensor_fails_with_the_trouble_of_a_stored_event(sample: dict[str, Any], catalog: SampleCatalog):
-    error, message = TROUBLES[sample["name"]]
+@pytest.mark.parametrize(
+    "sample", [s for s in samples("events", "run:") if s.values[0]["name"] in ERROR_EVENTS]
+)
+def test_sensor_raises_the_error_of_a_stored_event(sample: dict[str, Any], catalog: SampleCatalog):
+    error, message = ERROR_EVENTS[sample["name"]]
     catalog.add_run()
     context = deferred_context("wait")
     with pytest.raises(error, match=message):
@@ -105,12 +109,12 @@ def test_sensor_fails_with_the_trouble_of_a_stored_event(sample: dict[str, Any],
     assert context["ti"].pushed["type_stats"] == []
 
 
-def test_stored_timeout_of_a_sensor_is_not_one_when_the_run_has_ended(catalog: SampleCatalog):
+def test_sensor_succeeds_on_a_stored_timeout_event_if_the_run_has_ended(catalog: SampleCatalog):
     catalog.add_run(status="SUCCEEDED")
     for sample in samples("events", "run: timeout"):
         event = {"event": sample.values[0]["event"]}
-        found = make_sensor().resume_execution("execute_complete", event, deferred_context("wait"))
-        assert found == TYPE_STATS["SUCCEEDED"]
+        type_stats = make_sensor().resume_execution("execute_complete", event, deferred_context("wait"))
+        assert type_stats == TYPE_STATS["SUCCEEDED"]
 
 
 # ----------------------------------------------------------------- events of a run that a task started
@@ -133,7 +137,7 @@ def resume_start(sample: dict[str, Any], context: Any) -> Any:
 
 
 @pytest.mark.parametrize("sample", samples("events", "start: own run SUCCEEDED"))
-def test_start_returns_the_run_of_a_stored_event(sample: dict[str, Any], catalog: SampleCatalog):
+def test_start_task_returns_the_run_of_a_stored_event(sample: dict[str, Any], catalog: SampleCatalog):
     context = deferred_context("start")
     assert resume_start(sample, context) == RUN
     assert context["ti"].pushed["type_stats"] == TYPE_STATS["SUCCEEDED"]
@@ -141,7 +145,7 @@ def test_start_returns_the_run_of_a_stored_event(sample: dict[str, Any], catalog
 
 
 @pytest.mark.parametrize("sample", samples("events", "start: own run FAILED"))
-def test_start_fails_with_the_run_of_a_stored_event(sample: dict[str, Any], catalog: SampleCatalog):
+def test_start_task_fails_with_the_run_of_a_stored_event(sample: dict[str, Any], catalog: SampleCatalog):
     context = deferred_context("start")
     with pytest.raises(StartedRunFailedError, match=f"{RUN}.* ended FAILED"):
         resume_start(sample, context)
@@ -151,7 +155,7 @@ def test_start_fails_with_the_run_of_a_stored_event(sample: dict[str, Any], cata
 
 @pytest.mark.parametrize("after", [60, 3600], ids=["soon", "later"])
 @pytest.mark.parametrize("sample", samples("events", "start: adopted run CANCELED"))
-def test_start_knows_from_a_stored_deferral_when_its_run_was_adopted(
+def test_start_task_reads_the_adoption_time_from_a_stored_deferral(
     sample: dict[str, Any], after: int, catalog: SampleCatalog, monkeypatch: pytest.MonkeyPatch
 ):
     catalog.add_run(status="CANCELED")
@@ -160,7 +164,7 @@ def test_start_knows_from_a_stored_deferral_when_its_run_was_adopted(
     monkeypatch.setattr(start_execution, "time", clock)
     context = deferred_context("start")
     if after == 3600 and adopted is not True:
-        # A person canceled it.
+        # A user canceled the run.
         with pytest.raises(StartedRunFailedError, match=f"{RUN}.* ended CANCELED"):
             resume_start(sample, context)
         assert catalog.runs_of(ASSET) == [RUN]
@@ -171,11 +175,11 @@ def test_start_knows_from_a_stored_deferral_when_its_run_was_adopted(
 
 @pytest.mark.parametrize("ended", [False, True], ids=["active", "ended"])
 @pytest.mark.parametrize("sample", samples("events", "start: timeout"))
-def test_start_polls_the_run_of_a_stored_deferral_before_it_times_out(
+def test_start_task_polls_the_run_of_a_stored_deferral_before_it_times_out(
     sample: dict[str, Any], ended: bool, catalog: SampleCatalog
 ):
     catalog.add_run(status="SUCCEEDED" if ended else "IN_PROGRESS")
-    # Without the XComs of the task: what it was deferred with names the run.
+    # There are no XComs of the task; the arguments of the deferral contain the run.
     if ended and "run_identifier" in sample["next_kwargs"]:
         assert resume_start(sample, deferred_context("start")) == RUN
     else:
@@ -188,8 +192,8 @@ def test_start_polls_the_run_of_a_stored_deferral_before_it_times_out(
 
 # ---------------------------------------------------------------------------------- events of a batch
 
-# What the task raises, and a part of its message.
-BATCH_ENDINGS: dict[str, tuple[type[BaseException] | None, str]] = {
+# The error that the task raises, and a part of its message.
+BATCH_OUTCOMES: dict[str, tuple[type[BaseException] | None, str]] = {
     "batch: ended, all succeeded": (None, ""),
     "batch: ended, with failures": (BatchFailedError, "3 of 5 assets have not succeeded"),
     "batch: ended, quota used up": (QuotaUsedUpError, "monthly quota is used up: 2 were not started"),
@@ -208,9 +212,9 @@ BATCH_ENDINGS: dict[str, tuple[type[BaseException] | None, str]] = {
 def test_batch_resumes_with_a_stored_event(sample: dict[str, Any], catalog: SampleCatalog):
     event, store = sample["event"], Store()
     rows = stored_rows(event["rows"])
-    error, message = BATCH_ENDINGS[sample["name"]]
+    error, message = BATCH_OUTCOMES[sample["name"]]
     if sample["written_by"] == FIRST_BATCH:
-        # It says nothing of the quota, and was replaced on the same day. The retry asks DataZone.
+        # The event has no quota field; its format was replaced on the same day. A retry reads the runs from DataZone.
         error, message = WaitFailedError, "an event that cannot be read, one of another version"
     context = deferred_context("generate", store=store)
     resume = ("execute_complete", {"event": event}, context)
@@ -237,11 +241,11 @@ def test_batch_resumes_with_a_stored_event(sample: dict[str, Any], catalog: Samp
             assert getattr(trigger, name) == event[name]
         assert trigger.refusals == event.get("refusals", {})
     if sample["written_by"] != FIRST_BATCH:
-        # Whatever comes of it, the next try knows the runs.
+        # After any outcome, the next try resumes the runs.
         memory = BatchMemory(make_context(store, try_number=2), DOMAIN, TYPES)
         assert memory.saved_at == event["noted_at"]
         fresh = [AssetRow(row.asset, row.revision, row.project) for row in rows]
-        recalled = memory.load(fresh, allow_partial_success=True)
-        assert [row.run_identifier for row in recalled] == [
+        loaded = memory.load(fresh, allow_partial_success=True)
+        assert [row.run_identifier for row in loaded] == [
             None if row.status in ("FAILED", "CANCELED") else row.run for row in rows
         ]

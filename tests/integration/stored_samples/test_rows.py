@@ -1,4 +1,4 @@
-"""Packed rows of batches of earlier versions are read."""
+"""The current version reads packed batch rows of earlier versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_datazone.batch.assets import AssetRow, unpack
 from tests.integration.stored_samples.samples import FIRST_BATCH, PROJECT, samples
 
-PARTLY = [
+PARTIAL_TYPE_STATS = [
     {"type": "BUSINESS_DESCRIPTIONS", "status": "SUCCEEDED"},
     {"type": "BUSINESS_NAMES", "status": "FAILED", "errorMessage": "kein Name für „Größe“"},
 ]
@@ -28,14 +28,14 @@ EACH_STATE = [
         submission=3,
         run_identifier="samplerun00003",
         status="PARTIALLY_SUCCEEDED",
-        type_stats=PARTLY,  # type: ignore[arg-type]
+        type_stats=PARTIAL_TYPE_STATS,  # type: ignore[arg-type]
     ),
     AssetRow("sampleasset006", None, PROJECT, error="DataZone refused"),
     AssetRow("sampleasset007", None, PROJECT, error="an unknown asset", is_refused=True),
 ]
 ROWS = {"each state of an asset": EACH_STATE, "no assets": []}
-# How many members a row of each version has: those that were added later are left at their defaults.
-MEMBERS = {
+# The number of columns in a row of each version. Columns that were added later have their defaults.
+COLUMNS = {
     FIRST_BATCH: 8,
     "0.1.0 in development, since a batch trigger stores its try": 9,
     "0.1.0 in development, since a batch stores refusals": 10,
@@ -43,12 +43,12 @@ MEMBERS = {
 
 
 @pytest.mark.parametrize("sample", samples("rows", ""))
-def test_packed_rows_of_an_earlier_version_are_read(sample: dict[str, Any]):
+def test_unpack_reads_rows_of_an_earlier_version(sample: dict[str, Any]):
     raw = json.loads(zlib.decompress(base64.b85decode(sample["packed"])))
-    members = MEMBERS[sample["written_by"]]
-    assert {len(row) for row in raw} <= {members}
+    columns = COLUMNS[sample["written_by"]]
+    assert {len(row) for row in raw} <= {columns}
     expected = []
     for row in ROWS[sample["name"]]:
-        known = vars(row) | ({"adopted_at": None} if members < 9 else {})
-        expected.append(AssetRow(**known | ({"is_refused": False} if members < 10 else {})))
+        attributes = vars(row) | ({"adopted_at": None} if columns < 9 else {})
+        expected.append(AssetRow(**attributes | ({"is_refused": False} if columns < 10 else {})))
     assert unpack(sample["packed"]) == expected

@@ -1,4 +1,4 @@
-"""Tries resume with what earlier versions have saved in the task state store."""
+"""Retries resume from the task state that earlier versions stored."""
 
 from __future__ import annotations
 
@@ -33,75 +33,75 @@ pytestmark = pytest.mark.usefixtures("unhurried")
 
 @pytest.fixture
 def task(catalog: SampleCatalog) -> Task:
-    """The task of the samples, after its first try."""
-    task = Task(catalog, remembers=True, retries=3)
+    """Return the task of the samples after its first try."""
+    task = Task(catalog, has_state_store=True, retries=3)
     task.ti.try_number = 1
     return task
 
 
-def remember(task: Task, sample: dict[str, Any]) -> None:
+def restore_state(task: Task, sample: dict[str, Any]) -> None:
     for key, value in sample["store"].items():
         task.context["task_state_store"].set(key, value)
 
 
-def run_in(sample: dict[str, Any]) -> str:
+def run_of(sample: dict[str, Any]) -> str:
     return str(sample["store"]["metadata_generation_run"]["run"])
 
 
-def with_run(*names: str) -> list[Any]:
+def samples_with_a_run(*names: str) -> list[Any]:
     return samples("task_state", *(names or ("run: started", "run: second", "run: adopted", "run: client")))
 
 
 @pytest.mark.parametrize("status", ["IN_PROGRESS", "SUCCEEDED"])
-@pytest.mark.parametrize("sample", [*with_run(), *with_run("run: succeeded")])
+@pytest.mark.parametrize("sample", [*samples_with_a_run(), *samples_with_a_run("run: succeeded")])
 def test_retry_resumes_the_run_of_a_stored_record(
     sample: dict[str, Any], status: str, task: Task, catalog: SampleCatalog
 ):
-    run = run_in(sample)
+    run = run_of(sample)
     catalog.add_run(run, status=status)
-    remember(task, sample)
+    restore_state(task, sample)
     submitted = task.submit()
     assert (submitted.run.id, submitted.adopted) == (run, True)
     assert catalog.runs_of(ASSET) == [run]
-    # It knows the run, and need not look for it.
+    # The record names the run, so the task does not list runs. The test itself lists them once.
     assert catalog.server.request_counts["ListMetadataGenerationRuns"] == 1
 
 
-@pytest.mark.parametrize("sample", with_run())
-def test_retry_starts_another_run_when_that_of_a_stored_record_failed(
+@pytest.mark.parametrize("sample", samples_with_a_run())
+def test_retry_starts_a_new_run_if_the_run_of_a_stored_record_failed(
     sample: dict[str, Any], task: Task, catalog: SampleCatalog
 ):
     record = sample["store"]["metadata_generation_run"]
-    catalog.add_run(run_in(sample), status="FAILED", token=record.get("token"))
-    remember(task, sample)
+    catalog.add_run(run_of(sample), status="FAILED", token=record.get("token"))
+    restore_state(task, sample)
     submitted = task.submit()
     assert not submitted.adopted
-    assert catalog.runs_of(ASSET) == [run_in(sample), submitted.run.id]
+    assert catalog.runs_of(ASSET) == [run_of(sample), submitted.run.id]
     stored = task.context["task_state_store"].get("metadata_generation_run")
     assert (stored["request"], stored["number"]) == (record["request"], record["number"] + 1)
 
 
-@pytest.mark.parametrize("sample", with_run("run: succeeded"))
-def test_clear_starts_another_run_than_that_of_a_stored_success(
+@pytest.mark.parametrize("sample", samples_with_a_run("run: succeeded"))
+def test_cleared_task_starts_a_new_run_after_a_stored_success(
     sample: dict[str, Any], task: Task, catalog: SampleCatalog
 ):
     catalog.add_run(status="SUCCEEDED")
-    remember(task, sample)
+    restore_state(task, sample)
     task.clear()
     assert task.submit().run.id != RUN
 
 
-@pytest.mark.parametrize("sample", with_run("run: succeeded"))
-def test_stored_success_tells_a_clear_after_retries_was_lowered_if_it_says_in_which_try(
+@pytest.mark.parametrize("sample", samples_with_a_run("run: succeeded"))
+def test_clear_after_retries_was_lowered_is_detected_if_the_stored_success_has_its_try(
     sample: dict[str, Any], task: Task, catalog: SampleCatalog
 ):
     catalog.add_run(status="SUCCEEDED")
-    remember(task, sample)
+    restore_state(task, sample)
     task.task.retries = task.ti.max_tries - task.ti.try_number
     task.clear()
     assert task.ti.max_tries == sample["store"]["metadata_generation_run"]["succeeded"]
-    tells = "succeeded_in_try" in sample["store"]["metadata_generation_run"]
-    assert (task.submit().run.id != RUN) is tells
+    is_detected = "succeeded_in_try" in sample["store"]["metadata_generation_run"]
+    assert (task.submit().run.id != RUN) is is_detected
 
 
 @pytest.mark.parametrize("sample", samples("task_state", "run: answer to Start lost"))
@@ -110,20 +110,20 @@ def test_retry_sends_the_token_of_a_stored_record_again(
 ):
     token = sample["store"]["metadata_generation_run"]["token"]
     catalog.add_run(status="SUCCEEDED", token=token)
-    remember(task, sample)
+    restore_state(task, sample)
     assert task.submit().run.id == RUN
     assert tokens_of(catalog) == [token, token]
-    # A task that has stored nothing comes to the same token.
-    other = Task(catalog, remembers=False, retries=3)
+    # A task without stored state derives the same token.
+    other = Task(catalog, has_state_store=False, retries=3)
     assert other.submit().run.id == RUN
     assert set(tokens_of(catalog)) == {token}
 
 
-# ----------------------------------------------------------------------------------- memories of batches
+# ------------------------------------------------------------------------------ stored state of batches
 
 
-def memory_of(sample: dict[str, Any]) -> tuple[Store, list[StoredRow]]:
-    """Return a store with what is in a sample, and the rows to which its record leads."""
+def load_state(sample: dict[str, Any]) -> tuple[Store, list[StoredRow]]:
+    """Return a task state store with the keys of a sample, and the batch rows in it."""
     store = Store()
     for key, value in sample["store"].items():
         store.set(key, value)
@@ -136,9 +136,9 @@ def memory_of(sample: dict[str, Any]) -> tuple[Store, list[StoredRow]]:
 
 
 @pytest.mark.parametrize("sample", samples("task_state", "batch:"))
-def test_retry_continues_the_batch_of_a_stored_memory(sample: dict[str, Any], catalog: SampleCatalog):
-    store, rows = memory_of(sample)
-    # Of the first version's memory nothing is read: DataZone knows the runs by their tokens.
+def test_retry_resumes_a_stored_batch(sample: dict[str, Any], catalog: SampleCatalog):
+    store, rows = load_state(sample)
+    # State of the first version is ignored; DataZone returns the runs for their client tokens.
     is_read = sample["written_by"] != FIRST_BATCH
     memory = BatchMemory(make_context(store, try_number=2), DOMAIN, TYPES)
     assert memory.identity == IDENTITY == sample["store"]["metadata_generation_batch"]["identity"]
@@ -168,8 +168,8 @@ def test_retry_continues_the_batch_of_a_stored_memory(sample: dict[str, Any], ca
 
 
 @pytest.mark.parametrize("sample", samples("task_state", "batch: succeeded"))
-def test_clear_does_the_batch_of_a_stored_memory_again(sample: dict[str, Any], catalog: SampleCatalog):
-    store, rows = memory_of(sample)
+def test_cleared_task_runs_a_stored_batch_again(sample: dict[str, Any], catalog: SampleCatalog):
+    store, rows = load_state(sample)
     catalog.add_runs_of(rows, active="IN_PROGRESS")
     summary = make_batch(rows).execute(make_context(store, try_number=2, max_tries=4))
     assert summary["succeeded"] == len(rows)

@@ -1,4 +1,4 @@
-"""Triggers that earlier versions have stored are read and resume their work."""
+"""The current version loads and resumes triggers that earlier versions stored."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.integration.stored_samples.samples import RUN, SampleCatalog, samples
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 TRIGGERS = {"run": DataZoneMetadataGenerationRunTrigger, "batch": DataZoneBatchMetadataGenerationTrigger}
-# Arguments that earlier versions leave out, and what they mean.
+# Arguments that earlier versions do not store, and their defaults.
 LATER_ARGUMENTS = {"quota_used_up": False, "try_number": 1, "refusals": None}
 
 
 def load_trigger(sample: dict[str, Any]) -> Any:
-    """Store a trigger and make it again, as scheduler and triggerer do."""
+    """Store a trigger and load it, as the scheduler and the triggerer do."""
     from airflow.jobs.triggerer_job_runner import TriggerRunner
     from airflow.models.trigger import Trigger
     from airflow.utils.session import create_session
@@ -46,22 +46,20 @@ def load_trigger(sample: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("sample", samples("triggers", ""))
-def test_trigger_that_an_earlier_version_stored_is_read(sample: dict[str, Any], airflow_database: None):
+def test_trigger_of_an_earlier_version_is_loaded(sample: dict[str, Any], airflow_database: None):
     loaded = load_trigger(sample)
     assert type(loaded) is TRIGGERS[sample["name"].partition(":")[0]]
     expected = sample["kwargs"]
     if type(loaded) is DataZoneBatchMetadataGenerationTrigger:
         expected = LATER_ARGUMENTS | expected
     assert {name: getattr(loaded, name) for name in expected} == expected
-    # Nor is there anything else in what is stored next.
+    # Serializing the trigger again adds no other arguments.
     assert loaded.serialize()[1] == expected
 
 
 @pytest.mark.parametrize("sample", samples("triggers", "run: first", "batch: first"))
-def test_trigger_that_a_newer_version_stored_is_refused_with_a_type_error(
-    sample: dict[str, Any], airflow_database: None
-):
-    """As `docs/versions.md` says: before a rollback, deferred tasks have to end."""
+def test_trigger_of_a_newer_version_raises_type_error(sample: dict[str, Any], airflow_database: None):
+    """`docs/versions.md` documents that deferred tasks must end before a rollback."""
     arguments = sample["kwargs"] | {"of_a_newer_version": True}
     with pytest.raises(TypeError, match="unexpected keyword argument 'of_a_newer_version'"):
         load_trigger(sample | {"kwargs": arguments})
@@ -83,7 +81,7 @@ def test_stored_trigger_waits_for_its_run(
 @pytest.mark.parametrize(
     "sample", samples("triggers", "batch: nothing", "batch: under way", "batch: second try", "batch: quota")
 )
-def test_stored_trigger_continues_its_batch(
+def test_stored_trigger_resumes_its_batch(
     sample: dict[str, Any], catalog: SampleCatalog, airflow_database: None
 ):
     before = stored_rows(sample["kwargs"]["rows"])
@@ -111,7 +109,7 @@ def test_stored_trigger_continues_its_batch(
 
 
 @pytest.mark.parametrize("sample", samples("triggers", "batch: first"))
-def test_trigger_whose_rows_cannot_be_read_says_so(
+def test_trigger_with_unreadable_rows_yields_an_error_event(
     sample: dict[str, Any], catalog: SampleCatalog, airflow_database: None
 ):
     event = event_of(load_trigger(sample))

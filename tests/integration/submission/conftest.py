@@ -1,4 +1,4 @@
-"""A task with and without a task state store, and a clock that only the test moves."""
+"""Fixtures for a task with and without a task state store, and for a clock that only sleeps advance."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(params=[True, False], ids=["3.3 and later", "before 3.3"])
-def remembers(request: pytest.FixtureRequest) -> bool:
+def has_state_store(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
 @pytest.fixture
-def task(catalog: Catalog, remembers: bool) -> Task:
-    return Task(catalog, remembers=remembers)
+def task(catalog: Catalog, has_state_store: bool) -> Task:
+    return Task(catalog, has_state_store=has_state_store)
 
 
 @pytest.fixture

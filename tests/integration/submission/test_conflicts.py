@@ -1,4 +1,4 @@
-"""A conflict at Start adopts the active run, or is an error."""
+"""On a conflict, Start adopts the active run or raises the error."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from tests.conftest import Clock, make_catalog
-from tests.integration.submission.tries import ACTIVE, TYPES, Task, end, runs_of, tokens_of
+from tests.integration.submission.tries import ACTIVE, TYPES, Task, runs_of, set_run_status, tokens_of
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
 
 
-def test_conflict_goes_on_with_the_run_that_is_there(
-    task: Task, catalog: Catalog, caplog: pytest.LogCaptureFixture
-):
+def test_conflict_resumes_the_active_run(task: Task, catalog: Catalog, caplog: pytest.LogCaptureFixture):
     run = catalog.start_run(*TYPES, **ACTIVE)
     catalog.server.fail("StartMetadataGenerationRun", "ConflictException")
     with caplog.at_level(logging.INFO):
@@ -26,13 +24,13 @@ def test_conflict_goes_on_with_the_run_that_is_there(
     assert submitted.run.id == run
     assert submitted.adopted
     assert f"Resuming metadata generation run {run}" in caplog.text
-    # A retry knows it.
-    end(catalog, run, "IN_PROGRESS")
+    # A retry resumes the adopted run.
+    set_run_status(catalog, run, "IN_PROGRESS")
     assert task.submit().run.id == run
 
 
 @pytest.mark.parametrize("types", [None, ["BUSINESS_NAMES"]], ids=["none", "of another type"])
-def test_conflict_without_such_a_run_is_the_error(
+def test_conflict_without_a_matching_run_raises_the_error(
     task: Task, catalog: Catalog, clock: Clock, types: list[str] | None
 ):
     if types:
@@ -41,7 +39,7 @@ def test_conflict_without_such_a_run_is_the_error(
     with pytest.raises(ClientError, match="busy"):
         task.submit()
     assert sum(clock.naps) == 30
-    # One that is about nothing else than this submission.
+    # All requests of the try send the token of this submission.
     assert len(set(tokens_of(catalog)[-6:])) == 1
 
 
@@ -62,7 +60,7 @@ def test_conflict_adopts_a_run_that_is_listed_late(task: Task, catalog: Catalog,
     assert sum(clock.naps) == 7
 
 
-def test_conflict_that_passes_starts_the_run(task: Task, catalog: Catalog, clock: Clock):
+def test_run_is_started_after_a_transient_conflict(task: Task, catalog: Catalog, clock: Clock):
     catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=2)
     submitted = task.submit()
     assert not submitted.adopted

@@ -1,4 +1,4 @@
-"""Which run a retry resumes, and when it starts another."""
+"""A retry resumes the run of an earlier try or starts a new one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.conftest import Clock
-from tests.integration.submission.tries import ACTIVE, Task, end, forget_tokens, runs_of
+from tests.integration.submission.tries import ACTIVE, Task, forget_tokens, runs_of, set_run_status
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
 
 
-def test_first_try_starts_a_run_and_asks_nothing(task: Task, catalog: Catalog):
+def test_first_try_starts_a_run_without_reading_runs(task: Task, catalog: Catalog):
     submitted = task.submit()
     assert runs_of(catalog)[:1] == [submitted.run.id]
     assert not submitted.adopted
@@ -23,7 +23,7 @@ def test_first_try_starts_a_run_and_asks_nothing(task: Task, catalog: Catalog):
 
 
 @pytest.mark.parametrize(
-    ("status", "allow_partial_success", "goes_on"),
+    ("status", "allow_partial_success", "resumes"),
     [
         ("SUBMITTED", True, True),
         ("IN_PROGRESS", True, True),
@@ -35,56 +35,56 @@ def test_first_try_starts_a_run_and_asks_nothing(task: Task, catalog: Catalog):
         ("CANCELED", True, False),
     ],
 )
-def test_retry_goes_on_with_a_run_that_has_not_failed(
-    task: Task, catalog: Catalog, status: str, allow_partial_success: bool, goes_on: bool
+def test_retry_resumes_a_run_that_has_not_failed(
+    task: Task, catalog: Catalog, status: str, allow_partial_success: bool, resumes: bool
 ):
     catalog.server.set_run_outcome(**ACTIVE, times=None)
     first = task.submit(allow_partial_success=allow_partial_success)
-    end(catalog, first.run.id, status)
+    set_run_status(catalog, first.run.id, status)
     second = task.submit(allow_partial_success=allow_partial_success)
-    assert (second.run.id == first.run.id) is goes_on
-    assert len(runs_of(catalog)) == (1 if goes_on else 2)
+    assert (second.run.id == first.run.id) is resumes
+    assert len(runs_of(catalog)) == (1 if resumes else 2)
 
 
-def test_each_retry_after_a_failed_run_starts_another(task: Task, catalog: Catalog):
+def test_each_retry_after_a_failed_run_starts_a_new_run(task: Task, catalog: Catalog):
     catalog.server.set_run_outcome(**ACTIVE, times=None)
     for number in range(1, 5):
         submitted = task.submit()
         assert runs_of(catalog)[-1] == submitted.run.id
         assert len(runs_of(catalog)) == number
-        end(catalog, submitted.run.id, "FAILED")
+        set_run_status(catalog, submitted.run.id, "FAILED")
 
 
-@pytest.mark.parametrize("ended", [False, True], ids=["active", "ended meanwhile"])
-def test_lost_answer_is_not_a_second_run(task: Task, catalog: Catalog, ended: bool):
+@pytest.mark.parametrize("ended", [False, True], ids=["active", "ended"])
+def test_retry_after_a_lost_response_does_not_start_a_second_run(task: Task, catalog: Catalog, ended: bool):
     catalog.server.set_run_outcome(**ACTIVE, times=None)
     catalog.server.fail("StartMetadataGenerationRun", "drop", after=True)
     with pytest.raises(Exception, match="Connection"):
         task.submit()
     (run,) = runs_of(catalog)
     if ended:
-        end(catalog, run, "SUCCEEDED")
+        set_run_status(catalog, run, "SUCCEEDED")
     assert task.submit().run.id == run
     assert runs_of(catalog) == [run]
 
 
-def test_lost_answer_is_not_a_second_run_after_others_that_failed(task: Task, catalog: Catalog):
+def test_lost_response_after_failed_runs_does_not_start_a_second_run(task: Task, catalog: Catalog):
     catalog.server.set_run_outcome(**ACTIVE, times=None)
     for _ in range(2):
-        end(catalog, task.submit().run.id, "FAILED")
+        set_run_status(catalog, task.submit().run.id, "FAILED")
     catalog.server.fail("StartMetadataGenerationRun", "drop", after=True, times=1)
-    # Before 3.3 the first Start of this try is that of the first submission, and its answer is lost.
+    # Before 3.3 the first Start request of this try repeats the first submission, and its response is lost.
     try:
         run = task.submit().run.id
     except Exception:
         run = task.submit().run.id
-    end(catalog, run, "SUCCEEDED")
+    set_run_status(catalog, run, "SUCCEEDED")
     assert task.submit().run.id == run
     assert len(runs_of(catalog)) == 3
 
 
-def test_active_run_is_found_when_datazone_has_forgotten_the_token(
-    task: Task, catalog: Catalog, remembers: bool
+def test_retry_finds_the_active_run_after_its_token_expired(
+    task: Task, catalog: Catalog, has_state_store: bool
 ):
     catalog.server.set_run_outcome(**ACTIVE, times=None)
     catalog.server.fail("StartMetadataGenerationRun", "drop", after=True)
@@ -94,14 +94,14 @@ def test_active_run_is_found_when_datazone_has_forgotten_the_token(
     second = task.submit()
     assert second.adopted
     assert runs_of(catalog) == [second.run.id]
-    if remembers:
-        # It is the task's own from then on, whatever DataZone lists.
-        end(catalog, second.run.id, "SUCCEEDED")
+    if has_state_store:
+        # The task has stored the run and resumes it, even if DataZone no longer lists it as active.
+        set_run_status(catalog, second.run.id, "SUCCEEDED")
         assert task.submit().run.id == second.run.id
         assert runs_of(catalog) == [second.run.id]
 
 
-def test_retry_after_a_refusal_starts_the_first_run(task: Task, catalog: Catalog):
+def test_retry_after_a_rejected_start_starts_the_first_run(task: Task, catalog: Catalog):
     catalog.server.fail("StartMetadataGenerationRun", "ThrottlingException")
     with pytest.raises(ClientError):
         task.submit()
@@ -110,7 +110,7 @@ def test_retry_after_a_refusal_starts_the_first_run(task: Task, catalog: Catalog
     assert not submitted.adopted
 
 
-def test_what_the_task_asks_for_by_now_is_a_submission_of_its_own(task: Task, catalog: Catalog):
+def test_retry_with_changed_arguments_starts_a_new_run(task: Task, catalog: Catalog):
     catalog.server.set_run_outcome(**ACTIVE, times=None)
     first = task.submit()
     other = task.submit(types=["BUSINESS_NAMES"])
@@ -118,18 +118,20 @@ def test_what_the_task_asks_for_by_now_is_a_submission_of_its_own(task: Task, ca
     assert runs_of(catalog) == [first.run.id, other.run.id]
 
 
-def test_run_that_is_gone_is_submitted_anew(task: Task, catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+def test_retry_starts_a_new_run_if_the_run_no_longer_exists(
+    task: Task, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("airflow_provider_datazone.hooks.datazone.time", Clock())
     first = task.submit()
-    end(catalog, first.run.id, "SUCCEEDED")
+    set_run_status(catalog, first.run.id, "SUCCEEDED")
     forget_tokens(catalog)
     catalog.server.fail("GetMetadataGenerationRun", "ResourceNotFoundException", times=None)
     assert task.submit().run.id != first.run.id
 
 
-def test_run_that_cannot_be_read_is_not_taken_for_gone(task: Task, catalog: Catalog):
+def test_retry_raises_an_error_if_the_run_cannot_be_read(task: Task, catalog: Catalog):
     first = task.submit()
-    end(catalog, first.run.id, "SUCCEEDED")
+    set_run_status(catalog, first.run.id, "SUCCEEDED")
     catalog.server.fail("GetMetadataGenerationRun", "AccessDeniedException")
     with pytest.raises(ClientError, match="AccessDenied"):
         task.submit()

@@ -1,4 +1,4 @@
-"""A task instance over its tries, and what DataZone has of them."""
+"""A simulated task instance with several tries, and helpers that read its runs and tokens from DataZone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ACTIVE = {"in_progress_seconds": 3600}
 
 
 class Store:
-    """Stands for Airflow's task state store, which is there in a running task alone; JSON, as there."""
+    """A task state store in memory. Airflow's own exists only in a running task; both store JSON."""
 
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
@@ -35,12 +35,12 @@ class Store:
 
 class Task:
     """
-    A task instance over its tries, as far as a submission looks at it.
+    The attributes of a task instance that a submission reads, over several tries.
 
-    Whole Airflows, with what they really remember, are in the tests of faults; here it is about every case.
+    The fault tests run real Airflow with its own task state store; this class covers every case.
     """
 
-    def __init__(self, catalog: Catalog, *, remembers: bool, retries: int = 5) -> None:
+    def __init__(self, catalog: Catalog, *, has_state_store: bool, retries: int = 5) -> None:
         self.catalog = catalog
         self.ti = SimpleNamespace(
             dag_id="enrich", run_id="manual", task_id="start", map_index=-1, try_number=0, max_tries=retries
@@ -48,22 +48,22 @@ class Task:
         self.dag_run = SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), clear_number=0)
         self.task = SimpleNamespace(retries=retries)
         self.context: Any = {"ti": self.ti, "dag_run": self.dag_run, "task": self.task}
-        # Its client does not try again by itself.
+        # botocore does not retry.
         self.hook = DataZoneHook("datazone_default", config={"retries": {"total_max_attempts": 1}})
-        if remembers:
+        if has_state_store:
             self.context["task_state_store"] = Store()
 
     def clear(self) -> None:
-        """Do what Airflow 3.2 and later do in `clear_task_instances`."""
+        """Clear the task, as Airflow 3.2 and later do in `clear_task_instances`."""
         self.ti.max_tries = self.ti.try_number + self.task.retries
         self.clear_another_task()
 
     def clear_another_task(self) -> None:
-        """Do what Airflow 3.2 and later do for all tasks of the DAG run then."""
+        """Clear another task, which changes the clear number of the DAG run on Airflow 3.2 and later."""
         self.dag_run.clear_number += 1
 
     def submit(self, **changes: Any) -> Submitted:
-        """Try once more."""
+        """Run the next try."""
         self.ti.try_number += 1
         request = {
             "asset_identifier": self.catalog.asset_identifier,
@@ -80,7 +80,7 @@ class Task:
 
 
 def runs_of(catalog: Catalog) -> list[str]:
-    """Ask DataZone for all runs of the asset, oldest first."""
+    """Return the identifiers of all runs of the asset, oldest first."""
     found = catalog.server.client().list_metadata_generation_runs(
         domainIdentifier=catalog.domain_identifier, targetIdentifier=catalog.asset_identifier
     )
@@ -92,12 +92,12 @@ def tokens_of(catalog: Catalog) -> list[str]:
     return [r.parameters["clientToken"] for r in requests if r.operation == "StartMetadataGenerationRun"]
 
 
-def end(catalog: Catalog, run: str, status: str) -> None:
+def set_run_status(catalog: Catalog, run: str, status: str) -> None:
     catalog.server.set_run_status(run, status)
 
 
 def forget_tokens(catalog: Catalog) -> None:
-    """How long DataZone honours a client token is not known."""
+    """Delete the client tokens in the local DataZone. It is not known how long DataZone keeps a token."""
     for account in models.datazone_backends.values():
         for backend in account.values():
             for domain in backend.domains.values():

@@ -1,4 +1,4 @@
-"""A trigger whose task a user ends cancels the run."""
+"""A trigger cancels the run when a user ends its task."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.usefixtures("unhurried")
 
 def kill(*triggers: DataZoneMetadataGenerationRunTrigger, by_user: bool = True) -> list[str]:
     """
-    Cancel triggers in mid-wait.
+    Cancel triggers while they wait.
 
     :param by_user: Whether a user ended the tasks, so that ``on_kill`` is called.
-    :return: What the triggers logged meanwhile, at WARNING.
+    :return: The warnings that the triggers logged.
     """
 
     async def main() -> None:
@@ -43,8 +43,8 @@ def kill(*triggers: DataZoneMetadataGenerationRunTrigger, by_user: bool = True) 
     handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("tests.kill")
     logger.addHandler(handler)
-    for made in triggers:
-        made._log = logger  # on Airflow 3 a logger of its own kind
+    for started in triggers:
+        started._log = logger  # Airflow 3 uses a structlog logger here
     try:
         asyncio.run(main())
     finally:
@@ -74,7 +74,7 @@ def test_kill_by_a_user_cancels_the_run(catalog: Catalog):
 
 
 @pytest.mark.parametrize(("cancel_on_kill", "by_user"), [(False, True), (True, False)])
-def test_restart_or_a_trigger_that_is_not_to_cancel_leaves_the_run_alone(
+def test_run_continues_after_a_restart_or_without_cancel_on_kill(
     catalog: Catalog, cancel_on_kill: bool, by_user: bool
 ):
     runs = start_endless_runs(catalog, 1)
@@ -84,14 +84,14 @@ def test_restart_or_a_trigger_that_is_not_to_cancel_leaves_the_run_alone(
     assert statuses(catalog, runs) == ["IN_PROGRESS"]
 
 
-def test_kill_after_the_run_has_ended_is_no_trouble(catalog: Catalog):
+def test_kill_after_the_run_has_ended_logs_no_warning(catalog: Catalog):
     run = catalog.start_run(polls=0)
     assert kill(trigger(catalog, run, cancel_on_kill=True, poll_interval=60)) == []
     assert statuses(catalog, [run]) == ["SUCCEEDED"]
     assert catalog.server.request_counts["CancelMetadataGenerationRun"] == 1
 
 
-def test_cancelling_waits_passing_trouble_out(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+def test_cancel_on_kill_retries_transient_errors(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sender, "CANCEL_RETRY_INTERVAL", 0.01)
     catalog.server.fail("CancelMetadataGenerationRun", "ThrottlingException", times=2)
     catalog.server.fail("CancelMetadataGenerationRun", "drop")
@@ -101,7 +101,7 @@ def test_cancelling_waits_passing_trouble_out(catalog: Catalog, monkeypatch: pyt
     assert statuses(catalog, [run]) == ["CANCELED"]
 
 
-def test_run_that_could_not_be_canceled_is_named(catalog: Catalog):
+def test_warning_names_the_run_that_could_not_be_canceled(catalog: Catalog):
     catalog.server.fail("CancelMetadataGenerationRun", "AccessDeniedException", message="not yours")
     (run,) = start_endless_runs(catalog, 1)
     (warning,) = kill(trigger(catalog, run, cancel_on_kill=True, poll_interval=60))
@@ -109,10 +109,10 @@ def test_run_that_could_not_be_canceled_is_named(catalog: Catalog):
     assert "not yours" in warning
 
 
-def test_nothing_is_canceled_where_airflow_cannot_say_who_ended_the_task(catalog: Catalog):
+def test_run_continues_if_airflow_does_not_report_who_ended_the_task(catalog: Catalog):
     (run,) = start_endless_runs(catalog, 1)
     waiting = trigger(catalog, run, cancel_on_kill=True, poll_interval=60)
-    # There is no supervisor to ask. Where there is one, tests/faults has triggerers stall.
+    # No supervisor is running. The tests in tests/faults run triggerers with a supervisor.
     waiting.task_instance = SimpleNamespace(dag_id="dag", run_id="run", task_id="wait", map_index=-1)
     (warning,) = kill(waiting)
     assert warning.startswith(

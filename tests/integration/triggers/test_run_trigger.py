@@ -1,4 +1,4 @@
-"""The trigger, over HTTP through real boto3, as a triggerer runs it."""
+"""The trigger polls runs on the event loop of a triggerer, over HTTP through real boto3."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerati
 from tests.integration.triggers.waits import events, only_event, store_and_load, trigger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.conftest import Catalog
 
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 
 
-def test_event_is_the_run_as_it_ended(catalog: Catalog):
+def test_event_contains_the_ended_run(catalog: Catalog):
     run = catalog.start_run(statuses={"BUSINESS_NAMES": "FAILED"}, error_messages={"BUSINESS_NAMES": "no"})
     (event,) = events(trigger(catalog, run))
     assert event["status"] == "terminal"
@@ -40,57 +42,59 @@ def test_event_is_the_run_as_it_ended(catalog: Catalog):
     json.dumps(event)
 
 
-def test_many_waits_share_a_look_up_a_client_and_a_list(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
-    look_ups = []
+def test_waits_share_a_connection_lookup_a_client_and_list_requests(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+):
+    lookups = []
     get_connection = BaseHook.get_connection.__func__
 
-    def counted(cls: type, conn_id: str) -> Any:
-        look_ups.append(conn_id)
+    def count_lookups(cls: type, conn_id: str) -> Any:
+        lookups.append(conn_id)
         return get_connection(cls, conn_id)
 
-    monkeypatch.setattr(BaseHook, "get_connection", classmethod(counted))
+    monkeypatch.setattr(BaseHook, "get_connection", classmethod(count_lookups))
     runs = [catalog.start_run(polls=0) for _ in range(60)]
     before = catalog.server.request_counts
     found = events(*(trigger(catalog, run) for run in runs))
     assert [event["run"]["id"] for event in found] == runs
-    assert look_ups == ["datazone_default"]
+    assert lookups == ["datazone_default"]
     asked = catalog.server.request_counts - before
     assert asked == {"ListMetadataGenerationRuns": 2, "GetMetadataGenerationRun": 60}
 
 
-def test_nothing_is_left_when_the_last_wait_has_ended(catalog: Catalog):
+def test_threads_sockets_and_pollers_are_released_after_the_last_wait(catalog: Catalog):
     def sockets() -> int:
         gc.collect()
-        # The descriptor of the folder itself is gone by the time it is looked at.
+        # The descriptor of the directory itself is closed before it is resolved.
         links = [os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()]
         return sum("/socket:" in link for link in links)
 
-    def settled(found: Any, wanted: int) -> bool:
-        """Threads and sockets end by themselves, soon; the server's own side of a socket does so too."""
+    def settled(count: Callable[[], int], expected: int) -> bool:
+        """Wait until threads have ended and both sides of each socket are closed."""
         end = time.monotonic() + 20
-        while found() > wanted and time.monotonic() < end:
+        while count() > expected and time.monotonic() < end:
             time.sleep(0.02)
-        return found() <= wanted
+        return count() <= expected
 
     def poller_threads() -> int:
         return sum(thread.name.startswith("datazone-poller") for thread in threading.enumerate())
 
     runs = [catalog.start_run() for _ in range(20)]
     catalog.server.client().close()
-    # What tests before this one have left in the process.
-    known = set(registry._registries)
+    # Registries that earlier tests created in this process.
+    earlier_registries = set(registry._registries)
     before = sockets()
     events(*(trigger(catalog, run) for run in runs))
     assert settled(poller_threads, 0)
     assert settled(sockets, before)
-    # asgiref keeps the last event loop of a process; of those before it, nothing is left.
+    # asgiref keeps the last event loop of a process; earlier loops are released.
     events(trigger(catalog, catalog.start_run()))
     gc.collect()
-    (shared,) = (shared for loop, shared in registry._registries.items() if loop not in known)
+    (shared,) = (shared for loop, shared in registry._registries.items() if loop not in earlier_registries)
     assert (shared.pollers, shared.lookups) == ({}, {})
 
 
-def test_cancelled_wait_leaves_the_others_alone(catalog: Catalog):
+def test_canceled_wait_does_not_affect_other_waits(catalog: Catalog):
     async def main() -> list[Any]:
         runs = [catalog.start_run(polls=0) for _ in range(10)]
         for run in runs:
@@ -110,7 +114,7 @@ def test_cancelled_wait_leaves_the_others_alone(catalog: Catalog):
     assert {event["run"]["status"] for event in found[1::2]} == {"SUCCEEDED"}
 
 
-def test_deadline_is_an_event_of_its_own_that_names_the_run(catalog: Catalog):
+def test_deadline_yields_a_timeout_event_that_names_the_run(catalog: Catalog):
     run = catalog.start_run(in_progress_seconds=3600)
     began = time.time()
     (event,) = events(trigger(catalog, run, deadline=began + 0.5))
@@ -120,19 +124,19 @@ def test_deadline_is_an_event_of_its_own_that_names_the_run(catalog: Catalog):
     assert time.time() >= began + 0.5
 
 
-def test_deadline_that_has_passed_is_a_time_out_at_once(catalog: Catalog):
+def test_past_deadline_yields_a_timeout_event_immediately(catalog: Catalog):
     (event,) = events(trigger(catalog, catalog.start_run(), poll_interval=3600, deadline=1.0))
     assert event["status"] == "timeout"
 
 
-@pytest.mark.parametrize("trouble", ["ThrottlingException", "InternalServerException", "drop", "malformed"])
-def test_passing_trouble_is_waited_out(catalog: Catalog, trouble: str):
+@pytest.mark.parametrize("failure", ["ThrottlingException", "InternalServerException", "drop", "malformed"])
+def test_wait_continues_after_transient_errors(catalog: Catalog, failure: str):
     runs = [catalog.start_run() for _ in range(5)]
-    catalog.server.fail("*", trouble, times=4)
+    catalog.server.fail("*", failure, times=4)
     assert {e["run"]["status"] for e in events(*(trigger(catalog, run) for run in runs))} == {"SUCCEEDED"}
 
 
-def test_refusal_is_told_with_the_service_s_message(catalog: Catalog):
+def test_unknown_run_yields_an_error_event_with_the_service_message(catalog: Catalog):
     known = catalog.start_run()
     unknown, other = events(trigger(catalog, "unknownrun"), trigger(catalog, known))
     assert unknown["status"] == "error"
@@ -143,7 +147,7 @@ def test_refusal_is_told_with_the_service_s_message(catalog: Catalog):
 
 
 @pytest.mark.parametrize("broken", ["missing", "extra"])
-def test_connection_that_cannot_be_used_is_told_as_such(
+def test_invalid_connection_yields_an_error_event_that_names_it(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, broken: str
 ):
     if broken == "extra":
@@ -153,27 +157,29 @@ def test_connection_that_cannot_be_used_is_told_as_such(
     assert "'broken'" in event["message"]
 
 
-def test_credentials_that_were_rotated_are_looked_up_anew(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+def test_rotated_credentials_are_read_again(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
     runs = [catalog.start_run() for _ in range(10)]
     connection = json.loads(catalog.server.connection) | {"login": "old"}
     monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
     catalog.server.fail("*", "ExpiredTokenException", times=1)
-    look_ups = []
-    look_up = registry._look_up
+    lookups = []
+    original_lookup = registry._look_up
 
     async def rotated(parameters: Any) -> Any:
-        look_ups.append(parameters)
-        if len(look_ups) == 2:
+        lookups.append(parameters)
+        if len(lookups) == 2:
             monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection | {"login": "new"}))
-        return await look_up(parameters)
+        return await original_lookup(parameters)
 
     monkeypatch.setattr(registry, "_look_up", rotated)
     found = events(*(trigger(catalog, run) for run in runs))
     assert {event["run"]["status"] for event in found} == {"SUCCEEDED"}
-    assert len(look_ups) == 2, "once to begin with, once for all who were rejected"
+    assert len(lookups) == 2, "one lookup at first, and one for all rejected waits"
 
 
-def test_credentials_may_be_rotated_again_and_again(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+def test_wait_continues_through_repeated_credential_rotation(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+):
     runs = [catalog.start_run() for _ in range(2)]
     for run in runs:
         catalog.server.set_run_status(run, "IN_PROGRESS")
@@ -204,7 +210,7 @@ def test_credentials_may_be_rotated_again_and_again(catalog: Catalog, monkeypatc
     assert {event["run"]["status"] for event in found} == {"SUCCEEDED"}
 
 
-def test_credentials_that_stay_rejected_are_an_error_and_not_a_loop(catalog: Catalog):
+def test_rejected_credentials_yield_an_error_event_without_endless_retries(catalog: Catalog):
     catalog.server.fail("*", "UnrecognizedClientException", times=None)
     for event in events(*(trigger(catalog, "run1") for _ in range(5))):
         assert event["status"] == "error"
@@ -217,10 +223,10 @@ def test_credentials_that_stay_rejected_are_an_error_and_not_a_loop(catalog: Cat
     "change",
     [{"password": "another"}, {"login": "another"}, {"extra": {"role_arn": "arn:aws:iam::1:role/a"}}],
 )
-def test_connections_that_differ_never_share_a_client(
+def test_different_connections_do_not_share_a_client(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ):
-    # The look-up of the first is of no use to the second.
+    # A lookup expires immediately and is not reused.
     monkeypatch.setattr(registry, "CONNECTION_LIFETIME", -1.0)
     connection = json.loads(catalog.server.connection)
     changed = connection | change | {"extra": connection["extra"] | change.get("extra", {})}
@@ -238,8 +244,8 @@ def test_connections_that_differ_never_share_a_client(
     assert asyncio.run(main()) == 2
 
 
-def test_trigger_survives_airflow_s_own_round_trip(airflow_database: None):
-    made = DataZoneMetadataGenerationRunTrigger(
+def test_trigger_is_unchanged_after_airflow_stores_and_loads_it(airflow_database: None):
+    original = DataZoneMetadataGenerationRunTrigger(
         "run1",
         "dzd_1",
         run_type="BUSINESS_NAMES",
@@ -251,11 +257,13 @@ def test_trigger_survives_airflow_s_own_round_trip(airflow_database: None):
         botocore_config={"retries": {"total_max_attempts": 1}},
         cancel_on_kill=True,
     )
-    loaded = store_and_load(made)
-    assert loaded.serialize() == made.serialize()
+    loaded = store_and_load(original)
+    assert loaded.serialize() == original.serialize()
 
 
-def test_rate_that_is_no_rate_is_named(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+def test_invalid_rate_yields_an_error_event_that_names_the_option(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("AIRFLOW__DATAZONE__MAX_REQUESTS_PER_SECOND", "0")
     (event,) = events(trigger(catalog, "run1"))
     assert event["status"] == "error"

@@ -1,4 +1,4 @@
-"""Triggers that wait for a run, run as a triggerer runs them."""
+"""Helpers that run triggers as a triggerer does."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def run_until_canceled(trigger: BaseTrigger, *, by_user: bool) -> None:
 
 
 def store_and_load(trigger: BaseTrigger) -> Any:
-    """Store a trigger in Airflow's database, and make it again, as scheduler and triggerer do."""
+    """Store a trigger in Airflow's database and load it, as the scheduler and the triggerer do."""
     from airflow.jobs.triggerer_job_runner import TriggerRunner
     from airflow.models.trigger import Trigger
     from airflow.utils.session import create_session
@@ -60,9 +60,9 @@ def store_and_load(trigger: BaseTrigger) -> Any:
 def events(*triggers: DataZoneMetadataGenerationRunTrigger) -> list[dict[str, Any]]:
     async def main() -> list[dict[str, Any]]:
         found = await asyncio.wait_for(asyncio.gather(*map(only_event, triggers)), timeout=60)
-        # What was canceled needs a few turns of the loop to end; nothing may go on.
-        if left := asyncio.all_tasks() - {asyncio.current_task()}:
-            _, still_running = await asyncio.wait(left, timeout=30)
+        # A canceled task needs a few iterations of the event loop to end. No task may remain.
+        if remaining := asyncio.all_tasks() - {asyncio.current_task()}:
+            _, still_running = await asyncio.wait(remaining, timeout=30)
             assert not still_running
         return found
 
