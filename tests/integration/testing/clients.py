@@ -1,4 +1,4 @@
-"""Clients of the local DataZone: boto3, and plain HTTP for its controls."""
+"""Clients for the local DataZone: boto3, and plain HTTP for its controls."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from airflow_provider_datazone.testing import (
 NAMES, DESCRIPTIONS = "BUSINESS_NAMES", "BUSINESS_DESCRIPTIONS"
 
 
-def impatient(datazone: DataZoneControls) -> Any:
-    """A client that tries once and does not wait for long."""
+def client_without_retries(datazone: DataZoneControls) -> Any:
+    """Return a client without retries and with a short read timeout."""
     return datazone.client(config=Config(retries={"total_max_attempts": 1}, read_timeout=0.5))
 
 
 class Runs:
-    """The runs of an asset, through boto3."""
+    """Reads and writes the runs of an asset through boto3."""
 
     def __init__(self, datazone: DataZoneControls, asset: AssetIdentifiers | None = None) -> None:
         self.asset = asset or datazone.create_asset()
         self.client = datazone.client()
 
     def start(self, *types: str, **kwargs: Any) -> str:
-        answer = self.client.start_metadata_generation_run(
+        response = self.client.start_metadata_generation_run(
             domainIdentifier=self.asset.domain_identifier,
             owningProjectIdentifier=self.asset.project_identifier,
             target={"type": "ASSET", "identifier": self.asset.asset_identifier},
             types=list(types) or [NAMES, DESCRIPTIONS],
             **kwargs,
         )
-        return str(answer["id"])
+        return str(response["id"])
 
     def get(self, run: str, **kwargs: Any) -> Any:
         return self.client.get_metadata_generation_run(

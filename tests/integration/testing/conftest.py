@@ -39,14 +39,14 @@ def server() -> Iterator[DataZoneServer]:
 
 @pytest.fixture(params=["http", "in process"])
 def datazone(request: pytest.FixtureRequest) -> Iterator[DataZoneControls]:
-    """Every way to have a local DataZone."""
+    """Yield a local DataZone, once over HTTP and once in the process."""
     with DataZoneServer() if request.param == "http" else mock_datazone() as datazone:
         yield datazone
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Time passes when the test says so."""
+    """Replace the clock of the local DataZone; the test advances it."""
     now = 0.0
     monkeypatch.setattr(models, "clock", lambda: now)
     monkeypatch.setattr(scenario, "clock", lambda: now)
@@ -60,7 +60,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.fixture
 def transition() -> Iterator[Callable[[dict[str, Any]], None]]:
-    yield lambda how: state_manager.set_transition(STATE_MODEL, how)
+    yield lambda transition: state_manager.set_transition(STATE_MODEL, transition)
     state_manager.unset_transition(STATE_MODEL)
 
 
@@ -69,7 +69,7 @@ def wire() -> Iterator[Wire]:
     with DataZoneServer() as server:
         wire = Wire(server)
         yield wire
-        assert wire.wrong == []
+        assert wire.violations == []
 
 
 @pytest.fixture

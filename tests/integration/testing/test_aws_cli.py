@@ -1,4 +1,4 @@
-"""The real ``aws`` command line drives the local DataZone."""
+"""The AWS CLI works with the local DataZone."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.conftest import REPOSITORY
 
 @pytest.fixture(scope="module")
 def executable() -> str:
-    # An environment of its own: the package pins botocore.
+    # The AWS CLI needs a separate environment because it pins botocore.
     path = os.environ.get("DATAZONE_TEST_AWS_CLI") or str(REPOSITORY / ".venvs" / "awscli" / "bin" / "aws")
     if not Path(path).is_file():
-        pytest.fail(f"There is no AWS command line at {path}: `make .venvs/awscli/.installed` builds it")
+        pytest.fail(f"The AWS CLI is not at {path}: `make .venvs/awscli/.installed` builds it")
     return path
 
 
 class CommandLine:
-    """``aws datazone`` with the server's endpoint and nothing of this process's environment."""
+    """Runs ``aws datazone`` with the server's endpoint, isolated from the environment of this process."""
 
     def __init__(self, executable: str, server: DataZoneServer, home: Path) -> None:
         self.executable = executable
@@ -52,9 +52,9 @@ class CommandLine:
         )
 
     def __call__(self, operation: str, *arguments: str) -> Any:
-        done = self.run(operation, *arguments)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout or "{}")
+        completed = self.run(operation, *arguments)
+        assert completed.returncode == 0, completed.stderr
+        return json.loads(completed.stdout or "{}")
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def of(identifier: str, asset: AssetIdentifiers) -> list[str]:
     return ["--domain-identifier", asset.domain_identifier, "--identifier", identifier]
 
 
-def test_a_run_is_started_read_and_listed(
+def test_cli_starts_gets_and_lists_a_run(
     aws: CommandLine, server: DataZoneServer, asset: AssetIdentifiers
 ) -> None:
     message = "business name generation has reached monthly quota"
@@ -111,14 +111,14 @@ def test_a_run_is_started_read_and_listed(
     assert [item["id"] for item in listed["items"]] == [started["id"]]
 
 
-def test_list_gathers_every_page(aws: CommandLine, asset: AssetIdentifiers) -> None:
+def test_cli_lists_every_page(aws: CommandLine, asset: AssetIdentifiers) -> None:
     runs = [start(aws, asset, "BUSINESS_NAMES")["id"] for _ in range(3)]
     of_domain = ["--domain-identifier", asset.domain_identifier]
     listed = aws("list-metadata-generation-runs", *of_domain, "--page-size", "2")
     assert [item["id"] for item in listed["items"]] == runs
 
 
-def test_assets_are_searched_page_by_page(
+def test_cli_searches_assets_page_by_page(
     aws: CommandLine, server: DataZoneServer, asset: AssetIdentifiers
 ) -> None:
     of_domain, of_project = asset.domain_identifier, asset.project_identifier
@@ -138,17 +138,17 @@ def test_assets_are_searched_page_by_page(
     assert [item["assetItem"].get("description") for item in found["items"]] == [None, "Who ordered"]
 
 
-def test_a_run_is_canceled_once(aws: CommandLine, asset: AssetIdentifiers) -> None:
+def test_cli_cancels_a_run_once(aws: CommandLine, asset: AssetIdentifiers) -> None:
     run = start(aws, asset, "BUSINESS_NAMES")["id"]
     assert aws("cancel-metadata-generation-run", *of(run, asset)) == {}
     assert aws("get-metadata-generation-run", *of(run, asset))["status"] == "CANCELED"
-    again = aws.run("cancel-metadata-generation-run", *of(run, asset))
-    assert again.returncode != 0
-    assert "ValidationException" in again.stderr
-    assert "The MetadataGenerationRun in CANCELED status cannot be canceled." in again.stderr
+    second = aws.run("cancel-metadata-generation-run", *of(run, asset))
+    assert second.returncode != 0
+    assert "ValidationException" in second.stderr
+    assert "The MetadataGenerationRun in CANCELED status cannot be canceled." in second.stderr
 
 
-def test_predictions_are_accepted_and_rejected(
+def test_cli_accepts_and_rejects_predictions(
     aws: CommandLine, server: DataZoneServer, asset: AssetIdentifiers
 ) -> None:
     server.set_run_outcome(polls=0)

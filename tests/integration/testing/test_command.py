@@ -1,4 +1,4 @@
-"""The local DataZone from the command line."""
+"""The command line of the local DataZone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def serve(*arguments: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def read_instructions(process: subprocess.Popen[str]) -> str:
-    """Read what a server prints; the instruction to end all failures is the last."""
+    """Read the instructions that a server prints, up to the command that ends all failures."""
     assert process.stdout is not None
     lines = []
     while not lines or "/recover" not in lines[-1]:
@@ -47,8 +47,8 @@ def read_instructions(process: subprocess.Popen[str]) -> str:
     return "".join(lines)
 
 
-def end(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> None:
-    process.send_signal(number)
+def stop(process: subprocess.Popen[str], signal_number: signal.Signals = signal.SIGINT) -> None:
+    process.send_signal(signal_number)
     assert process.communicate(timeout=30) == ("", "")
     assert process.returncode == 0
 
@@ -79,8 +79,10 @@ def curl(command: str) -> tuple[int, dict[str, Any]]:
 
 
 class TestCommand:
-    @pytest.mark.parametrize(("number", "seed"), [(signal.SIGINT, []), (signal.SIGTERM, ["--no-seed"])])
-    def test_it_serves_until_it_is_interrupted(self, number: signal.Signals, seed: list[str]) -> None:
+    @pytest.mark.parametrize(
+        ("signal_number", "seed"), [(signal.SIGINT, []), (signal.SIGTERM, ["--no-seed"])]
+    )
+    def test_command_serves_until_a_signal(self, signal_number: signal.Signals, seed: list[str]) -> None:
         process = serve("--port", "0", *seed)
         instructions = read_instructions(process)
         connection = printed_connection(instructions)
@@ -89,9 +91,9 @@ class TestCommand:
         )
         domains = client_of(connection).list_domains()["items"]
         assert len(domains) == (0 if seed else 1)
-        end(process, number)
+        stop(process, signal_number)
 
-    def test_the_connection_is_complete_and_the_assets_are_in_its_project(self) -> None:
+    def test_printed_connection_is_complete_and_its_project_owns_the_assets(self) -> None:
         process = serve("--port", "0")
         instructions = read_instructions(process)
         connection = printed_connection(instructions)
@@ -105,9 +107,9 @@ class TestCommand:
         printed = re.findall(r"^  (\w+)  (\w+)$", instructions, re.MULTILINE)
         assert sorted(printed) == sorted((asset["identifier"], asset["name"]) for asset in assets)
         assert len(printed) == 5
-        end(process)
+        stop(process)
 
-    def test_identifiers_are_the_same_every_time_and_those_of_runs_are_not(self) -> None:
+    def test_identifiers_are_reproducible_except_those_of_runs(self) -> None:
         servers = []
         for _ in range(2):
             process = serve("--port", "0")
@@ -121,21 +123,21 @@ class TestCommand:
                 types=["BUSINESS_NAMES"],
             )
             servers.append((instructions.replace(extra["endpoint_url"], ""), run["id"]))
-            end(process)
+            stop(process)
         (first, first_run), (second, second_run) = servers
         assert first == second
         assert first_run != second_run
 
-    def test_the_host_and_the_port_are_those_that_are_asked_for(self) -> None:
+    def test_command_listens_on_the_requested_host_and_port(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         process = serve("--host", "0.0.0.0", "--port", str(port))
         connection = printed_connection(read_instructions(process))
         assert connection["extra"]["endpoint_url"] == f"http://127.0.0.1:{port}"
         assert len(client_of(connection).list_domains()["items"]) == 1
-        end(process)
+        stop(process)
 
-    def test_a_proxy_and_another_endpoint_do_not_keep_it_from_starting(self) -> None:
+    def test_command_ignores_proxy_and_endpoint_variables(self) -> None:
         proxy = "http://127.0.0.1:9"
         process = serve(
             "--port",
@@ -147,7 +149,7 @@ class TestCommand:
             AWS_ENDPOINT_URL=proxy,
         )
         assert "orders" in read_instructions(process)
-        end(process)
+        stop(process)
 
     @pytest.mark.parametrize("seed", ["--seed", "--no-seed"])
     def test_printed_commands_set_outcomes_and_failures(self, seed: str) -> None:
@@ -194,14 +196,14 @@ class TestCommand:
         assert curl(fail)[0] == 200
         assert curl(recover)[0] == 200
         start_run()
-        end(process)
+        stop(process)
 
     @pytest.mark.parametrize("seed", ["--seed", "--no-seed"])
-    def test_printed_command_line_of_aws_is_one_that_aws_takes(self, seed: str) -> None:
+    def test_printed_aws_command_has_valid_options(self, seed: str) -> None:
         process = serve("--port", "0", seed)
         instructions = read_instructions(process)
         (command,) = re.findall(r"^AWS_ACCESS_KEY_ID=.* (aws datazone .*)$", instructions, re.MULTILINE)
-        end(process)
+        stop(process)
         _, service, operation, *arguments = shlex.split(command)
         options = dict(zip(arguments[::2], arguments[1::2], strict=True))
         endpoint_url = printed_connection(instructions)["extra"]["endpoint_url"]
@@ -216,7 +218,7 @@ class TestCommand:
         assert given <= {xform_name(member, "-") for member in shape.members}
         assert given >= {xform_name(member, "-") for member in shape.required_members}
 
-    def test_a_port_in_use_is_one_clear_line(self, server: DataZoneServer) -> None:
+    def test_port_in_use_prints_a_one_line_error(self, server: DataZoneServer) -> None:
         port = server.endpoint_url.rsplit(":", 1)[1]
         process = serve("--port", port)
         out, err = process.communicate(timeout=60)
@@ -225,23 +227,23 @@ class TestCommand:
         assert f"Cannot listen on 127.0.0.1:{port}" in err
         assert "in use" in err
 
-    def test_without_motos_server_the_extra_to_install_is_named(self, tmp_path: Path) -> None:
+    def test_missing_dependency_error_names_the_extra(self, tmp_path: Path) -> None:
         (tmp_path / "flask_cors.py").write_text("raise ModuleNotFoundError('no', name='flask_cors')")
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", "import airflow_provider_datazone.testing"],
             env={**os.environ, "PYTHONPATH": str(tmp_path)},
             capture_output=True,
             text=True,
             check=False,
         )
-        last = done.stderr.splitlines()[-1]
-        assert "install airflow-provider-amazon-datazone[testing]" in last
+        last_line = completed.stderr.splitlines()[-1]
+        assert "install airflow-provider-amazon-datazone[testing]" in last_line
 
-    def test_it_needs_nothing_of_airflow(self) -> None:
+    def test_testing_package_does_not_import_airflow(self) -> None:
         code = (
             "import sys; sys.modules['airflow'] = None; import airflow_provider_datazone.testing;"
             "name = 'airflow_provider_datazone.';"
             "print([m for m in sys.modules if m.startswith(name) and not m.startswith(name + 'testing')])"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "[]"
+        completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert completed.stdout.strip() == "[]"

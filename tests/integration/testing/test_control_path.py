@@ -1,4 +1,4 @@
-"""The controls of the local DataZone over HTTP."""
+"""Another process uses the controls of the local DataZone over HTTP."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from tests.integration.testing.clients import post
 
 
 class TestControlPath:
-    """What another process sets over HTTP; the printed commands set outcomes and failures, above."""
-
     @pytest.fixture
     def url(self, server: DataZoneServer) -> str:
         return f"{server.endpoint_url}/moto-api/datazone"
 
-    def test_answer_is_the_control_with_all_its_arguments(self, url: str) -> None:
+    def test_response_contains_the_control_with_all_its_arguments(self, url: str) -> None:
         body = {"operation": "GetMetadataGenerationRun", "error": "hang", "seconds": 1, "times": None}
         assert post(f"{url}/fail", json.dumps(body).encode()) == (
             200,
@@ -34,7 +32,7 @@ class TestControlPath:
         )
         assert post(f"{url}/recover", b"") == (200, {"recover": {}})
 
-    def test_rate_is_limited(self, server: DataZoneServer, url: str) -> None:
+    def test_limit_throttles_requests(self, server: DataZoneServer, url: str) -> None:
         body = b'{"operation": "ListDomains", "per_second": 0.01, "burst": 1}'
         assert post(f"{url}/limit", body)[0] == 200
         client = server.client(config=Config(retries={"total_max_attempts": 1}))
@@ -42,7 +40,7 @@ class TestControlPath:
         with pytest.raises(ClientError, match="ThrottlingException"):
             client.list_domains()
 
-    def test_run_is_put_into_a_status(self, server: DataZoneServer, url: str) -> None:
+    def test_set_run_status_changes_the_status(self, server: DataZoneServer, url: str) -> None:
         domain, project, asset = server.create_asset()
         client = server.client()
         run = client.start_metadata_generation_run(
@@ -56,10 +54,10 @@ class TestControlPath:
         found = client.get_metadata_generation_run(domainIdentifier=domain, identifier=run)
         assert found["status"] == "FAILED"
 
-    def test_path_without_a_control_is_answered_in_json(self, url: str) -> None:
-        status, answer = post(url, b"{}")
+    def test_path_without_a_control_returns_json(self, url: str) -> None:
+        status, response = post(url, b"{}")
         assert status == 404
-        assert answer["message"].startswith("Unknown control ")
+        assert response["message"].startswith("Unknown control ")
 
     @pytest.mark.parametrize(
         ("control", "body", "message"),
@@ -101,14 +99,14 @@ class TestControlPath:
             ("set_run_status", b'{"run_identifier": "x", "status": null}', "There is no run 'x'"),
         ],
     )
-    def test_wrong_arguments_are_a_clear_error(
+    def test_invalid_arguments_return_an_error_message(
         self, url: str, control: str, body: bytes, message: str
     ) -> None:
-        status, answer = post(f"{url}/{control}", body)
-        assert (status, list(answer)) == (400, ["message"])
-        assert answer["message"].startswith(message)
+        status, response = post(f"{url}/{control}", body)
+        assert (status, list(response)) == (400, ["message"])
+        assert response["message"].startswith(message)
 
-    def test_wrong_control_or_method_is_a_clear_error(self, url: str) -> None:
+    def test_unknown_control_or_method_returns_an_error_message(self, url: str) -> None:
         controls = "fail, limit, recover, set_run_outcome, set_run_status"
         for name in ("stop", "endpoint_url", "__init__", ""):
             message = f"Unknown control {name!r}: use one of {controls}"
@@ -116,7 +114,7 @@ class TestControlPath:
         message = "Use POST for recover, got GET"
         assert post(f"{url}/recover", None, "GET") == (405, {"message": message})
 
-    def test_it_is_open_while_everything_fails_and_is_no_request_to_datazone(
+    def test_controls_work_during_failures_and_are_not_recorded(
         self, server: DataZoneServer, url: str
     ) -> None:
         server.require_credentials("other", "secret")

@@ -1,4 +1,4 @@
-"""Requests to the local DataZone fail, hang or lose their answers as a test asks for."""
+"""A test makes requests to the local DataZone fail, hang or lose their responses."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from airflow_provider_datazone.testing import (
     local_responses,
     mock_datazone,
 )
-from tests.integration.testing.clients import Runs, impatient
+from tests.integration.testing.clients import Runs, client_without_retries
 
-# What a URL, and with it a signature, has another form for; no id is like that.
-ODD = "a b/%20?&=+ü€*"
+# Characters that a URL, and therefore a signature, encodes. No identifier contains them.
+SPECIAL_CHARACTERS = "a b/%20?&=+ü€*"
 NAMING_AN_ASSET: dict[str, Callable[[Runs], Any]] = {
     "StartMetadataGenerationRun": Runs.start,
     "ListMetadataGenerationRuns": lambda runs: runs.list(targetIdentifier=runs.asset.asset_identifier),
@@ -48,9 +48,11 @@ NAMING_AN_ASSET: dict[str, Callable[[Runs], Any]] = {
 
 class TestFailures:
     @pytest.mark.parametrize("code", sorted(local_responses.ERRORS))
-    def test_an_operation_fails_as_often_as_asked_for(self, datazone: DataZoneControls, code: str) -> None:
+    def test_operation_fails_the_requested_number_of_times(
+        self, datazone: DataZoneControls, code: str
+    ) -> None:
         runs = Runs(datazone)
-        runs.client = impatient(datazone)
+        runs.client = client_without_retries(datazone)
         run = runs.start()
         datazone.fail("GetMetadataGenerationRun", code, times=2)
         for _ in range(2):
@@ -60,41 +62,43 @@ class TestFailures:
             assert (
                 info.value.response["ResponseMetadata"]["HTTPStatusCode"] == local_responses.ERRORS[code][0]
             )
-        # A request that failed has moved nothing on, and other operations go well.
+        # A failed request does not advance the run, and other operations succeed.
         assert runs.list()[0]["status"] == "SUBMITTED"
 
-    def test_any_operation_fails_until_reset(self, datazone: DataZoneControls) -> None:
+    def test_every_operation_fails_until_reset(self, datazone: DataZoneControls) -> None:
         datazone.fail("*", "AccessDeniedException", times=None, message="not you")
-        client = impatient(datazone)
+        client = client_without_retries(datazone)
         for _ in range(3):
             with pytest.raises(ClientError, match="not you"):
                 client.list_domains()
         datazone.reset()
         assert client.list_domains()["items"] == []
 
-    def test_failures_come_in_the_order_they_were_asked_for(self, server: DataZoneServer) -> None:
+    def test_failures_occur_in_the_order_of_their_requests(self, server: DataZoneServer) -> None:
         server.fail("ListDomains", "ThrottlingException")
         server.fail("ListDomains", "InternalServerException")
-        client, codes = impatient(server), []
+        client, codes = client_without_retries(server), []
         for _ in range(2):
             with pytest.raises(ClientError) as info:
                 client.list_domains()
             codes.append(info.value.response["Error"]["Code"])
         assert codes == ["ThrottlingException", "InternalServerException"]
 
-    def test_what_was_to_fail_goes_well_after_a_recovery(self, datazone: DataZoneControls) -> None:
+    def test_recover_clears_pending_failures(self, datazone: DataZoneControls) -> None:
         datazone.fail("*", "InternalServerException", times=None)
         datazone.fail("ListDomains", "ThrottlingException", times=7)
-        client = impatient(datazone)
+        client = client_without_retries(datazone)
         with pytest.raises(ClientError):
             client.list_domains()
         datazone.recover()
         assert client.list_domains()["items"] == []
 
-    def test_only_what_is_signed_with_a_key_fails(self, datazone: DataZoneControls) -> None:
+    def test_failure_for_an_access_key_affects_only_requests_signed_with_it(
+        self, datazone: DataZoneControls
+    ) -> None:
         datazone.fail("*", "UnrecognizedClientException", times=None, access_key_id="testing")
         with pytest.raises(ClientError, match="UnrecognizedClientException"):
-            impatient(datazone).list_domains()
+            client_without_retries(datazone).list_domains()
         other = boto3.client(
             "datazone",
             region_name="us-east-1",
@@ -104,31 +108,31 @@ class TestFailures:
         )
         assert other.list_domains()["items"] == []
 
-    def test_boto3_retries_what_it_retries_of_the_service(self, server: DataZoneServer) -> None:
+    def test_boto3_retries_a_throttled_request(self, server: DataZoneServer) -> None:
         client = server.client()
         server.fail("ListDomains", "ThrottlingException")
         assert client.list_domains()["ResponseMetadata"]["RetryAttempts"] == 1
         assert server.request_counts["ListDomains"] == 2
 
-    def test_a_hanging_request_times_out(self, datazone: DataZoneControls) -> None:
+    def test_hanging_request_times_out(self, datazone: DataZoneControls) -> None:
         datazone.fail("ListDomains", "hang")
-        client = impatient(datazone)
+        client = client_without_retries(datazone)
         with pytest.raises(ReadTimeoutError):
             client.list_domains()
         assert client.list_domains()["items"] == []
 
-    def test_an_answer_can_be_late(self, server: DataZoneServer) -> None:
+    def test_response_is_delayed(self, server: DataZoneServer) -> None:
         server.fail("ListDomains", "hang", seconds=0.01)
         assert server.client().list_domains()["items"] == []
 
-    def test_a_dropped_connection_is_closed_without_an_answer(self, datazone: DataZoneControls) -> None:
+    def test_dropped_connection_closes_without_a_response(self, datazone: DataZoneControls) -> None:
         datazone.fail("ListDomains", "drop")
-        client = impatient(datazone)
+        client = client_without_retries(datazone)
         with pytest.raises(ConnectionClosedError):
             client.list_domains()
         assert client.list_domains()["items"] == []
 
-    def test_a_dropped_connection_sends_not_one_byte(self, server: DataZoneServer) -> None:
+    def test_dropped_connection_sends_no_bytes(self, server: DataZoneServer) -> None:
         server.fail("ListDomains", "drop")
         request = (
             "GET /v2/domains HTTP/1.1\r\nHost: localhost\r\nAuthorization: AWS4-HMAC-SHA256 "
@@ -140,9 +144,9 @@ class TestFailures:
             connection.sendall(request.encode())
             assert connection.recv(1) == b""
 
-    def test_a_malformed_answer_is_json_that_is_cut_off(self, datazone: DataZoneControls) -> None:
+    def test_malformed_response_is_truncated_json(self, datazone: DataZoneControls) -> None:
         bodies = []
-        client = impatient(datazone)
+        client = client_without_retries(datazone)
         client.meta.events.register(
             "before-parse.datazone", lambda response_dict, **_: bodies.append(response_dict)
         )
@@ -153,39 +157,41 @@ class TestFailures:
             json.loads(bodies[0]["body"])
 
     @pytest.mark.parametrize("error", ["drop", "hang", "InternalServerException"])
-    def test_a_lost_answer_has_been_carried_out(self, datazone: DataZoneControls, error: str) -> None:
+    def test_request_with_a_lost_response_takes_effect(self, datazone: DataZoneControls, error: str) -> None:
         runs = Runs(datazone)
-        patient, runs.client = runs.client, impatient(datazone)
+        retrying_client, runs.client = runs.client, client_without_retries(datazone)
         datazone.fail("StartMetadataGenerationRun", error, after=True)
         with pytest.raises((HTTPClientError, ClientError)):
             runs.start(clientToken="once")
-        runs.client = patient
+        runs.client = retrying_client
         (item,) = runs.list()
         assert runs.start(clientToken="once") == item["id"]
 
     @pytest.mark.parametrize("operation", ["*", *NAMING_AN_ASSET])
-    def test_a_fault_of_an_asset_hits_only_requests_that_name_it(
+    def test_failure_for_an_asset_affects_only_requests_that_name_it(
         self, datazone: DataZoneControls, operation: str
     ) -> None:
-        hit = Runs(datazone)
-        domain, project, asset = hit.asset
+        affected = Runs(datazone)
+        domain, project, asset = affected.asset
         other = datazone.create_asset(domain_identifier=domain, project_identifier=project)
-        spared = Runs(datazone, other)
-        run = hit.finish()
-        spared.finish()
+        unaffected = Runs(datazone, other)
+        run = affected.finish()
+        unaffected.finish()
         for call in NAMING_AN_ASSET.values() if operation == "*" else [NAMING_AN_ASSET[operation]]:
             datazone.fail(operation, "AccessDeniedException", asset_identifier=asset)
-            call(spared)
-            # Requests that name no asset.
-            assert hit.status(run) == "SUCCEEDED"
-            assert run in [item["id"] for item in hit.list()]
+            call(unaffected)
+            # Requests that do not name an asset succeed.
+            assert affected.status(run) == "SUCCEEDED"
+            assert run in [item["id"] for item in affected.list()]
             with pytest.raises(ClientError, match="AccessDeniedException"):
-                call(hit)
-            call(hit)
+                call(affected)
+            call(affected)
 
-    def test_faults_of_one_operation_wait_for_the_assets_they_are_for(self, server: DataZoneServer) -> None:
+    def test_failures_of_one_operation_wait_for_requests_that_name_their_assets(
+        self, server: DataZoneServer
+    ) -> None:
         first, second = Runs(server), Runs(server)
-        first.client = second.client = impatient(server)
+        first.client = second.client = client_without_retries(server)
         for runs, error in ((first, "ThrottlingException"), (second, "ConflictException")):
             asset = runs.asset.asset_identifier
             server.fail("StartMetadataGenerationRun", error, asset_identifier=asset)
@@ -201,20 +207,20 @@ class TestFailures:
         assert second.start()
 
     @pytest.mark.parametrize(
-        "ask",
+        "call",
         [
-            lambda client: client.get_domain(identifier=ODD),
+            lambda client: client.get_domain(identifier=SPECIAL_CHARACTERS),
             lambda client: client.list_metadata_generation_runs(
-                domainIdentifier="dzd-1", targetIdentifier=ODD
+                domainIdentifier="dzd-1", targetIdentifier=SPECIAL_CHARACTERS
             ),
-            lambda client: client.create_project(domainIdentifier="dzd-1", name=ODD * 10),
+            lambda client: client.create_project(domainIdentifier="dzd-1", name=SPECIAL_CHARACTERS * 10),
         ],
         ids=["path", "query", "body"],
     )
-    def test_required_credentials_are_those_that_a_request_is_signed_with(
-        self, datazone: DataZoneControls, ask: Callable[[Any], None]
+    def test_requests_must_be_signed_with_the_required_credentials(
+        self, datazone: DataZoneControls, call: Callable[[Any], None]
     ) -> None:
-        def answer(key: str, secret: str, token: str | None = None) -> str:
+        def error_code(key: str, secret: str, token: str | None = None) -> str:
             client = boto3.client(
                 "datazone",
                 region_name="us-east-1",
@@ -224,25 +230,25 @@ class TestFailures:
                 aws_session_token=token,
             )
             with pytest.raises(ClientError) as info:
-                ask(client)
+                call(client)
             return str(info.value.response["Error"]["Code"])
 
-        refused = ("UnrecognizedClientException", "InvalidSignatureException")
-        assert answer("AKIAEXAMPLE", "any") not in refused
+        rejections = ("UnrecognizedClientException", "InvalidSignatureException")
+        assert error_code("AKIAEXAMPLE", "any") not in rejections
         datazone.require_credentials("AKIAEXAMPLE", "right")
-        assert answer("AKIAEXAMPLE", "right") not in refused
-        assert answer("AKIAEXAMPLE", "right", token="t/o+k=") not in refused
-        assert answer("AKIAEXAMPLE", "wrong") == "InvalidSignatureException"
-        assert answer("AKIAOTHER", "right") == "UnrecognizedClientException"
+        assert error_code("AKIAEXAMPLE", "right") not in rejections
+        assert error_code("AKIAEXAMPLE", "right", token="t/o+k=") not in rejections
+        assert error_code("AKIAEXAMPLE", "wrong") == "InvalidSignatureException"
+        assert error_code("AKIAOTHER", "right") == "UnrecognizedClientException"
         datazone.require_credentials("AKIAEXAMPLE", "rotated")
-        assert answer("AKIAEXAMPLE", "rotated") not in refused
-        assert answer("AKIAEXAMPLE", "right") == "InvalidSignatureException"
-        # The test's own client, and whatever is asked after a reset.
+        assert error_code("AKIAEXAMPLE", "rotated") not in rejections
+        assert error_code("AKIAEXAMPLE", "right") == "InvalidSignatureException"
+        # The client of the controls keeps its access. After a reset, all credentials are valid.
         assert datazone.client().list_domains()["items"] == []
         datazone.reset()
-        assert answer("AKIAOTHER", "any") not in refused
+        assert error_code("AKIAOTHER", "any") not in rejections
 
-    def test_requests_are_counted_and_remembered_without_edited_values(
+    def test_requests_are_counted_and_recorded_without_edited_values(
         self, datazone: DataZoneControls
     ) -> None:
         runs = Runs(datazone)
@@ -257,7 +263,7 @@ class TestFailures:
         }
         assert datazone.requests[-1] == Request("AcceptPredictions", expected)
 
-    def test_requests_know_when_they_were_received_and_stay_pairs(
+    def test_requests_record_their_time_and_remain_pairs(
         self, datazone: DataZoneControls, clock: Callable[[float], None]
     ) -> None:
         client = datazone.client()
@@ -271,7 +277,7 @@ class TestFailures:
         assert (operation, parameters) == ("ListDomains", {})
 
     @pytest.mark.parametrize(
-        ("call", "said"),
+        ("call", "message"),
         [
             (lambda d: d.limit("GetMetadataRun", 1), "Unknown operation 'GetMetadataRun'"),
             (lambda d: d.limit("*", 1), r"Unknown operation '\*'"),
@@ -292,8 +298,8 @@ class TestFailures:
             (lambda d: d.set_run_status("nosuchrun", "FAILED"), "There is no run 'nosuchrun'"),
         ],
     )
-    def test_what_cannot_be_is_refused_at_once(
-        self, call: Callable[[DataZoneControls], None], said: str
+    def test_invalid_arguments_raise_value_error(
+        self, call: Callable[[DataZoneControls], None], message: str
     ) -> None:
-        with mock_datazone() as datazone, pytest.raises(ValueError, match=said):
+        with mock_datazone() as datazone, pytest.raises(ValueError, match=message):
             call(datazone)

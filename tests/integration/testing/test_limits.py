@@ -1,4 +1,4 @@
-"""The local DataZone throttles requests over a rate."""
+"""The local DataZone throttles requests above a rate limit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from airflow_provider_datazone.testing import (
     DataZoneControls,
     DataZoneServer,
 )
-from tests.integration.testing.clients import Runs, impatient
+from tests.integration.testing.clients import Runs, client_without_retries
 
 
 class TestLimits:
     @staticmethod
-    def answers(client: Any, number: int) -> list[int]:
-        """Return the HTTP status of each answer."""
+    def response_codes(client: Any, number: int) -> list[int]:
+        """Return the HTTP status of each response."""
 
         def status() -> int:
             try:
@@ -32,30 +32,30 @@ class TestLimits:
 
         return [status() for _ in range(number)]
 
-    def test_requests_over_the_rate_are_throttled_until_the_bucket_fills_again(
+    def test_requests_above_the_rate_are_throttled_until_the_bucket_refills(
         self, datazone: DataZoneControls, clock: Callable[[float], None]
     ) -> None:
         datazone.limit("ListDomains", 2, burst=3)
-        client = impatient(datazone)
-        assert self.answers(client, 5) == [200, 200, 200, 429, 429]
+        client = client_without_retries(datazone)
+        assert self.response_codes(client, 5) == [200, 200, 200, 429, 429]
         clock(0.5)
-        assert self.answers(client, 2) == [200, 429]
-        # Never more than the bucket holds.
+        assert self.response_codes(client, 2) == [200, 429]
+        # The bucket never exceeds its capacity.
         clock(3600)
-        assert self.answers(client, 4) == [200, 200, 200, 429]
+        assert self.response_codes(client, 4) == [200, 200, 200, 429]
 
     @pytest.mark.parametrize(("per_second", "burst"), [(2, 2), (2.5, 3), (0.1, 1)])
-    def test_a_bucket_holds_the_requests_of_a_second_by_default(
+    def test_default_burst_is_the_requests_of_one_second(
         self, server: DataZoneServer, clock: Callable[[float], None], per_second: float, burst: int
     ) -> None:
         server.limit("ListDomains", per_second)
-        assert self.answers(impatient(server), burst + 1) == [200] * burst + [429]
+        assert self.response_codes(client_without_retries(server), burst + 1) == [200] * burst + [429]
 
-    def test_a_throttled_request_is_counted_and_not_carried_out(
+    def test_throttled_request_is_counted_without_an_effect(
         self, datazone: DataZoneControls, clock: Callable[[float], None]
     ) -> None:
         runs = Runs(datazone)
-        runs.client = impatient(datazone)
+        runs.client = client_without_retries(datazone)
         datazone.limit("StartMetadataGenerationRun", 1)
         run = runs.start()
         with pytest.raises(ClientError, match="Rate exceeded"):
@@ -63,43 +63,43 @@ class TestLimits:
         assert [item["id"] for item in runs.list()] == [run]
         assert datazone.request_counts["StartMetadataGenerationRun"] == 2
 
-    def test_a_throttled_request_uses_up_no_failure(
+    def test_throttled_request_does_not_consume_a_failure(
         self, server: DataZoneServer, clock: Callable[[float], None]
     ) -> None:
         server.limit("ListDomains", 1)
-        client = impatient(server)
-        assert self.answers(client, 1) == [200]
+        client = client_without_retries(server)
+        assert self.response_codes(client, 1) == [200]
         server.fail("ListDomains", "AccessDeniedException")
-        assert self.answers(client, 1) == [429]
+        assert self.response_codes(client, 1) == [429]
         clock(1)
         with pytest.raises(ClientError, match="AccessDeniedException"):
             client.list_domains()
 
-    def test_an_operation_has_its_own_limit_whoever_asks_for_it(
+    def test_each_operation_has_one_limit_for_all_clients(
         self, server: DataZoneServer, clock: Callable[[float], None]
     ) -> None:
         server.limit("ListDomains", 1)
         domain, *_ = server.create_asset()
         server.limit("GetDomain", 1)
-        client = impatient(server)
-        assert self.answers(client, 2) == [200, 429]
+        client = client_without_retries(server)
+        assert self.response_codes(client, 2) == [200, 429]
         assert client.get_domain(identifier=domain)["id"] == domain
         elsewhere = server.client("eu-west-1", Config(retries={"total_max_attempts": 1}))
-        assert self.answers(elsewhere, 1) == [429]
+        assert self.response_codes(elsewhere, 1) == [429]
 
-    def test_the_last_limit_of_an_operation_holds(
+    def test_last_limit_of_an_operation_applies(
         self, server: DataZoneServer, clock: Callable[[float], None]
     ) -> None:
         server.limit("ListDomains", 1)
         server.limit("ListDomains", 4)
-        assert self.answers(impatient(server), 5) == [200, 200, 200, 200, 429]
+        assert self.response_codes(client_without_retries(server), 5) == [200, 200, 200, 200, 429]
 
-    @pytest.mark.parametrize("lift", [DataZoneControls.recover, DataZoneControls.reset])
-    def test_a_recovery_and_a_reset_lift_all_limits(
-        self, datazone: DataZoneControls, lift: Callable[[DataZoneControls], None]
+    @pytest.mark.parametrize("clear", [DataZoneControls.recover, DataZoneControls.reset])
+    def test_recover_and_reset_remove_all_limits(
+        self, datazone: DataZoneControls, clear: Callable[[DataZoneControls], None]
     ) -> None:
         datazone.limit("ListDomains", 0.001)
-        client = impatient(datazone)
-        assert self.answers(client, 2) == [200, 429]
-        lift(datazone)
-        assert self.answers(client, 2) == [200, 200]
+        client = client_without_retries(datazone)
+        assert self.response_codes(client, 2) == [200, 429]
+        clear(datazone)
+        assert self.response_codes(client, 2) == [200, 200]

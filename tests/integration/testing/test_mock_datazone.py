@@ -1,4 +1,4 @@
-"""The local DataZone inside the process, without a server."""
+"""The local DataZone runs in the process, without a server."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.integration.testing.clients import Runs
 
 class TestMockDatazone:
     @mock_datazone
-    def test_it_decorates_a_function_bare(self) -> None:
+    def test_mock_decorates_a_function_without_parentheses(self) -> None:
         assert Runs(DataZoneControls()).finish()
 
     @mock_datazone()
-    def test_it_decorates_a_function_called(self) -> None:
+    def test_mock_decorates_a_function_with_parentheses(self) -> None:
         assert DataZoneControls().client().list_domains()["items"] == []
 
-    def test_it_decorates_a_class(self) -> None:
+    def test_mock_decorates_a_class(self) -> None:
         @mock_datazone
         class TestSomething:
             def test_it(self) -> int:
@@ -39,7 +39,7 @@ class TestMockDatazone:
         assert TestSomething().test_it() == 0
         assert TestSomething().helper() == "still there"
 
-    def test_each_use_begins_empty(self) -> None:
+    def test_each_use_starts_empty(self) -> None:
         with mock_datazone() as datazone:
             datazone.create_asset()
             datazone.fail("*", "AccessDeniedException", times=None)
@@ -49,12 +49,12 @@ class TestMockDatazone:
             runs = Runs(datazone)
             assert runs.status(runs.finish()) == "SUCCEEDED"
 
-    def test_the_rest_of_moto_is_there_too(self) -> None:
+    def test_other_services_of_moto_are_available(self) -> None:
         with mock_datazone():
             sts = boto3.client("sts", region_name="us-east-1")
             assert sts.get_caller_identity()["Account"] == "123456789012"
 
-    def test_motos_own_mock_aws_knows_datazone_too(self) -> None:
+    def test_mock_aws_supports_datazone(self) -> None:
         with mock_aws():
             assert boto3.client("datazone", region_name="eu-west-1").list_domains()["items"] == []
 
@@ -69,18 +69,16 @@ class TestMockDatazone:
             {"region_name": "us-east-1", "endpoint_url": "https://datazone.us-east-1.amazonaws.com"},
         ],
     )
-    def test_every_endpoint_of_the_service_is_answered_within_the_process(
-        self, options: dict[str, Any]
-    ) -> None:
+    def test_every_endpoint_of_the_service_is_mocked(self, options: dict[str, Any]) -> None:
         with mock_datazone():
             assert boto3.client("datazone", **options).list_domains()["items"] == []
 
-    def test_registering_again_changes_nothing(self) -> None:
+    def test_second_registration_has_no_effect(self) -> None:
         before = list(moto.backend_index.backend_url_patterns)
         registration.register()
         assert moto.backend_index.backend_url_patterns == before
 
-    def test_accounts_are_apart_as_in_moto(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_accounts_are_isolated_as_in_moto(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with mock_datazone() as datazone:
             datazone.create_asset()
             monkeypatch.setenv("MOTO_ACCOUNT_ID", "111122223333")

@@ -1,4 +1,4 @@
-"""Predictions of the local DataZone are accepted and rejected."""
+"""A client accepts and rejects the predictions of the local DataZone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.testing.clients import DESCRIPTIONS, NAMES, Runs
 
 
 class TestPredictions:
-    def test_only_types_that_succeeded_suggest_something(self, server: DataZoneServer) -> None:
+    def test_only_successful_types_create_predictions(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         assert runs.suggestions == {}
         server.set_run_outcome(statuses={NAMES: "FAILED"})
@@ -26,12 +26,12 @@ class TestPredictions:
             "columns[1].columnDescription",
         }
 
-    def test_a_run_that_was_canceled_suggests_nothing(self, server: DataZoneServer) -> None:
+    def test_canceled_run_creates_no_predictions(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         runs.cancel(runs.start())
         assert runs.suggestions == {}
 
-    def test_predictions_are_there_when_time_is_up_though_nobody_looked(
+    def test_predictions_appear_after_the_run_time_without_polls(
         self, server: DataZoneServer, clock: Callable[[float], None]
     ) -> None:
         runs = Runs(server)
@@ -41,13 +41,13 @@ class TestPredictions:
         clock(5)
         assert "summary" in runs.suggestions
 
-    def test_accept_all_writes_a_new_revision_and_takes_the_predictions_away(
+    def test_accept_all_creates_a_revision_and_removes_the_predictions(
         self, datazone: DataZoneControls
     ) -> None:
         runs = Runs(datazone)
         runs.finish()
-        answer = runs.client.accept_predictions(**runs.of_asset, acceptRule={"rule": "ALL"})
-        assert answer["revision"] == "2"
+        response = runs.client.accept_predictions(**runs.of_asset, acceptRule={"rule": "ALL"})
+        assert response["revision"] == "2"
         asset = runs.client.get_asset(**runs.of_asset)
         assert (asset["revision"], asset["name"]) == ("2", "Orders")
         assert runs.forms["AssetCommonDetailsForm"] == {"summary": "A summary of orders"}
@@ -58,7 +58,7 @@ class TestPredictions:
         assert runs.suggestions == {}
         assert runs.client.get_asset(**runs.of_asset, revision="1")["name"] == "orders"
 
-    def test_a_threshold_leaves_what_is_less_sure(self, server: DataZoneServer) -> None:
+    def test_accept_threshold_keeps_predictions_with_less_confidence(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         runs.finish(DESCRIPTIONS)
         runs.client.accept_predictions(**runs.of_asset, acceptRule={"rule": "ALL", "threshold": 0.8})
@@ -69,11 +69,11 @@ class TestPredictions:
         runs = Runs(server)
         runs.finish(DESCRIPTIONS)
         before = runs.suggestions
-        answer = runs.client.accept_predictions(**runs.of_asset, acceptRule={"rule": "NONE"})
-        assert answer["revision"] == "1"
+        response = runs.client.accept_predictions(**runs.of_asset, acceptRule={"rule": "NONE"})
+        assert response["revision"] == "1"
         assert runs.suggestions == before
 
-    def test_choices_take_a_number_or_an_edited_value(self, server: DataZoneServer) -> None:
+    def test_choices_accept_a_number_or_an_edited_value(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         runs.finish(DESCRIPTIONS)
         choices = [
@@ -90,7 +90,7 @@ class TestPredictions:
     @pytest.mark.parametrize(
         "choice", [{"predictionTarget": "nowhere"}, {"predictionTarget": "summary", "predictionChoice": 2}]
     )
-    def test_a_choice_of_what_is_not_there_changes_nothing(
+    def test_choice_of_a_missing_prediction_changes_nothing(
         self, server: DataZoneServer, choice: dict[str, Any]
     ) -> None:
         runs = Runs(server)
@@ -101,14 +101,14 @@ class TestPredictions:
             )
         assert runs.client.get_asset(**runs.of_asset)["revision"] == "1"
 
-    def test_the_same_client_token_accepts_once(self, server: DataZoneServer) -> None:
+    def test_same_client_token_accepts_once(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         runs.finish(DESCRIPTIONS)
         request = {**runs.of_asset, "acceptRule": {"rule": "ALL"}, "clientToken": "once"}
         revisions = [runs.client.accept_predictions(**request)["revision"] for _ in range(2)]
         assert revisions == ["2", "2"]
 
-    def test_there_is_nothing_to_accept_or_reject_without_predictions(self, server: DataZoneServer) -> None:
+    def test_accept_and_reject_without_predictions_are_not_found(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         for call in (
             lambda: runs.client.accept_predictions(**runs.of_asset, acceptRule={"rule": "ALL"}),
@@ -117,24 +117,24 @@ class TestPredictions:
             with pytest.raises(runs.client.exceptions.ResourceNotFoundException):
                 call()
 
-    def test_reject_drops_predictions_and_writes_no_revision(self, datazone: DataZoneControls) -> None:
+    def test_reject_removes_predictions_without_a_revision(self, datazone: DataZoneControls) -> None:
         runs = Runs(datazone)
         runs.finish(DESCRIPTIONS)
         choices = [{"predictionTarget": "summary", "predictionChoices": [0]}]
-        answer = runs.client.reject_predictions(**runs.of_asset, rejectChoices=choices)
-        assert answer["assetRevision"] == "1"
+        response = runs.client.reject_predictions(**runs.of_asset, rejectChoices=choices)
+        assert response["assetRevision"] == "1"
         assert [s["confidence"] for s in runs.suggestions["summary"]] == [0.5]
         assert len(runs.suggestions["columns[0].columnDescription"]) == 2
         runs.client.reject_predictions(**runs.of_asset, rejectRule={"rule": "ALL"})
         assert runs.suggestions == {}
 
-    def test_a_threshold_of_reject_leaves_what_is_less_sure(self, server: DataZoneServer) -> None:
+    def test_reject_threshold_keeps_predictions_with_less_confidence(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         runs.finish(DESCRIPTIONS)
         runs.client.reject_predictions(**runs.of_asset, rejectRule={"rule": "ALL", "threshold": 0.8})
         assert set(runs.suggestions) == {"columns[0].columnDescription", "columns[1].columnDescription"}
 
-    def test_only_the_latest_revision_is_decided_on_and_published(self, server: DataZoneServer) -> None:
+    def test_only_the_latest_revision_can_be_accepted_and_published(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         runs.finish()
         all_but_names = {"rule": "ALL", "threshold": 0.9}
@@ -152,5 +152,5 @@ class TestPredictions:
         listing = runs.client.create_listing_change_set(**publish, entityRevision="2")
         assert (listing["status"], listing["listingRevision"]) == ("ACTIVE", "1")
         assert runs.client.get_asset(**runs.of_asset)["listing"]["listingId"] == listing["listingId"]
-        again = runs.client.create_listing_change_set(**{**publish, "action": "UNPUBLISH"})
-        assert (again["listingId"], again["status"]) == (listing["listingId"], "INACTIVE")
+        unpublished = runs.client.create_listing_change_set(**{**publish, "action": "UNPUBLISH"})
+        assert (unpublished["listingId"], unpublished["status"]) == (listing["listingId"], "INACTIVE")

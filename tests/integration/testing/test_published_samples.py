@@ -1,4 +1,4 @@
-"""The local DataZone answers as the documented samples say."""
+"""The local DataZone responds as in the published samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.integration.testing.wire import (
 )
 
 
-def test_sample_failed_run_tells_the_reason_by_type(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_sample_failed_run_has_an_error_message_for_each_type(wire: Wire, asset: AssetIdentifiers) -> None:
     message = "business name generation has reached monthly quota"
     wire.server.set_run_outcome(statuses="FAILED", error_messages={NAMES: message})
     run = start(wire, asset, types=[NAMES])["id"]
@@ -31,7 +31,7 @@ def test_sample_failed_run_tells_the_reason_by_type(wire: Wire, asset: AssetIden
     assert wire.last["typeStats"] == [{"type": NAMES, "status": "FAILED", "errorMessage": message}]
 
 
-def test_sample_get_with_a_type_answers_with_that_type_alone(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_sample_get_with_a_type_returns_only_that_type(wire: Wire, asset: AssetIdentifiers) -> None:
     run = start(wire, asset)["id"]
     finish(wire, asset, run)
     get(wire, asset, run, type=DESCRIPTIONS)
@@ -39,26 +39,26 @@ def test_sample_get_with_a_type_answers_with_that_type_alone(wire: Wire, asset: 
     assert wire.last["typeStats"] == [{"type": DESCRIPTIONS, "status": "SUCCEEDED"}]
 
 
-def test_sample_three_types_succeed_though_the_model_says_two() -> None:
+def test_sample_run_accepts_three_types_although_the_model_allows_two() -> None:
     with DataZoneServer() as server:
         wire, asset = Wire(server), server.create_asset()
         run = start(wire, asset, types=[DESCRIPTIONS, NAMES, GLOSSARY])["id"]
-        answer = finish(wire, asset, run)
-        assert [stat["status"] for stat in answer["typeStats"]] == ["SUCCEEDED"] * 3
-        assert set(wire.wrong) == {
+        response = finish(wire, asset, run)
+        assert [stat["status"] for stat in response["typeStats"]] == ["SUCCEEDED"] * 3
+        assert set(wire.violations) == {
             "StartMetadataGenerationRun: .types: 3 is out of range",
             "GetMetadataGenerationRun: .types: 3 is out of range",
         }
 
 
-def test_sample_list_is_oldest_first_and_without_type_stats(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_sample_list_is_oldest_first_without_type_stats(wire: Wire, asset: AssetIdentifiers) -> None:
     runs = [start(wire, asset)["id"] for _ in range(3)]
     wire.client.list_metadata_generation_runs(domainIdentifier=asset.domain_identifier)
     assert [item["id"] for item in wire.last["items"]] == runs
     assert all("typeStats" not in item and item["target"]["type"] == "ASSET" for item in wire.last["items"])
 
 
-def test_sample_predictions_lie_on_the_asset_by_field_path(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_sample_asset_has_predictions_by_field_path(wire: Wire, asset: AssetIdentifiers) -> None:
     finish(wire, asset, start(wire, asset, types=[DESCRIPTIONS])["id"])
     wire.client.get_asset(domainIdentifier=asset.domain_identifier, identifier=asset.asset_identifier)
     (form,) = wire.last["readOnlyFormsOutput"]
@@ -71,7 +71,9 @@ def test_sample_predictions_lie_on_the_asset_by_field_path(wire: Wire, asset: As
 
 
 @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "PARTIALLY_SUCCEEDED", "CANCELED"])
-def test_sample_cancel_of_a_finished_run_is_refused(wire: Wire, asset: AssetIdentifiers, status: str) -> None:
+def test_sample_cancel_of_a_finished_run_raises_a_validation_exception(
+    wire: Wire, asset: AssetIdentifiers, status: str
+) -> None:
     wire.server.set_run_outcome(status=status)
     run = start(wire, asset)["id"]
     finish(wire, asset, run)
@@ -81,21 +83,21 @@ def test_sample_cancel_of_a_finished_run_is_refused(wire: Wire, asset: AssetIden
     assert error_of(info) == (400, "ValidationException", message)
 
 
-def test_sample_get_of_an_unknown_run(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_sample_get_of_an_unknown_run_is_not_found(wire: Wire, asset: AssetIdentifiers) -> None:
     with pytest.raises(ClientError) as info:
         get(wire, asset, "nosuchrun")
     message = "Requested prediction cannot be found in domain"
     assert error_of(info) == (404, "ResourceNotFoundException", message)
 
 
-def test_sample_start_on_an_unknown_asset(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_sample_start_on_an_unknown_asset_is_not_found(wire: Wire, asset: AssetIdentifiers) -> None:
     with pytest.raises(ClientError) as info:
         start(wire, asset, target={"type": "ASSET", "identifier": "nosuchasset"})
     message = "The given Asset doesn't exist. Try creating Asset before accessing it."
     assert error_of(info) == (404, "ResourceNotFoundException", message)
 
 
-def test_sample_start_on_an_unsupported_asset_type(wire: Wire) -> None:
+def test_sample_start_on_an_unsupported_asset_type_raises_a_validation_exception(wire: Wire) -> None:
     asset = wire.server.create_asset(type_identifier="amazon.datazone.S3ObjectCollectionAssetType")
     with pytest.raises(ClientError) as info:
         start(wire, asset)
@@ -123,7 +125,7 @@ def test_start_in_an_unknown_domain_or_project_is_not_found(
     assert error_of(info)[:2] == (404, "ResourceNotFoundException")
 
 
-def test_sample_search_answers_summaries_and_their_count(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_sample_search_returns_summaries_and_their_count(wire: Wire, asset: AssetIdentifiers) -> None:
     of_domain = {
         "domain_identifier": asset.domain_identifier,
         "project_identifier": asset.project_identifier,
@@ -155,7 +157,7 @@ def test_sample_search_answers_summaries_and_their_count(wire: Wire, asset: Asse
 
 
 @with_operators
-def test_sample_search_compares_numbers_between_two_bounds(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_sample_search_finds_numbers_between_two_bounds(wire: Wire, asset: AssetIdentifiers) -> None:
     form = {"formName": "MyCustomForm", "typeIdentifier": "MyCustomForm"}
     for number in (2, 3, 5):
         wire.client.create_asset(
@@ -175,7 +177,7 @@ def test_sample_search_compares_numbers_between_two_bounds(wire: Wire, asset: As
 
 
 @with_operators
-def test_sample_search_looks_for_text_in_two_attributes(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_sample_search_matches_text_in_two_attributes(wire: Wire, asset: AssetIdentifiers) -> None:
     form = {"formName": "MyCustomForm", "typeIdentifier": "MyCustomForm"}
     for name, content in {
         "both": {"attr1": "a rat", "attr2": "A study, reproductive"},
@@ -203,7 +205,7 @@ def test_sample_search_looks_for_text_in_two_attributes(wire: Wire, asset: Asset
 
 
 @with_operators
-def test_sample_search_finds_what_was_updated_since(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_sample_search_finds_assets_updated_since_a_time(wire: Wire, asset: AssetIdentifiers) -> None:
     created = search(wire, asset)["items"][0]["assetItem"]["createdAt"].timestamp() * 1000
     since = {"attribute": "lastUpdatedAt", "operator": "GE"}
     for milliseconds, count in ((round(created), 1), (round(created) + 1, 0)):

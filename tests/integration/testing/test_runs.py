@@ -1,4 +1,4 @@
-"""How the runs of the local DataZone progress, end and are listed."""
+"""The runs of the local DataZone progress, end and are listed."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from airflow_provider_datazone.testing import (
 from tests.integration.testing.clients import DESCRIPTIONS, NAMES, Runs
 
 
-class TestHowRunsGo:
-    def test_a_run_moves_on_with_each_get(self, datazone: DataZoneControls) -> None:
+class TestRuns:
+    def test_each_get_advances_a_run(self, datazone: DataZoneControls) -> None:
         runs = Runs(datazone)
         run = runs.start()
         assert runs.statuses(run, 3) == ["IN_PROGRESS", "SUCCEEDED", "SUCCEEDED"]
 
-    def test_a_run_moves_on_with_each_list_that_shows_it(self, server: DataZoneServer) -> None:
+    def test_each_list_that_contains_a_run_advances_it(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         runs.start()
         seen = [item["status"] for _ in range(3) for item in runs.list()]
         assert seen == ["SUBMITTED", "IN_PROGRESS", "SUCCEEDED"]
 
-    def test_motos_state_manager_sets_the_pace(
+    def test_state_manager_of_moto_controls_the_progress(
         self, server: DataZoneServer, transition: Callable[[dict[str, Any]], None]
     ) -> None:
         runs = Runs(server)
@@ -39,7 +39,7 @@ class TestHowRunsGo:
         expected = ["SUBMITTED", "IN_PROGRESS", "IN_PROGRESS", "SUCCEEDED"]
         assert runs.statuses(run, 4) == expected
 
-    def test_immediate_runs_are_finished_in_list_too(
+    def test_list_contains_immediate_runs_as_finished(
         self, server: DataZoneServer, transition: Callable[[dict[str, Any]], None]
     ) -> None:
         runs = Runs(server)
@@ -47,7 +47,7 @@ class TestHowRunsGo:
         runs.start()
         assert [item["status"] for item in runs.list()] == ["SUCCEEDED"]
 
-    def test_phases_take_the_seconds_that_were_asked_for(
+    def test_phases_take_the_requested_seconds(
         self, server: DataZoneServer, clock: Callable[[float], None]
     ) -> None:
         runs = Runs(server)
@@ -68,7 +68,7 @@ class TestHowRunsGo:
             (3, ["IN_PROGRESS", "IN_PROGRESS", "SUCCEEDED"]),
         ],
     )
-    def test_a_run_is_finished_at_the_get_that_was_asked_for(
+    def test_run_finishes_after_the_requested_number_of_polls(
         self, server: DataZoneServer, polls: int, expected: list[str]
     ) -> None:
         runs = Runs(server)
@@ -87,7 +87,7 @@ class TestHowRunsGo:
             ({NAMES: "SUCCEEDED", DESCRIPTIONS: "CANCELED"}, "PARTIALLY_SUCCEEDED"),
         ],
     )
-    def test_the_status_of_a_run_follows_from_its_types(
+    def test_status_of_a_run_follows_from_its_types(
         self, datazone: DataZoneControls, statuses: Any, expected: str
     ) -> None:
         runs = Runs(datazone)
@@ -97,7 +97,7 @@ class TestHowRunsGo:
         by_type = {NAMES: statuses, DESCRIPTIONS: statuses} if isinstance(statuses, str) else statuses
         assert runs.stats(run) == {NAMES: "SUCCEEDED", DESCRIPTIONS: "SUCCEEDED", **by_type}
 
-    def test_error_messages_appear_once_the_run_is_finished(self, server: DataZoneServer) -> None:
+    def test_error_messages_appear_when_the_run_is_finished(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         server.set_run_outcome(statuses={NAMES: "FAILED"}, error_messages={NAMES: "quota"})
         run = runs.start()
@@ -105,24 +105,22 @@ class TestHowRunsGo:
         finished = runs.get(run)["typeStats"]
         assert [stat.get("errorMessage") for stat in finished] == ["quota", None]
 
-    def test_type_stats_may_be_left_out(self, server: DataZoneServer) -> None:
+    def test_outcome_omits_type_stats(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         server.set_run_outcome(type_stats=False)
         run = runs.start()
         runs.status(run)
-        answer = runs.get(run)
-        assert answer["status"] == "SUCCEEDED"
-        assert "typeStats" not in answer
+        response = runs.get(run)
+        assert response["status"] == "SUCCEEDED"
+        assert "typeStats" not in response
 
-    def test_a_run_may_end_in_a_status_that_aws_has_not_published(self, server: DataZoneServer) -> None:
+    def test_run_can_end_in_an_unpublished_status(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         server.set_run_outcome(status="PAUSED")
         run = runs.start()
         assert runs.statuses(run, 3) == ["IN_PROGRESS", "PAUSED", "PAUSED"]
 
-    def test_a_run_stays_in_a_status_it_was_put_in_and_goes_on_after(
-        self, datazone: DataZoneControls
-    ) -> None:
+    def test_set_run_status_pauses_the_progress_of_a_run(self, datazone: DataZoneControls) -> None:
         runs = Runs(datazone)
         run = runs.start()
         datazone.set_run_status(run, "PAUSED")
@@ -131,13 +129,13 @@ class TestHowRunsGo:
         datazone.set_run_status(run, None)
         assert runs.statuses(run, 1)[-1] == "SUCCEEDED"
 
-    def test_a_run_that_is_put_in_failed_has_failed_types(self, server: DataZoneServer) -> None:
+    def test_set_run_status_to_failed_fails_the_types(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         run = runs.start()
         server.set_run_status(run, "FAILED")
         assert runs.stats(run) == {NAMES: "FAILED", DESCRIPTIONS: "FAILED"}
 
-    def test_an_asset_comes_before_all_assets_and_next_before_for_good(self, server: DataZoneServer) -> None:
+    def test_outcome_of_an_asset_and_of_the_next_run_take_precedence(self, server: DataZoneServer) -> None:
         first = Runs(server)
         asset = server.create_asset(
             domain_identifier=first.asset.domain_identifier,
@@ -152,14 +150,14 @@ class TestHowRunsGo:
         assert ends == ["CANCELED", "CANCELED", "PARTIALLY_SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]
         assert [first.status(first.finish()) for _ in range(2)] == ["FAILED", "FAILED"]
 
-    def test_an_outcome_waits_for_a_start_that_succeeds(self, server: DataZoneServer) -> None:
+    def test_outcome_applies_to_the_next_successful_start(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         server.set_run_outcome(status="FAILED")
         with pytest.raises(ClientError):
             runs.start("NO_SUCH_TYPE")
         assert runs.status(runs.finish()) == "FAILED"
 
-    def test_cancel_ends_a_run_and_its_types(self, datazone: DataZoneControls) -> None:
+    def test_cancel_sets_the_status_of_a_run_and_its_types(self, datazone: DataZoneControls) -> None:
         runs = Runs(datazone)
         run = runs.start()
         runs.cancel(run)
@@ -168,7 +166,7 @@ class TestHowRunsGo:
         with pytest.raises(ClientError, match="in CANCELED status cannot be canceled"):
             runs.cancel(run)
 
-    def test_cancel_sees_that_a_run_has_finished_meanwhile(
+    def test_cancel_detects_that_a_run_has_finished(
         self, server: DataZoneServer, clock: Callable[[float], None]
     ) -> None:
         runs = Runs(server)
@@ -178,13 +176,13 @@ class TestHowRunsGo:
         with pytest.raises(ClientError, match="in SUCCEEDED status cannot be canceled"):
             runs.cancel(run)
 
-    def test_the_same_client_token_gives_the_same_run(self, server: DataZoneServer) -> None:
+    def test_same_client_token_returns_the_same_run(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         run = runs.start(clientToken="one")
         assert runs.start(clientToken="one") == run
         assert runs.start(clientToken="two") != run
         assert len(runs.list()) == 2
-        # Another domain knows nothing of it.
+        # A client token is valid for one domain only.
         assert Runs(server).start(clientToken="one") != run
 
     def test_list_filters_by_status_type_and_target(self, server: DataZoneServer) -> None:
@@ -209,9 +207,7 @@ class TestHowRunsGo:
         assert ids(targetIdentifier=other.asset.asset_identifier) == [elsewhere]
         assert ids(status="SUBMITTED", type=NAMES) == [names]
 
-    def test_a_run_that_leaves_the_filter_between_two_pages_hides_no_other(
-        self, server: DataZoneServer
-    ) -> None:
+    def test_next_page_is_complete_after_runs_leave_the_filter(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         started = [runs.start() for _ in range(4)]
         request = {"domainIdentifier": runs.asset.domain_identifier, "status": "SUBMITTED"}
@@ -221,7 +217,7 @@ class TestHowRunsGo:
         rest = runs.client.list_metadata_generation_runs(**request, nextToken=first["nextToken"])
         assert [item["id"] for item in rest["items"]] == [started[3]]
 
-    def test_concurrent_gets_move_a_run_on_one_step_each(self, server: DataZoneServer) -> None:
+    def test_each_concurrent_get_advances_a_run_one_step(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         server.set_run_outcome(polls=20)
         run = runs.start()
@@ -230,7 +226,7 @@ class TestHowRunsGo:
         assert seen.count("IN_PROGRESS") == 19
         assert seen.count("SUCCEEDED") == 21
 
-    def test_concurrent_starts_with_one_token_start_one_run(self, server: DataZoneServer) -> None:
+    def test_concurrent_starts_with_one_client_token_start_one_run(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         with ThreadPoolExecutor(8) as pool:
             started = set(pool.map(lambda _: runs.start(clientToken="one"), range(16)))

@@ -1,4 +1,4 @@
-"""Search in the local DataZone."""
+"""The local DataZone searches assets."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from airflow_provider_datazone.testing import (
     Request,
     models,
 )
-from tests.integration.testing.clients import DESCRIPTIONS, NAMES, impatient
+from tests.integration.testing.clients import DESCRIPTIONS, NAMES, client_without_retries
 from tests.integration.testing.wire import with_operators
 
 
 class Inventory:
-    """The assets of a project, searched through boto3."""
+    """Creates and searches the assets of a project through boto3."""
 
     def __init__(self, datazone: DataZoneControls) -> None:
         self.datazone = datazone
@@ -58,9 +58,9 @@ class Inventory:
         return [item["name"] for item in self.search(**kwargs)]
 
     def filtered(self, attribute: str, value: str | int, operator: str | None = None) -> list[str]:
-        wanted = {"value" if isinstance(value, str) else "intValue": value}
-        how = {} if operator is None else {"operator": operator}
-        return self.names(filters={"filter": {"attribute": attribute, **wanted, **how}})
+        operand = {"value" if isinstance(value, str) else "intValue": value}
+        comparison = {} if operator is None else {"operator": operator}
+        return self.names(filters={"filter": {"attribute": attribute, **operand, **comparison}})
 
     def get(self, asset: str) -> Any:
         return self.client.get_asset(domainIdentifier=self.domain, identifier=asset)
@@ -90,24 +90,24 @@ def inventory(server: DataZoneServer) -> Inventory:
 
 
 class TestSearch:
-    def test_all_assets_of_the_domain_are_found_oldest_first(self, datazone: DataZoneControls) -> None:
+    def test_search_returns_all_assets_of_the_domain_oldest_first(self, datazone: DataZoneControls) -> None:
         inventory = Inventory(datazone)
         for name in ("b", "a", "c"):
             inventory.add(name)
         datazone.create_asset("elsewhere")
-        answer = inventory.page()
-        assert [item["assetItem"]["name"] for item in answer["items"]] == ["b", "a", "c"]
-        assert answer["totalMatchCount"] == 3
-        assert "nextToken" not in answer
+        response = inventory.page()
+        assert [item["assetItem"]["name"] for item in response["items"]] == ["b", "a", "c"]
+        assert response["totalMatchCount"] == 3
+        assert "nextToken" not in response
 
-    def test_a_project_has_its_own_assets(self, inventory: Inventory) -> None:
+    def test_search_is_limited_to_the_assets_of_a_project(self, inventory: Inventory) -> None:
         other = inventory.client.create_project(domainIdentifier=inventory.domain, name="other")["id"]
         inventory.add("ours")
         inventory.add("theirs", owningProjectIdentifier=other)
         assert inventory.names(owningProjectIdentifier=other) == ["theirs"]
         assert inventory.names(owningProjectIdentifier="nobody") == []
 
-    def test_an_asset_is_what_get_answers_of_it(self, inventory: Inventory) -> None:
+    def test_search_returns_the_same_members_as_get_asset(self, inventory: Inventory) -> None:
         asset = inventory.add(
             "orders",
             description="What was ordered",
@@ -118,14 +118,18 @@ class TestSearch:
         inventory.generate(asset, NAMES)
         inventory.accept(asset)
         inventory.generate(asset, DESCRIPTIONS)
-        got = inventory.get(asset)
-        forms = {name: got.pop(name) for name in ("formsOutput", "readOnlyFormsOutput")}
-        expected = {name: got[name] for name in got if name not in ("id", "revision", "ResponseMetadata")}
+        asset_output = inventory.get(asset)
+        forms = {name: asset_output.pop(name) for name in ("formsOutput", "readOnlyFormsOutput")}
+        expected = {
+            name: asset_output[name]
+            for name in asset_output
+            if name not in ("id", "revision", "ResponseMetadata")
+        }
         assert inventory.search() == [{**expected, "identifier": asset}]
         assert inventory.search(additionalAttributes=["FORMS"])[0]["additionalAttributes"] == forms
-        assert len(forms["readOnlyFormsOutput"]) == 1, "what was suggested since"
+        assert len(forms["readOnlyFormsOutput"]) == 1, "suggestions of the second run"
 
-    def test_predictions_are_found_as_soon_as_they_are_there(
+    def test_search_returns_predictions_as_soon_as_the_run_succeeds(
         self, inventory: Inventory, clock: Callable[[float], None]
     ) -> None:
         asset = inventory.datazone.create_asset(
@@ -147,7 +151,7 @@ class TestSearch:
         clock(5)
         assert suggested() == inventory.get(asset)["readOnlyFormsOutput"] != []
 
-    def test_a_description_stands_where_it_was_written(self, inventory: Inventory) -> None:
+    def test_description_is_in_the_member_it_was_written_to(self, inventory: Inventory) -> None:
         inventory.datazone.create_asset(
             "described",
             domain_identifier=inventory.domain,
@@ -179,7 +183,7 @@ class TestSearch:
             ("amazon", []),
         ],
     )
-    def test_text_is_looked_for_in_names_and_descriptions(
+    def test_search_text_matches_names_and_descriptions(
         self, inventory: Inventory, text: str, found: list[str]
     ) -> None:
         inventory.add("orders_2024")
@@ -199,7 +203,7 @@ class TestSearch:
             (["nothing", "No.thing"], []),
         ],
     )
-    def test_text_is_looked_for_where_the_search_says(
+    def test_search_text_matches_only_the_attributes_of_search_in(
         self, inventory: Inventory, attributes: list[str], found: list[str]
     ) -> None:
         inventory.add("orders")
@@ -226,7 +230,7 @@ class TestSearch:
             ("nothing", "orders", []),
         ],
     )
-    def test_a_filter_compares_an_attribute(
+    def test_filter_compares_an_attribute(
         self, inventory: Inventory, attribute: str, value: str, found: list[str]
     ) -> None:
         inventory.add("files", typeIdentifier="amazon.datazone.S3ObjectCollectionAssetType")
@@ -242,13 +246,13 @@ class TestSearch:
         )
         assert inventory.filtered(attribute, value) == found
 
-    def test_a_filter_compares_identifiers(self, inventory: Inventory) -> None:
+    def test_filter_compares_identifiers(self, inventory: Inventory) -> None:
         ids = [inventory.add(name) for name in "ab"]
         assert inventory.filtered("identifier", ids[0]) == ["a"]
         assert inventory.filtered("id", ids[1]) == ["b"]
         assert inventory.filtered("owningProjectId", inventory.project) == ["a", "b"]
 
-    def test_filters_see_the_latest_revision(self, inventory: Inventory) -> None:
+    def test_filters_apply_to_the_latest_revision(self, inventory: Inventory) -> None:
         asset = inventory.add("raw_orders")
         inventory.generate(asset, NAMES)
         assert inventory.filtered("name", "Raw Orders") == []
@@ -259,14 +263,14 @@ class TestSearch:
     @pytest.mark.parametrize(
         ("value", "found"), [("None", []), ("null", []), pytest.param("", ["empty"], marks=with_operators)]
     )
-    def test_no_filter_finds_what_an_asset_does_not_have(
+    def test_filter_does_not_match_a_missing_attribute(
         self, inventory: Inventory, value: str, found: list[str]
     ) -> None:
         inventory.add("bare")
         inventory.add("empty", description="")
         assert inventory.filtered("description", value) == found
 
-    def test_clauses_are_combined(self, inventory: Inventory) -> None:
+    def test_filter_combines_clauses(self, inventory: Inventory) -> None:
         for name, description in (("orders", "Sales"), ("customers", "People"), ("returns", "Sales")):
             inventory.add(name, description=description)
 
@@ -279,7 +283,7 @@ class TestSearch:
         assert inventory.names(filters={"and": [where("name", "orders"), where("name", "returns")]}) == []
 
     @with_operators
-    def test_numbers_are_compared(self, inventory: Inventory) -> None:
+    def test_filter_compares_numbers(self, inventory: Inventory) -> None:
         for rows in (1, 2, 3):
             inventory.add(f"t{rows}", formsInput=[form("StatsForm", rows=rows, share=rows / 2)])
         inventory.add("t", formsInput=[form("StatsForm", rows="2")])
@@ -298,7 +302,7 @@ class TestSearch:
         assert inventory.filtered("name", 2, "GE") == []
 
     @with_operators
-    def test_assets_are_found_by_when_they_were_written(
+    def test_filter_compares_creation_and_update_times(
         self, inventory: Inventory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for hour, name in enumerate(("first", "second")):
@@ -315,7 +319,7 @@ class TestSearch:
             assert inventory.filtered(attribute, one_hour, "GE") == ["First", "second"]
 
     @with_operators
-    def test_a_filter_looks_for_text(self, inventory: Inventory) -> None:
+    def test_filter_matches_text(self, inventory: Inventory) -> None:
         inventory.add("orders", description="A Reproductive study")
         inventory.add("study")
         assert inventory.filtered("description", "study reproduct", "TEXT_SEARCH") == ["orders"]
@@ -341,7 +345,7 @@ class TestSearch:
             ),
         ],
     )
-    def test_filters_that_make_no_sense_are_refused(
+    def test_invalid_filters_raise_a_validation_exception(
         self, inventory: Inventory, filters: dict[str, Any]
     ) -> None:
         client = inventory.datazone.client(config=Config(parameter_validation=False))
@@ -362,7 +366,7 @@ class TestSearch:
             ({"attribute": "nothing", "order": "DESCENDING"}, ["b", "d", "a", "c"]),
         ],
     )
-    def test_assets_are_sorted_what_has_no_value_last_and_equals_oldest_first(
+    def test_sort_puts_missing_values_last_and_equal_values_oldest_first(
         self, inventory: Inventory, sort: dict[str, str], found: list[str]
     ) -> None:
         inventory.add("b", description="late")
@@ -372,7 +376,7 @@ class TestSearch:
         for page_size in (1, 3, 50):
             assert inventory.names(sort=sort, PaginationConfig={"PageSize": page_size}) == found
 
-    def test_each_page_says_how_many_there_are(self, inventory: Inventory) -> None:
+    def test_each_page_has_the_total_match_count(self, inventory: Inventory) -> None:
         for number in range(51):
             inventory.add(f"t{number}")
         inventory.add("other")
@@ -383,12 +387,10 @@ class TestSearch:
         assert "nextToken" not in second
 
     @pytest.mark.parametrize("sort", [None, "ASCENDING", "DESCENDING"])
-    def test_pages_follow_one_another_while_assets_come_and_go(
-        self, inventory: Inventory, sort: str | None
-    ) -> None:
-        how = {} if sort is None else {"sort": {"attribute": "name", "order": sort}}
+    def test_pages_are_consistent_while_assets_change(self, inventory: Inventory, sort: str | None) -> None:
+        sorting = {} if sort is None else {"sort": {"attribute": "name", "order": sort}}
         ids = {name: inventory.add(name) for name in ("t1", "t2", "t3", "t4")}
-        first = inventory.page(searchText="t", maxResults=2, **how)
+        first = inventory.page(searchText="t", maxResults=2, **sorting)
         seen = [item["assetItem"]["name"] for item in first["items"]]
         assert seen == (["t4", "t3"] if sort == "DESCENDING" else ["t1", "t2"])
         inventory.generate(ids[seen[-1]], NAMES)
@@ -397,14 +399,14 @@ class TestSearch:
             domainIdentifier=inventory.domain, identifier=ids[seen[-1]], acceptChoices=[choice]
         )
         inventory.add("t2.5")
-        rest = inventory.page(searchText="t", nextToken=first["nextToken"], **how)
+        rest = inventory.page(searchText="t", nextToken=first["nextToken"], **sorting)
         assert [item["assetItem"]["name"] for item in rest["items"]] == {
             None: ["t3", "t4", "t2.5"],
             "ASCENDING": ["t2.5", "t3", "t4"],
             "DESCENDING": ["t2.5", "t2", "t1"],
         }[sort]
 
-    def test_long_values_are_paged_too(self, inventory: Inventory) -> None:
+    def test_token_for_a_long_value_is_short(self, inventory: Inventory) -> None:
         for name in "ab":
             inventory.add(name, description="\N{GRINNING FACE}" * 2048)
         sort = {"attribute": "description"}
@@ -413,26 +415,26 @@ class TestSearch:
         assert inventory.names(sort=sort, PaginationConfig={"PageSize": 1}) == ["a", "b"]
 
     @pytest.mark.parametrize("token", ["nonsense", "IQ", "MQ==", "WyJhIl0="])
-    def test_a_token_that_was_never_given_is_refused(self, inventory: Inventory, token: str) -> None:
+    def test_unknown_token_raises_a_validation_exception(self, inventory: Inventory, token: str) -> None:
         inventory.add("a")
         with pytest.raises(ClientError, match=r"ValidationException.*Invalid nextToken"):
             inventory.page(nextToken=token)
 
     @pytest.mark.parametrize("scope", ["GLOSSARY", "GLOSSARY_TERM", "DATA_PRODUCT"])
-    def test_there_is_nothing_but_assets(self, inventory: Inventory, scope: str) -> None:
+    def test_scopes_other_than_assets_are_empty(self, inventory: Inventory, scope: str) -> None:
         inventory.add("a")
-        answer = inventory.page(searchScope=scope)
-        assert (answer["items"], answer["totalMatchCount"]) == ([], 0)
+        response = inventory.page(searchScope=scope)
+        assert (response["items"], response["totalMatchCount"]) == ([], 0)
 
-    def test_an_unknown_domain_is_denied(self, datazone: DataZoneControls) -> None:
+    def test_search_in_an_unknown_domain_is_denied(self, datazone: DataZoneControls) -> None:
         client = datazone.client()
         with pytest.raises(client.exceptions.AccessDeniedException):
             client.search(domainIdentifier="dzd-unknown", searchScope="ASSET")
 
-    def test_it_fails_when_asked_to(self, datazone: DataZoneControls) -> None:
+    def test_search_fails_on_request(self, datazone: DataZoneControls) -> None:
         inventory = Inventory(datazone)
         datazone.fail("Search", "ThrottlingException")
-        client = impatient(datazone)
+        client = client_without_retries(datazone)
         with pytest.raises(ClientError, match="Rate exceeded"):
             client.search(domainIdentifier=inventory.domain, searchScope="ASSET", searchText="orders")
         assert datazone.requests[-1] == Request(

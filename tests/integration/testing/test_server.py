@@ -1,4 +1,4 @@
-"""The server of the local DataZone: how it starts, stops, and what it serves."""
+"""The server of the local DataZone starts, serves requests and stops."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from botocore.exceptions import (
 from airflow_provider_datazone.testing import (
     DataZoneServer,
 )
-from tests.integration.testing.clients import Runs, impatient
+from tests.integration.testing.clients import Runs, client_without_retries
 
 
 class TestServer:
-    def test_it_takes_any_credentials_and_every_region(self, server: DataZoneServer) -> None:
+    def test_server_accepts_any_credentials_and_region(self, server: DataZoneServer) -> None:
         for region, key in (("eu-west-1", "AKIAIOSFODNN7EXAMPLE"), ("us-gov-west-1", "x")):
             client = boto3.client(
                 "datazone",
@@ -38,7 +38,7 @@ class TestServer:
             assert f":{region}:" in domain["arn"]
             assert [d["id"] for d in client.list_domains()["items"]] == [domain["id"]]
 
-    def test_the_rest_of_moto_is_there_too(self, server: DataZoneServer) -> None:
+    def test_other_services_of_moto_are_available(self, server: DataZoneServer) -> None:
         sts = boto3.client(
             "sts",
             region_name="us-east-1",
@@ -56,7 +56,7 @@ class TestServer:
             "extra": {"region_name": "us-east-1", "endpoint_url": server.endpoint_url},
         }
 
-    def test_stop_frees_the_port_and_leaves_no_thread(self) -> None:
+    def test_stop_releases_the_port_and_ends_all_threads(self) -> None:
         before = set(threading.enumerate())
         server = DataZoneServer()
         server.start()
@@ -69,7 +69,7 @@ class TestServer:
         with DataZoneServer(port=port) as again:
             assert again.endpoint_url.endswith(f":{port}")
 
-    def test_stop_releases_a_request_that_hangs(self) -> None:
+    def test_stop_closes_the_connection_of_a_hanging_request(self) -> None:
         server = DataZoneServer()
         server.start()
         server.fail("ListDomains", "hang")
@@ -82,7 +82,7 @@ class TestServer:
             with pytest.raises(ConnectionClosedError):
                 hanging.result(timeout=30)
 
-    def test_the_last_server_takes_everything_with_it(self) -> None:
+    def test_state_is_deleted_when_the_last_server_stops(self) -> None:
         with DataZoneServer() as first:
             with DataZoneServer() as second:
                 second.create_asset()
@@ -91,25 +91,25 @@ class TestServer:
             assert third.client().list_domains()["items"] == []
             assert [request.operation for request in third.requests] == ["ListDomains"]
 
-    def test_a_port_in_use_is_an_error_that_says_so(self, server: DataZoneServer) -> None:
+    def test_port_in_use_raises_os_error(self, server: DataZoneServer) -> None:
         port = int(server.endpoint_url.rsplit(":", 1)[1])
         with pytest.raises(OSError, match="in use"):
             DataZoneServer(port=port).start()
 
-    def test_it_prints_nothing(self, capfd: pytest.CaptureFixture[str]) -> None:
+    def test_server_prints_nothing(self, capfd: pytest.CaptureFixture[str]) -> None:
         with DataZoneServer() as server:
             Runs(server).start()
         assert capfd.readouterr() == ("", "")
 
-    def test_it_cannot_be_started_twice_nor_asked_where_it_is_before(self, server: DataZoneServer) -> None:
+    def test_second_start_and_early_endpoint_url_raise_runtime_error(self, server: DataZoneServer) -> None:
         with pytest.raises(RuntimeError, match="started already"):
             server.start()
         with pytest.raises(RuntimeError, match="not been started"):
             _ = DataZoneServer().endpoint_url
         DataZoneServer().stop()
 
-    def test_a_stopped_server_is_gone(self, server: DataZoneServer) -> None:
-        client = impatient(server)
+    def test_stopped_server_refuses_connections(self, server: DataZoneServer) -> None:
+        client = client_without_retries(server)
         server.stop()
         with pytest.raises(EndpointConnectionError):
             client.list_domains()

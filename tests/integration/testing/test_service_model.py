@@ -1,4 +1,4 @@
-"""The local DataZone answers as botocore's service model says."""
+"""The responses of the local DataZone follow botocore's service model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.integration.testing.wire import (
 )
 
 
-def test_every_answer_of_every_operation_follows_the_service_model(wire: Wire) -> None:
+def test_every_response_follows_the_service_model(wire: Wire) -> None:
     client = wire.client
     domain = client.create_domain(
         name="all of it",
@@ -60,7 +60,7 @@ def test_every_answer_of_every_operation_follows_the_service_model(wire: Wire) -
         glossaryTerms=["term1"],
         formsInput=[form],
     )["id"]
-    where = AssetIdentifiers(domain, project, asset)
+    identifiers = AssetIdentifiers(domain, project, asset)
     of_asset = {"domainIdentifier": domain, "identifier": asset}
     client.get_asset(**of_asset)
     wire.server.set_run_outcome(
@@ -68,14 +68,14 @@ def test_every_answer_of_every_operation_follows_the_service_model(wire: Wire) -
         error_messages={NAMES: "business name generation has reached monthly quota"},
     )
     target = {"type": "ASSET", "identifier": asset, "revision": "1"}
-    run = start(wire, where, types=[NAMES, DESCRIPTIONS], target=target)["id"]
+    run = start(wire, identifiers, types=[NAMES, DESCRIPTIONS], target=target)["id"]
     for _ in range(3):
-        get(wire, where, run)
-    get(wire, where, run, type=NAMES)
-    other = start(wire, where, types=[NAMES])["id"]
+        get(wire, identifiers, run)
+    get(wire, identifiers, run, type=NAMES)
+    other = start(wire, identifiers, types=[NAMES])["id"]
     client.list_metadata_generation_runs(domainIdentifier=domain, maxResults=1)
     client.cancel_metadata_generation_run(domainIdentifier=domain, identifier=other)
-    get(wire, where, other)
+    get(wire, identifiers, other)
     client.list_metadata_generation_runs(domainIdentifier=domain)
     client.get_asset(**of_asset)
     choice = {"predictionTarget": "columns[0].columnDescription", "editedValue": "The order's number"}
@@ -90,7 +90,7 @@ def test_every_answer_of_every_operation_follows_the_service_model(wire: Wire) -
     )
     client.get_asset(**of_asset)
     client.get_asset(**of_asset, revision="1")
-    start(wire, where, types=[DESCRIPTIONS])
+    start(wire, identifiers, types=[DESCRIPTIONS])
     client.create_asset(
         domainIdentifier=domain,
         owningProjectIdentifier=project,
@@ -103,44 +103,44 @@ def test_every_answer_of_every_operation_follows_the_service_model(wire: Wire) -
     client.search(**search, nextToken=token)
     client.search(**search, searchText="nothing like it")
     client.search(domainIdentifier=domain, searchScope="GLOSSARY_TERM")
-    assert {operation.name for operation, _ in wire.answers} == OPERATIONS
-    assert wire.wrong == []
+    assert {operation.name for operation, _ in wire.responses} == OPERATIONS
+    assert wire.violations == []
 
 
-def test_what_does_not_follow_the_service_model_is_noticed() -> None:
+def test_violation_of_the_service_model_is_detected() -> None:
     with DataZoneServer() as server:
         wire = Wire(server)
         asset = server.create_asset()
         server.set_run_outcome(asset.asset_identifier, status="PAUSED", polls=1)
         get(wire, asset, start(wire, asset)["id"])
-        answered = wire.client.meta.service_model.shape_for("MetadataGenerationRunStatus")
-        published = answered.metadata["enum"]
-        assert wire.wrong == [f"GetMetadataGenerationRun: .status: 'PAUSED' is not one of {published}"]
+        status_shape = wire.client.meta.service_model.shape_for("MetadataGenerationRunStatus")
+        published = status_shape.metadata["enum"]
+        assert wire.violations == [f"GetMetadataGenerationRun: .status: 'PAUSED' is not one of {published}"]
 
 
-def test_start_answers_without_target_and_type_stats(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_start_response_has_no_target_and_no_type_stats(wire: Wire, asset: AssetIdentifiers) -> None:
     start(wire, asset, types=[NAMES, DESCRIPTIONS])
-    answer = wire.last
-    assert set(answer) == {"domainId", "id", "status", "types", "createdAt", "createdBy", "owningProjectId"}
-    assert answer["status"] == "SUBMITTED"
-    assert answer["types"] == [NAMES, DESCRIPTIONS]
+    response = wire.last
+    assert set(response) == {"domainId", "id", "status", "types", "createdAt", "createdBy", "owningProjectId"}
+    assert response["status"] == "SUBMITTED"
+    assert response["types"] == [NAMES, DESCRIPTIONS]
 
 
-def test_the_deprecated_type_is_answered_where_there_is_one_type(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_response_has_the_deprecated_type_for_a_single_type(wire: Wire, asset: AssetIdentifiers) -> None:
     run = start(wire, asset, types=[NAMES])["id"]
     assert wire.last["type"] == NAMES
     get(wire, asset, run)
     assert wire.last["type"] == NAMES
 
 
-def test_the_deprecated_type_is_still_taken(wire: Wire, asset: AssetIdentifiers) -> None:
-    answer = wire.client.start_metadata_generation_run(
+def test_start_accepts_the_deprecated_type(wire: Wire, asset: AssetIdentifiers) -> None:
+    response = wire.client.start_metadata_generation_run(
         domainIdentifier=asset.domain_identifier,
         owningProjectIdentifier=asset.project_identifier,
         target={"type": "ASSET", "identifier": asset.asset_identifier},
         type=DESCRIPTIONS,
     )
-    assert answer["types"] == [DESCRIPTIONS]
+    assert response["types"] == [DESCRIPTIONS]
 
 
 ID_PATTERN = "satisfy regular expression pattern: [a-zA-Z0-9_-]{1,36}"
@@ -177,7 +177,7 @@ TYPES = f"satisfy enum value set: [{DESCRIPTIONS}, {NAMES}, {GLOSSARY}]"
         ),
     ],
 )
-def test_input_that_the_model_forbids_is_a_validation_exception(
+def test_invalid_input_raises_a_validation_exception(
     wire: Wire,
     asset: AssetIdentifiers,
     operation: str,
@@ -200,7 +200,7 @@ def test_input_that_the_model_forbids_is_a_validation_exception(
     with pytest.raises(ClientError) as info:
         calls[operation](**change)
     status, code, message = error_of(info)
-    # The patterns of older service models have anchors.
+    # Older service models anchor their patterns.
     message = message.replace("pattern: ^", "pattern: ")
     assert (status, code) == (400, "ValidationException")
     assert message.startswith("1 validation error detected: ")
@@ -208,15 +208,13 @@ def test_input_that_the_model_forbids_is_a_validation_exception(
     assert constraint in message
 
 
-def test_several_violations_are_told_at_once(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_validation_exception_lists_several_violations(wire: Wire, asset: AssetIdentifiers) -> None:
     with pytest.raises(ClientError) as info:
         start(wire, asset, types=["X"], clientToken="a b")
     assert error_of(info)[2].startswith("2 validation errors detected: ")
 
 
-def test_a_next_token_that_was_never_given_is_a_validation_exception(
-    wire: Wire, asset: AssetIdentifiers
-) -> None:
+def test_unknown_next_token_raises_a_validation_exception(wire: Wire, asset: AssetIdentifiers) -> None:
     with pytest.raises(ClientError) as info:
         wire.client.list_metadata_generation_runs(
             domainIdentifier=asset.domain_identifier, nextToken="nonsense"
@@ -225,9 +223,7 @@ def test_a_next_token_that_was_never_given_is_a_validation_exception(
 
 
 @pytest.mark.parametrize("operation", ["accept_predictions", "reject_predictions"])
-def test_predictions_are_not_decided_on_without_a_rule_or_choices(
-    wire: Wire, asset: AssetIdentifiers, operation: str
-) -> None:
+def test_predictions_require_a_rule_or_choices(wire: Wire, asset: AssetIdentifiers, operation: str) -> None:
     with pytest.raises(ClientError) as info:
         getattr(wire.client, operation)(
             domainIdentifier=asset.domain_identifier, identifier=asset.asset_identifier
@@ -236,7 +232,7 @@ def test_predictions_are_not_decided_on_without_a_rule_or_choices(
     assert error_of(info) == (400, "ValidationException", message)
 
 
-def test_start_without_any_type_is_a_validation_exception(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_start_without_types_raises_a_validation_exception(wire: Wire, asset: AssetIdentifiers) -> None:
     with pytest.raises(ClientError) as info:
         wire.client.start_metadata_generation_run(
             domainIdentifier=asset.domain_identifier,
@@ -246,7 +242,7 @@ def test_start_without_any_type_is_a_validation_exception(wire: Wire, asset: Ass
     assert error_of(info)[:2] == (400, "ValidationException")
 
 
-def test_an_edited_value_never_stands_in_an_error(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_error_does_not_contain_the_edited_value(wire: Wire, asset: AssetIdentifiers) -> None:
     finish(wire, asset, start(wire, asset)["id"])
     for target, value in (("summary", "confidential" * 500), ("nosuchtarget", "confidential")):
         choice = {"predictionTarget": target, "editedValue": value}
@@ -257,14 +253,12 @@ def test_an_edited_value_never_stands_in_an_error(wire: Wire, asset: AssetIdenti
                 acceptChoices=[choice],
             )
         assert error_of(info)[1] == "ValidationException"
-        assert "confidential" not in wire.answers[-1][1]["body"].decode()
+        assert "confidential" not in wire.responses[-1][1]["body"].decode()
 
 
 @pytest.mark.parametrize("code", sorted(PUBLISHED_ERRORS))
-def test_each_error_of_the_service_has_its_published_status(
-    wire: Wire, asset: AssetIdentifiers, code: str
-) -> None:
-    # Start is the one operation that declares them all.
+def test_each_error_has_its_published_http_status(wire: Wire, asset: AssetIdentifiers, code: str) -> None:
+    # StartMetadataGenerationRun is the only operation that declares all errors.
     wire.server.fail("StartMetadataGenerationRun", code, message="as asked for", times=None)
     with pytest.raises(ClientError) as info:
         start(wire, asset)
@@ -280,9 +274,11 @@ def test_runs_are_listed_in_pages_of_fifty(wire: Wire, asset: AssetIdentifiers) 
     assert [item["id"] for page in pages for item in page["items"]] == runs
 
 
-def test_a_page_that_is_full_and_the_last_has_no_token(wire: Wire, asset: AssetIdentifiers) -> None:
+def test_full_last_page_has_no_next_token(wire: Wire, asset: AssetIdentifiers) -> None:
     for _ in range(2):
         start(wire, asset)
-    answer = wire.client.list_metadata_generation_runs(domainIdentifier=asset.domain_identifier, maxResults=2)
-    assert len(answer["items"]) == 2
-    assert "nextToken" not in answer
+    response = wire.client.list_metadata_generation_runs(
+        domainIdentifier=asset.domain_identifier, maxResults=2
+    )
+    assert len(response["items"]) == 2
+    assert "nextToken" not in response

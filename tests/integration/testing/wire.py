@@ -1,4 +1,4 @@
-"""Requests to the local DataZone whose answers are compared with botocore's service model."""
+"""Requests to the local DataZone, and the validation of responses against botocore's service model."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ PUBLISHED_ERRORS = {
     "ServiceQuotaExceededException": 402,
     "ConflictException": 409,
 }
-# Before botocore 1.42.30 a filter has an attribute and a value, and no more.
+# Before botocore 1.42.30, a filter has only an attribute and a value.
 with_operators = pytest.mark.skipif(
     "operator" not in get_service_model("datazone").shape_for("Filter").members,
-    reason="botocore has no operators yet",
+    reason="this version of botocore has no filter operators",
 )
 ROLE = "arn:aws:iam::123456789012:role/service-role/AmazonDataZoneDomainExecution"
 
 
 def violations(shape: Shape, value: Any, path: str = "") -> Iterator[str]:
-    """Every way in which a JSON value does not follow a shape of the service model."""
+    """Yield each violation of a shape of the service model in a JSON value."""
     if isinstance(shape, StructureShape):
         if not isinstance(value, dict):
-            yield f"{path}: {value!r} is no structure"
+            yield f"{path}: {value!r} is not a structure"
             return
         yield from (f"{path}.{name}: missing" for name in shape.required_members if name not in value)
         for name, member in value.items():
@@ -70,7 +70,7 @@ def violations(shape: Shape, value: Any, path: str = "") -> Iterator[str]:
                 yield f"{path}.{name}: not in the model"
     elif isinstance(shape, ListShape):
         if not isinstance(value, list):
-            yield f"{path}: {value!r} is no list"
+            yield f"{path}: {value!r} is not a list"
             return
         yield from out_of_range(shape, len(value), path)
         for index, item in enumerate(value):
@@ -81,7 +81,7 @@ def violations(shape: Shape, value: Any, path: str = "") -> Iterator[str]:
             yield from violations(shape.value, item, f"{path}[{key}]")
     elif shape.type_name == "string":
         if not isinstance(value, str):
-            yield f"{path}: {value!r} is no string"
+            yield f"{path}: {value!r} is not a string"
             return
         enum, pattern = shape.metadata.get("enum"), shape.metadata.get("pattern")
         if enum and value not in enum:
@@ -93,12 +93,12 @@ def violations(shape: Shape, value: Any, path: str = "") -> Iterator[str]:
         if shape.serialization.get("timestampFormat") == "iso8601":
             datetime.fromisoformat(value.replace("Z", "+00:00"))
         elif isinstance(value, bool) or not isinstance(value, (int, float)):
-            yield f"{path}: {value!r} is no Unix time"
+            yield f"{path}: {value!r} is not a Unix time"
     elif shape.type_name == "boolean":
         if not isinstance(value, bool):
-            yield f"{path}: {value!r} is no boolean"
+            yield f"{path}: {value!r} is not a boolean"
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
-        yield f"{path}: {value!r} is no number"
+        yield f"{path}: {value!r} is not a number"
     else:
         yield from out_of_range(shape, value, path)
 
@@ -108,40 +108,40 @@ def out_of_range(shape: Shape, size: float, path: str) -> Iterator[str]:
         yield f"{path}: {size} is out of range"
 
 
-def answer_violations(operation: OperationModel, answer: dict[str, Any]) -> list[str]:
-    """What is wrong with an answer as it came over the wire."""
-    status, body = answer["status_code"], json.loads(answer["body"] or b"{}")
+def response_violations(operation: OperationModel, response: dict[str, Any]) -> list[str]:
+    """Return the violations in a response as received over HTTP."""
+    status, body = response["status_code"], json.loads(response["body"] or b"{}")
     if status < 300:
-        wrong = [] if status == operation.http["responseCode"] else [f"status {status}"]
-        return wrong + list(violations(operation.output_shape, body))
+        found = [] if status == operation.http["responseCode"] else [f"status {status}"]
+        return found + list(violations(operation.output_shape, body))
     declared = {e.name: e.metadata["error"]["httpStatusCode"] for e in operation.error_shapes}
-    code = answer["headers"].get("x-amzn-errortype")
-    wrong = [] if declared.get(code) == status else [f"status {status} for {code}, declared: {declared}"]
-    return wrong if isinstance(body.get("message"), str) else [*wrong, f"no message in {body}"]
+    code = response["headers"].get("x-amzn-errortype")
+    found = [] if declared.get(code) == status else [f"status {status} for {code}, declared: {declared}"]
+    return found if isinstance(body.get("message"), str) else [*found, f"no message in {body}"]
 
 
 class Wire:
-    """A boto3 client that keeps what came over the wire, before botocore drops what it does not know."""
+    """A boto3 client that records each response before botocore drops members that it does not know."""
 
     def __init__(self, server: DataZoneServer) -> None:
         self.server = server
         self.client = server.client(config=Config(retries={"total_max_attempts": 1}))
-        self.client.meta.events.register("before-parse.datazone", self._keep)
-        self.answers: list[tuple[OperationModel, dict[str, Any]]] = []
+        self.client.meta.events.register("before-parse.datazone", self._record)
+        self.responses: list[tuple[OperationModel, dict[str, Any]]] = []
 
-    def _keep(self, operation_model: OperationModel, response_dict: dict[str, Any], **_: Any) -> None:
-        self.answers.append((operation_model, response_dict))
+    def _record(self, operation_model: OperationModel, response_dict: dict[str, Any], **_: Any) -> None:
+        self.responses.append((operation_model, response_dict))
 
     @property
     def last(self) -> Any:
-        return json.loads(self.answers[-1][1]["body"])
+        return json.loads(self.responses[-1][1]["body"])
 
     @property
-    def wrong(self) -> list[str]:
+    def violations(self) -> list[str]:
         return [
-            f"{operation.name}: {what}"
-            for operation, answer in self.answers
-            for what in answer_violations(operation, answer)
+            f"{operation.name}: {violation}"
+            for operation, response in self.responses
+            for violation in response_violations(operation, response)
         ]
 
 
