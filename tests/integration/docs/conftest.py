@@ -1,4 +1,4 @@
-"""A connection as the documentation says it should be."""
+"""The connection that the documentation describes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def connected(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Catalog:
-    """The connection `datazone_default` names domain and project, as the pages say it should."""
+def configured_catalog(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Catalog:
+    """Set the connection `datazone_default` with a domain and a project, as the pages recommend."""
     connection = json.loads(catalog.server.connection)
     connection["extra"] |= {
         "domain_identifier": catalog.domain_identifier,

@@ -1,4 +1,4 @@
-"""The pages of the documentation, and the examples that they show."""
+"""The pages of the documentation and the examples that they contain."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load(name: str) -> Any:
 
 
 def run(dag: Any, **params: str) -> dict[str, Any]:
-    """Run a DAG to a good end, and return its task instances."""
+    """Run a DAG, check that every task succeeds, and return its task instances."""
     dag_run = dag.test(run_conf=params)
     instances = {ti.task_id: ti for ti in dag_run.get_task_instances()}
     assert {name: ti.state for name, ti in instances.items()} == dict.fromkeys(dag.task_dict, "success")
@@ -38,13 +38,13 @@ def run(dag: Any, **params: str) -> dict[str, Any]:
 
 
 (BY_HAND,) = re.findall(r"^## By hand\n(.*?)^## ", PAGES["testing.md"], re.MULTILINE | re.DOTALL)
-# Every page that a git host shows.
+# Every Markdown page of the repository.
 MARKDOWN = {
     **{path.name: path.read_text() for path in sorted(REPOSITORY.glob("*.md"))},
     **{f"docs/{page}": text for page, text in PAGES.items()},
 }
 FENCED = re.compile(r"^ *```(.*)\n(?:.*\n)*?^ *```$\n?", re.MULTILINE)
-# Code in these languages is an example that a test runs or reads; the others have tests of their own.
+# A test runs or reads each example in these languages. Other tests cover the other languages.
 EXAMPLE_LANGUAGES = {"bash", "json", "python"}
 LANGUAGES = EXAMPLE_LANGUAGES | {"console", "dockerfile", "ini", "text", "yaml"}
 
@@ -62,7 +62,7 @@ def actions(policy: Path) -> set[str]:
     return {action for statement in statements(policy) for action in statement["Action"]}
 
 
-# The pages that conf.py has the site list under a page.
+# The pages that the site lists under each page, from conf.py.
 (NAVIGATION,) = (
     ast.literal_eval(node.value)
     for node in ast.parse((DOCS / "conf.py").read_text()).body

@@ -1,4 +1,4 @@
-"""What the documentation claims is true."""
+"""The facts in the documentation are correct."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tests.conftest import REPOSITORY
 from tests.integration.docs.pages import PAGES
 
 
-def test_recipe_for_older_sets_raises_what_this_package_needs_raised() -> None:
+def test_sed_command_removes_the_pins_that_are_too_old() -> None:
     page = PAGES["installing.md"]
     (expression,) = re.findall(r"^\$ sed -i -E '(.*)' constraints.txt$", page, re.MULTILINE)
     pins = ["aiobotocore", "apache-airflow", "apache-airflow-providers-amazon", "boto3", "botocore"]
     pins += ["apache-airflow-providers-common-compat", "s3transfer", "types-boto3"]
-    done = subprocess.run(
+    completed = subprocess.run(
         ["sed", "-E", expression],
         input="".join(f"{pin}==1.0\n" for pin in pins),
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.split() == [
+    assert completed.stdout.split() == [
         "apache-airflow==1.0",
         "apache-airflow-providers-amazon==1.0",
         "types-boto3==1.0",
     ]
 
 
-def test_installing_page_names_the_wheel_and_the_lower_bounds() -> None:
+def test_installing_page_has_the_wheel_and_the_lower_bounds() -> None:
     distribution = metadata.distribution("airflow-provider-amazon-datazone")
     pages = [PAGES["installing.md"], (REPOSITORY / "README.md").read_text()]
     wheels = {wheel for page in pages for wheel in re.findall(r"airflow_provider_\w+-\S+?\.whl", page)}
@@ -49,7 +49,7 @@ def test_installing_page_names_the_wheel_and_the_lower_bounds() -> None:
     ) in pages[0]
 
 
-def test_memory_of_a_triggerer_is_what_the_performance_page_measured() -> None:
+def test_memory_of_a_triggerer_matches_the_performance_page() -> None:
     performance = PAGES["performance.md"]
     header, row = (
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -66,24 +66,26 @@ def test_memory_of_a_triggerer_is_what_the_performance_page_measured() -> None:
     section = PAGES["scaling.md"].split("## Memory of a triggerer\n")[1].split("\n## ")[0]
     shown = re.findall(r"^\| (.*?) \| (\d+) \|$", section, re.MULTILINE)
     assert {name: int(value) for name, value in shown} == expected
-    each = (float(measured["10,000 ours"]) - float(measured["1,000 ours"])) / 9
-    assert f"each wait adds about {round(each)} KB" in section
+    kilobytes = (float(measured["10,000 ours"]) - float(measured["1,000 ours"])) / 9
+    assert f"each wait adds about {round(kilobytes)} KB" in section
 
 
-@pytest.mark.skipif(not airflow.__version__.startswith("2.11"), reason="Airflow 3 passes what the task knows")
-def test_airflow_2_11_fails_mapped_taskflow_tasks_on_default_args_as_the_page_says() -> None:
+@pytest.mark.skipif(
+    not airflow.__version__.startswith("2.11"), reason="Airflow 3 passes only the arguments of the task"
+)
+def test_mapped_taskflow_task_fails_on_default_args_in_airflow_2_11() -> None:
     @task
     def mapped(number: int) -> int:
         return number
 
     with DAG("with_default_args", schedule=None, default_args={"aws_conn_id": "datazone_default"}):
-        added = mapped.expand(number=[1, 2])
+        expanded = mapped.expand(number=[1, 2])
     (message,) = re.findall(r'mapped TaskFlow tasks fail with "(.*?)"', PAGES["troubleshooting.md"])
     with pytest.raises(Exception, match=re.escape(message)):
-        added.operator.unmap({"op_kwargs": {"number": 1}})
+        expanded.operator.unmap({"op_kwargs": {"number": 1}})
 
 
-def test_types_are_those_of_the_service_model_which_allows_two_in_a_run() -> None:
+def test_types_match_the_service_model_which_allows_two_types() -> None:
     model = botocore.session.get_session().get_service_model("datazone")
     types = model.shape_for("MetadataGenerationRunTypes")
     assert types.metadata == {"min": 1, "max": 2}
@@ -94,7 +96,7 @@ def test_types_are_those_of_the_service_model_which_allows_two_in_a_run() -> Non
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/quick-start.md"])
-def test_first_pages_say_once_and_early_that_unified_studio_works_the_same(page: str) -> None:
+def test_introduction_mentions_sagemaker_unified_studio_once(page: str) -> None:
     text = (REPOSITORY / page).read_text()
     assert text.count("SageMaker Unified Studio") == 1
     assert "SageMaker Unified Studio" in re.split(r"^\#\# |^\|", text, flags=re.MULTILINE)[0].replace(
@@ -102,7 +104,7 @@ def test_first_pages_say_once_and_early_that_unified_studio_works_the_same(page:
     )
 
 
-def test_tested_versions_are_those_of_the_constraints() -> None:
+def test_tested_versions_match_the_constraints() -> None:
     rows = re.findall(
         r"^\| (\d\S*) \| ([\d., ]+) \| ([\d.]+).*? \| ([\d.]+).*? \| ([\d.]+).*? \| ([\d.]+|none) \| .* \|$",
         PAGES["versions.md"],

@@ -1,4 +1,4 @@
-"""The example DAGs are documentation: they import without a warning, and they run."""
+"""The example DAGs import without warnings and run as documented."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ QUOTA = "business name generation has reached monthly quota"
 
 
 def load(name: str) -> dict[str, Any]:
-    """Import an example, and return its names."""
+    """Import an example and return its module globals."""
     return runpy.run_path(str(REPOSITORY / f"example_dags/{name}.py"))
 
 
 def instances(dag_run: Any) -> dict[str, Any]:
-    """Return a DAG run's task instances, the mapped ones as `task[index]`."""
+    """Return the task instances of a DAG run; mapped ones have the key `task[index]`."""
     return {
         ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": ti
         for ti in dag_run.get_task_instances()
@@ -40,19 +40,19 @@ def instances(dag_run: Any) -> dict[str, Any]:
 
 
 def asset_of(catalog: Catalog, asset_identifier: str = "") -> dict[str, Any]:
-    """Read the asset as it is now."""
+    """Return the current asset."""
     return catalog.server.client().get_asset(
         domainIdentifier=catalog.domain_identifier, identifier=asset_identifier or catalog.asset_identifier
     )
 
 
 def content_of(asset: dict[str, Any], form: str) -> dict[str, Any]:
-    """Return what a form of the asset says, empty where it has no such form."""
+    """Return the content of a form of the asset, or an empty dict without that form."""
     (content,) = [f["content"] for f in asset["formsOutput"] if f["formName"] == form] or ["{}"]
     return json.loads(content)
 
 
-# Every warning that is laid at our door, and nobody else's: Airflow warns of itself too.
+# Prints the warnings that the examples and this package cause. Airflow causes warnings, too.
 IMPORT = """
 import runpy, sys, warnings
 with warnings.catch_warnings(record=True) as caught:
@@ -64,12 +64,12 @@ print([str(w.message) for w in caught if "example_dags" in w.filename or "airflo
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_imports_without_a_warning(path: Path):
-    # In a process of its own: only there has nothing been imported, and no warning given, before.
-    done = subprocess.run(
+    # Use a new process: here, the modules are already imported and their warnings already issued.
+    completed = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", IMPORT, path], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_example_imports_without_a_warning(path: Path):
     ],
     ids=["all succeed", "one fails", "all fail"],
 )
-def test_metadata_generation_example_goes_the_way_of_the_run(
+def test_metadata_generation_example_branches_on_the_run_status(
     airflow_database: None, catalog: Catalog, statuses: dict[str, str], states: dict[str, str]
 ):
     run = catalog.start_run(
@@ -98,26 +98,26 @@ def test_metadata_generation_example_goes_the_way_of_the_run(
     )
     dag = load("example_datazone_metadata_generation")["wait_for_run"].dag
     dag_run = dag.test(run_conf={"domain_identifier": catalog.domain_identifier, "run_identifier": run})
-    found = instances(dag_run)
-    # The report is there in each case, also after a failed run, with the typeStats.
+    task_instances = instances(dag_run)
+    # The report has the typeStats in each case, even after a failed run.
     expected = [
         {"type": name, "status": statuses[name], "errorMessage": "no luck"}
         if name in statuses
         else {"type": name, "status": "SUCCEEDED"}
         for name in TYPES
     ]
-    assert found["report"].state == "success"
-    assert found["report"].xcom_pull(task_ids="report") == expected
-    assert {name: found[name].state for name in states} == states
+    assert task_instances["report"].state == "success"
+    assert task_instances["report"].xcom_pull(task_ids="report") == expected
+    assert {name: task_instances[name].state for name in states} == states
     if states.get("some_types_failed") == "success":
-        assert found["some_types_failed"].xcom_pull(task_ids="some_types_failed") == {
+        assert task_instances["some_types_failed"].xcom_pull(task_ids="some_types_failed") == {
             "BUSINESS_NAMES": "no luck"
         }
     assert dag_run.state == ("failed" if states["wait_for_run"] == "failed" else "success")
 
 
 def enrich(catalog: Catalog) -> dict[str, str]:
-    """Return what a user who triggers the second example fills in."""
+    """Return the params of the second example."""
     return {
         "domain_identifier": catalog.domain_identifier,
         "owning_project_identifier": catalog.project_identifier,
@@ -125,12 +125,14 @@ def enrich(catalog: Catalog) -> dict[str, str]:
     }
 
 
-def test_enrich_example_accepts_what_is_sure_and_publishes_it(airflow_database: None, catalog: Catalog):
+def test_enrich_example_accepts_confident_predictions_and_publishes_the_asset(
+    airflow_database: None, catalog: Catalog
+):
     dag = load("example_datazone_enrich_asset")["start_run"].dag
     dag_run = dag.test(run_conf=enrich(catalog))
-    found = instances(dag_run)
+    task_instances = instances(dag_run)
     assert dag_run.state == "success"
-    assert {name: ti.state for name, ti in found.items()} == {
+    assert {name: ti.state for name, ti in task_instances.items()} == {
         "start_run": "success",
         "choose_path": "success",
         "some_types_failed": "skipped",
@@ -138,13 +140,13 @@ def test_enrich_example_accepts_what_is_sure_and_publishes_it(airflow_database: 
         "publish": "success",
         "report": "success",
     }
-    # Airflow 3.0 gives back "2" as a number.
-    assert str(found["accept_predictions"].xcom_pull(task_ids="accept_predictions")) == "2"
+    # Airflow 3.0 returns "2" as a number.
+    assert str(task_instances["accept_predictions"].xcom_pull(task_ids="accept_predictions")) == "2"
     asset = asset_of(catalog)
     assert asset["revision"] == "2"
     assert asset["name"] == "Orders"
     assert content_of(asset, "AssetCommonDetailsForm") == {"summary": "A summary of orders"}
-    # With a confidence of 0.7, the descriptions of columns are just sure enough; their names, with 0.6, are not.
+    # Column descriptions meet the threshold with a confidence of 0.7. Column names, with 0.6, do not.
     assert content_of(asset, "ColumnBusinessMetadataForm") == {
         "columnsBusinessMetadata": [
             {"columnIdentifier": "order_id", "description": "What order_id says"},
@@ -156,7 +158,7 @@ def test_enrich_example_accepts_what_is_sure_and_publishes_it(airflow_database: 
         "columns[0].columnName",
         "columns[1].columnName",
     }
-    published = found["publish"].xcom_pull(task_ids="publish")
+    published = task_instances["publish"].xcom_pull(task_ids="publish")
     assert asset["listing"] == {"listingId": published["listingId"], "listingStatus": "ACTIVE"}
     (request,) = [r for r in catalog.server.requests if r.operation == "CreateListingChangeSet"]
     assert request.parameters["entityRevision"] == "2"
@@ -190,7 +192,7 @@ def test_enrich_example_accepts_what_is_sure_and_publishes_it(airflow_database: 
     ],
     ids=["one fails", "all fail"],
 )
-def test_enrich_example_publishes_nothing_where_types_failed(
+def test_enrich_example_does_not_publish_after_failed_types(
     airflow_database: None, catalog: Catalog, statuses: dict[str, str], state: str, states: dict[str, str]
 ):
     catalog.server.set_run_outcome(
@@ -198,20 +200,20 @@ def test_enrich_example_publishes_nothing_where_types_failed(
     )
     dag = load("example_datazone_enrich_asset")["start_run"].dag
     dag_run = dag.test(run_conf=enrich(catalog))
-    found = instances(dag_run)
+    task_instances = instances(dag_run)
     assert dag_run.state == state
-    assert {name: found[name].state for name in states} == states
+    assert {name: task_instances[name].state for name in states} == states
     if states["some_types_failed"] == "success":
-        reasons = found["some_types_failed"].xcom_pull(task_ids="some_types_failed")
+        reasons = task_instances["some_types_failed"].xcom_pull(task_ids="some_types_failed")
         assert reasons == {"BUSINESS_NAMES": QUOTA}
-    # A quota that is used up is no reason to try again.
+    # The task does not retry when the quota is exhausted.
     assert catalog.server.request_counts["StartMetadataGenerationRun"] == 1
     asset = asset_of(catalog)
     assert asset["revision"] == "1"
     assert "listing" not in asset
 
 
-def test_enrich_example_starts_another_run_after_one_that_failed(airflow_database: None, catalog: Catalog):
+def test_enrich_example_retry_starts_a_new_run_after_a_failed_run(airflow_database: None, catalog: Catalog):
     catalog.server.set_run_outcome(statuses="FAILED", polls=0)
     catalog.server.set_run_outcome(polls=0)
     start_run = load("example_datazone_enrich_asset")["start_run"]
@@ -224,10 +226,12 @@ def test_enrich_example_starts_another_run_after_one_that_failed(airflow_databas
     assert [run["status"] for run in runs["items"]] == ["FAILED", "SUCCEEDED"]
 
 
-@pytest.mark.skipif(Version(airflow.__version__) < Version("3.1"), reason="No human in the loop before 3.1")
-def test_enrich_example_with_a_human_in_the_loop():
+@pytest.mark.skipif(
+    Version(airflow.__version__) < Version("3.1"), reason="Airflow has human-in-the-loop operators since 3.1"
+)
+def test_enrich_example_supports_a_human_in_the_loop():
     source = (REPOSITORY / "example_dags/example_datazone_enrich_asset.py").read_text()
-    # What stands further in is code.
+    # Uncomment the code, which has a deeper indentation than the comments.
     source = re.sub(r"^    #     (.*)$", r"    \1", source, flags=re.MULTILINE)
     source = source.replace('return "accept_predictions"', 'return "approve"')
     source = source.replace(">> [accept_predictions,", ">> [approve,")
@@ -240,7 +244,7 @@ def test_enrich_example_with_a_human_in_the_loop():
 
 
 @pytest.mark.parametrize("failing", [None, 1], ids=["all succeed", "one fails"])
-def test_enrich_many_example_accepts_for_each_asset_that_has_predictions(
+def test_enrich_many_example_accepts_predictions_of_each_successful_asset(
     airflow_database: None, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, failing: int | None
 ):
     connection = json.loads(catalog.server.connection)
@@ -264,23 +268,23 @@ def test_enrich_many_example_accepts_for_each_asset_that_has_predictions(
         )
     names = load("example_datazone_enrich_many_assets")
     dag_run = names["start_run"].dag.test(run_conf={"asset_identifiers": assets})
-    found = instances(dag_run)
+    task_instances = instances(dag_run)
     succeeded = [asset for index, asset in enumerate(assets) if index != failing]
     assert dag_run.state == ("success" if failing is None else "failed")
-    assert [found[f"start_run[{i}]"].state for i in range(3)] == [
+    assert [task_instances[f"start_run[{i}]"].state for i in range(3)] == [
         "failed" if index == failing else "success" for index in range(3)
     ]
-    assert [found[f"accept_predictions[{i}]"].state for i in range(len(succeeded))] == ["success"] * len(
-        succeeded
-    )
-    assert found["report"].state == ("success" if failing is None else "failed")
+    assert [task_instances[f"accept_predictions[{i}]"].state for i in range(len(succeeded))] == [
+        "success"
+    ] * len(succeeded)
+    assert task_instances["report"].state == ("success" if failing is None else "failed")
     assert [asset_of(catalog, asset)["revision"] for asset in assets] == [
         "2" if asset in succeeded else "1" for asset in assets
     ]
     assert catalog.server.request_counts["StartMetadataGenerationRun"] == 3
 
 
-def test_enrich_catalog_example_describes_what_has_no_description(
+def test_enrich_catalog_example_enriches_assets_without_a_description(
     airflow_database: None, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ):
     server, domain, project = catalog.server, catalog.domain_identifier, catalog.project_identifier
@@ -290,38 +294,40 @@ def test_enrich_catalog_example_describes_what_has_no_description(
     }
     monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
 
-    def create(name: str, **more: str) -> str:
-        created = server.create_asset(name, domain_identifier=domain, project_identifier=project, **more)
+    def create(name: str, **attributes: str) -> str:
+        created = server.create_asset(
+            name, domain_identifier=domain, project_identifier=project, **attributes
+        )
         return created.asset_identifier
 
     create("described", description="Nobody has to write this again.")
     assets = [catalog.asset_identifier, *(create(f"table_{number}") for number in range(11))]
-    # One in twelve is not too many.
+    # One failed asset of twelve is below the limit.
     server.set_run_outcome(
         assets[5], statuses="FAILED", error_messages={"BUSINESS_DESCRIPTIONS": "no luck"}, polls=0
     )
     server.set_run_outcome(polls=0, times=None)
     dag = load("example_datazone_enrich_catalog")["enrich"].dag
     dag.get_task("enrich").poll_interval = 0.1
-    # One without retries: what failed stays so.
+    # Without retries, the failed asset remains failed.
     dag.get_task("enrich").retries = 0
     dag_run = dag.test()
-    found = instances(dag_run)
+    task_instances = instances(dag_run)
     assert dag_run.state == "success"
-    summary = found["enrich"].xcom_pull(task_ids="enrich")
+    summary = task_instances["enrich"].xcom_pull(task_ids="enrich")
     assert (summary["total"], summary["succeeded"], summary["failed"]) == (12, 11, 1)
-    assert found["accept_and_publish"].xcom_pull(task_ids="accept_and_publish") == 11
+    assert task_instances["accept_and_publish"].xcom_pull(task_ids="accept_and_publish") == 11
     for asset in assets:
         listing = asset_of(catalog, asset).get("listing")
         assert (listing is None) == (asset == assets[5])
-    # Nothing is left but the one that failed.
-    again = instances(dag.test())
-    assert again["find_assets"].xcom_pull(task_ids="find_assets") == [
+    # The next DAG run finds only the failed asset.
+    next_instances = instances(dag.test())
+    assert next_instances["find_assets"].xcom_pull(task_ids="find_assets") == [
         {"asset_identifier": assets[5], "owning_project_identifier": project}
     ]
 
 
-def test_enrich_catalog_example_fails_where_too_many_assets_failed(
+def test_enrich_catalog_example_fails_when_too_many_assets_fail(
     airflow_database: None, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ):
     connection = json.loads(catalog.server.connection)

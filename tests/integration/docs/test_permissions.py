@@ -1,4 +1,4 @@
-"""The connections and IAM policies that the documentation shows are valid."""
+"""The connections and IAM policies in the documentation are valid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.docs.pages import CONNECTIONS, EXAMPLES, PAGES, POLICIES,
 
 
 @pytest.mark.parametrize("file", CONNECTIONS, ids=lambda path: path.stem)
-def test_connection_is_json_that_airflow_reads(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+def test_connection_is_valid_json_for_airflow(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     connection_id, definition = re.fullmatch(
         r"export AIRFLOW_CONN_(\w+)='(.*?)'\n", file.read_text(), re.DOTALL
     ).groups()
@@ -26,13 +26,13 @@ def test_connection_is_json_that_airflow_reads(monkeypatch: pytest.MonkeyPatch, 
     assert hook.region_name == "us-east-1"
 
 
-def test_fields_of_the_connection_are_those_of_its_form() -> None:
+def test_page_lists_the_fields_of_the_connection_form() -> None:
     rows = re.findall(r"^\| ([\w ]+) \| `(\w+)` \|", PAGES["connection.md"], re.MULTILINE)
     assert sorted(rows) == sorted((label, name) for name, (label, _) in CONNECTION_FIELDS.items())
 
 
-# The resource types of each action, by AWS's service authorization reference of Amazon DataZone. IAM grants an action
-# that has none on "*" alone, and one that has some on these, or on "*".
+# The resource types of each action, from the AWS Service Authorization Reference for Amazon DataZone. IAM grants an
+# action without resource types only on "*". It grants an action with resource types on those resources or on "*".
 RESOURCE_TYPES: dict[str, set[str]] = {
     "datazone:AcceptPredictions": set(),
     "datazone:CancelMetadataGenerationRun": set(),
@@ -49,8 +49,8 @@ RESOURCE_TYPES: dict[str, set[str]] = {
 DOMAIN_ARN = re.compile(r"arn:aws:datazone:[a-z0-9-]+:\d{12}:domain/dzd[-_][a-zA-Z0-9_-]{1,36}")
 
 
-def grants_nothing(action: str, resource: str) -> bool:
-    """Whether IAM grants an action on no resource that a request could name."""
+def has_no_effect(action: str, resource: str) -> bool:
+    """Return whether a permission for the action on the resource allows no request."""
     if resource == "*":
         return False
     kind = "domain" if DOMAIN_ARN.fullmatch(resource) else None
@@ -58,20 +58,22 @@ def grants_nothing(action: str, resource: str) -> bool:
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda path: path.stem)
-def test_policy_names_operations_of_the_service(policy: Path) -> None:
+def test_policy_contains_only_operations_of_the_service(policy: Path) -> None:
     operations = botocore.session.get_session().get_service_model("datazone").operation_names
     assert actions(policy) <= {f"datazone:{operation}" for operation in operations}
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda path: path.stem)
-def test_every_statement_of_a_policy_grants_what_it_names(policy: Path) -> None:
+def test_every_policy_statement_grants_all_its_actions(policy: Path) -> None:
     for statement in statements(policy):
         assert statement["Effect"] == "Allow"
-        useless = [action for action in statement["Action"] if grants_nothing(action, statement["Resource"])]
-        assert not useless, f"{useless} are granted on '*' alone"
+        ineffective = [
+            action for action in statement["Action"] if has_no_effect(action, statement["Resource"])
+        ]
+        assert not ineffective, f"{ineffective} require the resource '*'"
 
 
-def test_only_actions_without_a_resource_type_are_granted_on_everything() -> None:
+def test_wildcard_resource_is_only_for_actions_without_a_resource_type() -> None:
     for policy in POLICIES:
         for statement in statements(policy):
             broad = [action for action in statement["Action"] if RESOURCE_TYPES[action]]
@@ -79,12 +81,12 @@ def test_only_actions_without_a_resource_type_are_granted_on_everything() -> Non
 
 
 @pytest.mark.parametrize("action", RESOURCE_TYPES)
-def test_domain_s_arn_grants_get_domain_alone(action: str) -> None:
+def test_domain_arn_grants_only_get_domain(action: str) -> None:
     domain = "arn:aws:datazone:us-east-1:123456789012:domain/dzd_1234abcd5678ef"
-    assert grants_nothing(action, domain) == (action != "datazone:GetDomain")
+    assert has_no_effect(action, domain) == (action != "datazone:GetDomain")
 
 
-def test_policies_allow_what_the_table_says_and_no_more() -> None:
+def test_policies_match_the_table_of_permissions() -> None:
     named = set(re.findall(r"`(datazone:\w+)`", PAGES["connection.md"]))
     assert named == set().union(*(actions(policy) for policy in POLICIES))
     enrich = actions(EXAMPLES / "policies/enrich.json")
@@ -92,8 +94,8 @@ def test_policies_allow_what_the_table_says_and_no_more() -> None:
     assert not actions(EXAMPLES / "policies/publish.json") & enrich
 
 
-def test_commands_that_join_a_project_are_ones_that_the_command_line_takes() -> None:
-    """Held against the service model, which is what the command line is made of."""
+def test_join_project_commands_have_valid_aws_cli_options() -> None:
+    """Compare the commands with the service model, which defines the AWS CLI."""
     model = botocore.session.get_session().get_service_model("datazone")
     text = (EXAMPLES / "permissions/join_project.sh").read_text().replace("\\\n", " ")
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""The messages that the troubleshooting page quotes are those that tasks log."""
+"""The messages on the troubleshooting page are the messages that tasks log."""
 
 from __future__ import annotations
 
@@ -33,19 +33,24 @@ NO_RETRIES = {"retries": {"total_max_attempts": 1}}
 
 
 @pytest.fixture
-def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> str:
-    """All that the troubleshooting page tells about, made to happen."""
-    server = connected.server
+def reported_messages(
+    configured_catalog: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> str:
+    """Cause every problem on the troubleshooting page and return the messages."""
+    server = configured_catalog.server
     hook = DataZoneHook("datazone_default", config=NO_RETRIES)
     hook._log = logging.getLogger("tests.docs")
-    wrong = {"AIRFLOW_CONN_NO_JSON": {"conn_type": "aws"}, "AIRFLOW_CONN_EMPTY": {"conn_type": "awsdatazone"}}
-    for name, connection in wrong.items():
+    invalid_connections = {
+        "AIRFLOW_CONN_NO_JSON": {"conn_type": "aws"},
+        "AIRFLOW_CONN_EMPTY": {"conn_type": "awsdatazone"},
+    }
+    for name, connection in invalid_connections.items():
         monkeypatch.setenv(name, json.dumps(connection | {"extra": "[]"} if "JSON" in name else connection))
     lines = []
 
-    def fails(call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
+    def fails(call: Callable[..., Any], *arguments: Any, **keyword_arguments: Any) -> None:
         with pytest.raises(Exception, match=r".") as failure:
-            call(*arguments, **named)
+            call(*arguments, **keyword_arguments)
         lines.append(str(failure.value))
 
     fails(DataZoneHook("empty").get_metadata_generation_run, "run")
@@ -60,7 +65,9 @@ def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
         "User is not permitted to perform operation: StartMetadataGenerationRun",
     ):
         server.fail("StartMetadataGenerationRun", "AccessDeniedException", message=message)
-        fails(hook.start_metadata_generation_run, connected.asset_identifier, types=["BUSINESS_NAMES"])
+        fails(
+            hook.start_metadata_generation_run, configured_catalog.asset_identifier, types=["BUSINESS_NAMES"]
+        )
     for code in (
         "ValidationException",
         "UnrecognizedClientException",
@@ -69,12 +76,16 @@ def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
         "ConflictException",
     ):
         server.fail("StartMetadataGenerationRun", code)
-        fails(hook.start_metadata_generation_run, connected.asset_identifier, types=["BUSINESS_NAMES"])
-    fails(hook.start_metadata_generation_run, connected.asset_identifier, types="BUSINESS_NAMES")
-    fails(hook.accept_predictions, connected.asset_identifier)
-    fails(hook.accept_predictions, connected.asset_identifier, choices="[]")
+        fails(
+            hook.start_metadata_generation_run, configured_catalog.asset_identifier, types=["BUSINESS_NAMES"]
+        )
+    fails(hook.start_metadata_generation_run, configured_catalog.asset_identifier, types="BUSINESS_NAMES")
+    fails(hook.accept_predictions, configured_catalog.asset_identifier)
+    fails(hook.accept_predictions, configured_catalog.asset_identifier, choices="[]")
     quota = {"BUSINESS_NAMES": "business name generation has reached monthly quota"}
-    run_identifier = connected.start_run("BUSINESS_NAMES", statuses="FAILED", error_messages=quota, polls=0)
+    run_identifier = configured_catalog.start_run(
+        "BUSINESS_NAMES", statuses="FAILED", error_messages=quota, polls=0
+    )
     run = hook.get_metadata_generation_run(run_identifier)
     lines.append(judge(run, allow_partial_success=True).message)
     server.set_run_status(run_identifier, "PAUSED")
@@ -84,8 +95,10 @@ def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
     fails(hook.start_metadata_generation_run, "asset ", types=["BUSINESS_NAMES"])
     fails(hook.start_metadata_generation_run, "unknown", types=["BUSINESS_NAMES"])
     fails(hook.list_metadata_generation_runs_page, domain_identifier="dzd-unknown")
-    away = {"region_name": "us-east-1", "endpoint_url": "http://127.0.0.1:1"}
-    monkeypatch.setenv("AIRFLOW_CONN_AWAY", json.dumps(json.loads(server.connection) | {"extra": away}))
+    unreachable = {"region_name": "us-east-1", "endpoint_url": "http://127.0.0.1:1"}
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_AWAY", json.dumps(json.loads(server.connection) | {"extra": unreachable})
+    )
     fails(
         DataZoneHook("away", config=NO_RETRIES).get_metadata_generation_run, "run", domain_identifier="dzd-1"
     )
@@ -96,20 +109,20 @@ def told(connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
         monkeypatch.setenv("AIRFLOW_CONN_ROLE", json.dumps(json.loads(server.connection) | {"extra": role}))
         fails(DataZoneHook("role").get_metadata_generation_run, "run", domain_identifier="dzd-1")
         sts.shutdown()
-    lines += told_by_tasks(connected, monkeypatch, caplog)
+    lines += messages_of_tasks(configured_catalog, monkeypatch, caplog)
     return "\n".join([*lines, *caplog.messages])
 
 
-def told_by_tasks(
-    connected: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def messages_of_tasks(
+    configured_catalog: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> list[str]:
-    """What tasks fail with, as their logs show it."""
-    shown = []
+    """Return the errors of failing tasks as shown in their logs."""
+    messages = []
     common = {"task_id": "task", "aws_conn_id": "datazone_default"}
-    connected.server.fail("GetMetadataGenerationRun", "AccessDeniedException")
+    configured_catalog.server.fail("GetMetadataGenerationRun", "AccessDeniedException")
     with pytest.raises(RequestRefusedError) as refused:
         DataZoneGetMetadataGenerationRunOperator(run_identifier="run", **common).execute(make_context())
-    shown.append("".join(traceback.format_exception(refused.value)))
+    messages.append("".join(traceback.format_exception(refused.value)))
     caplog.set_level(logging.INFO, "tests.docs")
     monkeypatch.setattr(
         DataZoneBatchMetadataGenerationOperator, "log", logging.getLogger("tests.docs"), raising=False
@@ -122,32 +135,32 @@ def told_by_tasks(
 
     with pytest.raises(InvalidInputError) as invalid:
         batch("[]").execute(make_context())
-    shown.append(str(invalid.value))
+    messages.append(str(invalid.value))
     batch([]).execute(make_context())
-    connected.server.set_run_outcome(connected.asset_identifier, polls=0, statuses="FAILED")
+    configured_catalog.server.set_run_outcome(configured_catalog.asset_identifier, polls=0, statuses="FAILED")
     with pytest.raises(BatchFailedError) as failed:
-        batch([connected.asset_identifier]).execute(make_context())
-    shown.append(str(failed.value))
-    connected.server.fail("StartMetadataGenerationRun", "AccessDeniedException")
+        batch([configured_catalog.asset_identifier]).execute(make_context())
+    messages.append(str(failed.value))
+    configured_catalog.server.fail("StartMetadataGenerationRun", "AccessDeniedException")
     with pytest.raises(RequestRefusedError):
-        batch([connected.asset_identifier]).execute(make_context())
-    return shown
+        batch([configured_catalog.asset_identifier]).execute(make_context())
+    return messages
 
 
-def test_troubleshooting_quotes_what_is_said(told: str) -> None:
+def test_troubleshooting_page_quotes_reported_messages(reported_messages: str) -> None:
     rows = re.findall(r"^\| (`.*?) \| .* \|$", PAGES["troubleshooting.md"], re.MULTILINE)
     quotes = [quote for row in rows for quote in re.findall(r"`(.*?)`", row)]
     assert len(quotes) > len(rows) > 15
-    # It takes a triggerer to hear these.
+    # Only a triggerer reports these messages.
     deferral = (REPOSITORY / "airflow_provider_datazone/deferral.py").read_text()
     for quote in quotes:
         if "trigger" in quote:
             assert re.split(r" run '| …", quote)[0] in deferral
         else:
-            # What stands in quotes is the reader's own; what is left out may be anything.
+            # Quoted values and omitted text can be anything.
             pattern = re.sub(r"'.'", "'.*?'", re.escape(quote.strip("… ")))
             pattern = re.sub(r"(\\ )?…(\\ )?", ".*?", pattern)
             if AIRFLOW_3_0 and "JSON" in quote:
-                # That Airflow drops such a connection, if it is in the environment.
+                # Airflow 3.0 ignores such a connection in the environment.
                 pattern = "The connection 'no_json' is not defined"
-            assert re.search(pattern, told), quote
+            assert re.search(pattern, reported_messages), quote

@@ -1,4 +1,4 @@
-"""What Airflow itself makes of the provider: its command line, its provider manager, its API server."""
+"""Airflow's command line, provider manager and API server find and use the provider."""
 
 from __future__ import annotations
 
@@ -45,42 +45,47 @@ FORM_FIELDS = {
     "role_arn",
     "endpoint_url",
 }
-OURS = (CONNECTION_TYPE, "airflow_provider_datazone", DISTRIBUTION)
+PROVIDER_NAMES = (CONNECTION_TYPE, "airflow_provider_datazone", DISTRIBUTION)
 
 airflow_version = Version(version("apache-airflow"))
-# Before Airflow 3.2 (its API server: 3.1) no provider's connection form is there unless
-# flask_appbuilder is installed.
+# Before Airflow 3.2 (API server: 3.1), connection forms of providers require flask_appbuilder.
 has_flask_appbuilder = find_spec("flask_appbuilder") is not None
 has_form = has_flask_appbuilder or airflow_version >= Version("3.2")
 api_server_has_form = has_flask_appbuilder or airflow_version >= Version("3.1")
-on_airflow_3 = pytest.mark.skipif(airflow_version < Version("3"), reason="Airflow 2 has another API server")
+on_airflow_3 = pytest.mark.skipif(
+    airflow_version < Version("3"), reason="Airflow 2 has a different API server"
+)
 
-# They must not come back in any message.
+# No message may contain these values.
 SECRETS = {"login": "AKIASECRETKEYID", "password": "secret-access-key", "token": "secret-session-token"}
 NO_RETRIES = {"retries": {"total_max_attempts": 1}}
-# As AWS answers a signature that it does not accept.
+# The response of AWS to an invalid signature.
 REJECTED_SIGNATURE = (
     "The request signature we calculated does not match the signature you provided.\n\n"
     f"The Canonical String for this request should have been\n'x-amz-security-token:{SECRETS['token']}'"
 )
 
 
-def our_warnings(output: str) -> list[str]:
-    """Return the lines at WARNING or above, or of a warning's class, that are about this provider."""
-    # A checkout, and an environment in it, may well be called as the distribution is.
+def provider_warnings(output: str) -> list[str]:
+    """Return the warnings and errors about this provider: log lines at WARNING or above, and Python warnings."""
+    # The paths of the checkout and its environment can contain the name of the distribution.
     output = output.replace(sys.prefix, "").replace(str(REPOSITORY), "")
     severe = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|\[(warning|error|critical) *\]|Warning\b|Traceback")
-    return [line for line in output.splitlines() if severe.search(line) and any(our in line for our in OURS)]
+    return [
+        line
+        for line in output.splitlines()
+        if severe.search(line) and any(name in line for name in PROVIDER_NAMES)
+    ]
 
 
 def list_providers(python: str, *arguments: str) -> Any:
-    """Ask the command line, which keeps quiet about what went wrong unless it is told to be verbose."""
-    done = run_airflow(
+    """Run `airflow providers` with `--verbose`; without it, the command reports no errors."""
+    completed = run_airflow(
         "providers", *arguments, "--verbose", "--output", "json", python=python, PYTHONWARNINGS="default"
     )
-    assert done.returncode == 0, done.stderr
-    assert our_warnings(done.stdout + done.stderr) == []
-    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith(("[{", "[]"))))
+    assert completed.returncode == 0, completed.stderr
+    assert provider_warnings(completed.stdout + completed.stderr) == []
+    return json.loads(next(line for line in completed.stdout.splitlines() if line.startswith(("[{", "[]"))))
 
 
 def read_schema(name: str) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def read_schema(name: str) -> dict[str, Any]:
     return schema
 
 
-def our_entry_point() -> EntryPoint:
+def provider_entry_point() -> EntryPoint:
     (found,) = (e for e in entry_points(group="apache_airflow_provider") if "datazone" in e.value)
     return found
 
@@ -104,7 +109,7 @@ def test_list_shows_the_provider(python: str) -> None:
 def test_get_shows_the_provider_in_full(python: str) -> None:
     (shown,) = list_providers(python, "get", DISTRIBUTION, "--full")
     for key, value in get_provider_info().items():
-        if key != "description":  # loses its markup
+        if key != "description":  # Airflow removes the markup.
             assert shown[key] == value
     assert "Amazon DataZone" in shown["description"]
 
@@ -127,11 +132,11 @@ def test_behaviours_shows_the_connection_type(python: str) -> None:
 
 def test_widgets_shows_the_fields_of_the_form(python: str) -> None:
     shown = {row["connection_parameter_name"]: row for row in list_providers(python, "widgets")}
-    ours = {name for name, row in shown.items() if row["package_name"] == DISTRIBUTION}
-    assert ours == ({f"extra__{CONNECTION_TYPE}__{name}" for name in FORM_FIELDS} if has_form else set())
+    names = {name for name, row in shown.items() if row["package_name"] == DISTRIBUTION}
+    assert names == ({f"extra__{CONNECTION_TYPE}__{name}" for name in FORM_FIELDS} if has_form else set())
 
 
-def test_triggers_shows_the_module_of_triggers(python: str) -> None:
+def test_triggers_shows_the_trigger_module(python: str) -> None:
     (row,) = (r for r in list_providers(python, "triggers") if r["package_name"] == DISTRIBUTION)
     assert (row["class"], row["integration_name"]) == (
         "airflow_provider_datazone.triggers.datazone",
@@ -139,7 +144,7 @@ def test_triggers_shows_the_module_of_triggers(python: str) -> None:
     )
 
 
-def test_links_shows_the_link_to_the_domain(python: str) -> None:
+def test_links_shows_the_domain_link(python: str) -> None:
     links = {row["extra_link_class_name"] for row in list_providers(python, "links")}
     assert links.issuperset(get_provider_info()["extra-links"])
 
@@ -153,16 +158,16 @@ def test_configs_shows_the_options(python: str) -> None:
 
 
 def test_package_name_is_the_canonical_name_of_the_distribution() -> None:
-    entry_point = our_entry_point()
+    entry_point = provider_entry_point()
     assert entry_point.value == "airflow_provider_datazone.get_provider_info:get_provider_info"
     assert entry_point.dist is not None
     assert entry_point.load()()["package-name"] == canonicalize_name(entry_point.dist.name) == DISTRIBUTION
 
 
-def test_provider_info_is_as_airflow_defines_it() -> None:
+def test_provider_info_follows_the_schema() -> None:
     info = get_provider_info()
     jsonschema.Draft7Validator(read_schema("provider_info.schema.json")).validate(info)
-    # The schema of provider.yaml says more about some keys: the fields of a connection, for one.
+    # The schema of provider.yaml is stricter for some keys, such as the fields of a connection.
     source = read_schema("provider.yaml.schema.json")
     known = {key: source["properties"][key] for key in info if key in source["properties"]}
     jsonschema.Draft7Validator({**source, "properties": known, "required": []}).validate(
@@ -170,13 +175,13 @@ def test_provider_info_is_as_airflow_defines_it() -> None:
     )
 
 
-def test_provider_info_has_no_key_that_airflow_does_not_know() -> None:
+def test_provider_info_has_no_unknown_keys() -> None:
     if airflow_version < Version("3"):
-        pytest.skip("Airflow 2 knows fewer keys, and leaves the others")
+        pytest.skip("Airflow 2 has fewer keys and ignores the others")
     assert set(get_provider_info()) <= set(read_schema("provider_info.schema.json")["properties"])
 
 
-def test_field_behaviour_is_as_airflow_defines_it() -> None:
+def test_field_behaviour_follows_the_schema() -> None:
     schema = read_schema("customized_form_field_behaviours.schema.json")
     behaviour = DataZoneHook.get_ui_field_behaviour()
     jsonschema.Draft7Validator(schema).validate(behaviour)
@@ -186,7 +191,7 @@ def test_field_behaviour_is_as_airflow_defines_it() -> None:
     assert set(declared["placeholders"]) == {"login", "password"}
 
 
-def test_everything_provider_info_names_can_be_imported() -> None:
+def test_classes_in_provider_info_can_be_imported() -> None:
     paths = set(re.findall(r"'(airflow_provider_datazone\.[\w.]+)'", str(get_provider_info())))
     assert HOOK_CLASS in paths
     for path in paths:
@@ -194,22 +199,22 @@ def test_everything_provider_info_names_can_be_imported() -> None:
 
 
 @pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
-def test_provider_info_names_the_module_of_each_kind(kind: str) -> None:
+def test_provider_info_has_the_module_of_each_kind(kind: str) -> None:
     named = {module for group in get_provider_info().get(kind, []) for module in group["python-modules"]}
     folder = Path(airflow_provider_datazone.__file__).parent / kind
-    # What stands beside it is not for users.
+    # The other modules are internal.
     files = (file.stem for file in folder.glob("datazone.py"))
     assert named == {f"airflow_provider_datazone.{kind}.{name}" for name in files}
 
 
-def test_provider_info_imports_nothing() -> None:
+def test_provider_info_imports_no_other_modules() -> None:
     code = (
         "import __future__, sys, typing; before = set(sys.modules)\n"
         "import airflow_provider_datazone.get_provider_info\n"
         "print(*sorted(set(sys.modules) - before))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.split() == [
         "airflow_provider_datazone",
         "airflow_provider_datazone.get_provider_info",
     ]
@@ -218,7 +223,7 @@ def test_provider_info_imports_nothing() -> None:
 # -------------------------------------------------------- provider manager
 
 
-def test_provider_manager_has_a_hook_that_can_be_tested() -> None:
+def test_provider_manager_has_a_testable_hook() -> None:
     hook = ProvidersManager().hooks[CONNECTION_TYPE]
     assert hook is not None
     assert (hook.hook_class_name, hook.package_name, hook.hook_name, hook.connection_testable) == (
@@ -230,7 +235,7 @@ def test_provider_manager_has_a_hook_that_can_be_tested() -> None:
 
 
 @pytest.mark.skipif(not has_form, reason="needs flask_appbuilder")
-def test_provider_manager_has_the_form() -> None:
+def test_provider_manager_has_the_connection_form() -> None:
     manager = ProvidersManager()
     fields = {
         f.field_name for f in manager.connection_form_widgets.values() if f.package_name == DISTRIBUTION
@@ -241,7 +246,7 @@ def test_provider_manager_has_the_form() -> None:
     assert behaviour["relabeling"] == UI_FIELD_BEHAVIOUR["relabeling"]
 
 
-def test_connection_gives_the_hook(catalog: Catalog) -> None:
+def test_connection_returns_the_hook(catalog: Catalog) -> None:
     hook = Connection(conn_id="datazone_default", conn_type=CONNECTION_TYPE).get_hook()
     assert type(hook) is DataZoneHook
     assert hook.aws_conn_id == "datazone_default"
@@ -249,11 +254,11 @@ def test_connection_gives_the_hook(catalog: Catalog) -> None:
     assert run.asset_id == catalog.asset_identifier
 
 
-# ------------------------------------------------------- connection's test
+# -------------------------------------------------------- connection test
 
 
 def connection_body(endpoint_url: str, **extra: Any) -> dict[str, Any]:
-    """Return a connection as the UI sends it: what was left empty is empty."""
+    """Return a connection as sent by the UI, where unset fields are empty strings."""
     defaults = dict.fromkeys(FORM_FIELDS, "") | {
         "region_name": "us-east-1",
         "endpoint_url": endpoint_url,
@@ -275,11 +280,11 @@ def closed_port() -> str:
 
 
 @pytest.fixture
-def try_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[bool, str]]:
+def connection_test(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[bool, str]]:
     def test(endpoint_url: str, **extra: Any) -> tuple[bool, str]:
         body = connection_body(endpoint_url, **extra)
         connection = Connection(conn_id=body.pop("connection_id"), **body)
-        # As the UI's test does: a hook looks for its connection by name.
+        # Like the UI, set the connection in the environment, where the hook reads it by name.
         monkeypatch.setenv("AIRFLOW_CONN_TESTED", connection.as_json())
         passed, message = connection.test_connection()
         assert not any(secret in message for secret in SECRETS.values())
@@ -311,96 +316,96 @@ def rejecting_sts() -> Iterator[str]:
         server.shutdown()
 
 
-def test_connection_with_a_domain_is_tested_on_the_domain(
-    try_connection: Callable[..., tuple[bool, str]], catalog: Catalog
+def test_connection_test_with_a_domain_reads_the_domain(
+    connection_test: Callable[..., tuple[bool, str]], catalog: Catalog
 ) -> None:
     domain = catalog.domain_identifier
-    passed, message = try_connection(catalog.server.endpoint_url, domain_identifier=domain)
+    passed, message = connection_test(catalog.server.endpoint_url, domain_identifier=domain)
     assert passed, message
     assert domain in message
     assert "AVAILABLE" in message
     assert catalog.server.request_counts["GetDomain"] == 1
 
 
-def test_connection_with_an_unknown_domain_fails_with_the_services_message(
-    try_connection: Callable[..., tuple[bool, str]], datazone: DataZoneServer
+def test_connection_test_with_an_unknown_domain_fails_with_the_error_of_the_service(
+    connection_test: Callable[..., tuple[bool, str]], datazone: DataZoneServer
 ) -> None:
-    passed, message = try_connection(datazone.endpoint_url, domain_identifier="dzd-nosuchdomain")
+    passed, message = connection_test(datazone.endpoint_url, domain_identifier="dzd-nosuchdomain")
     assert not passed
     assert "ResourceNotFoundException" in message
     assert "Check the domain 'dzd-nosuchdomain' and the AWS Region 'us-east-1'." in message
 
 
-def test_connection_without_permission_fails_with_the_services_message(
-    try_connection: Callable[..., tuple[bool, str]], catalog: Catalog
+def test_connection_test_without_permission_fails_with_the_error_of_the_service(
+    connection_test: Callable[..., tuple[bool, str]], catalog: Catalog
 ) -> None:
     catalog.server.fail("GetDomain", "AccessDeniedException", message="not for you")
     domain = catalog.domain_identifier
-    passed, message = try_connection(catalog.server.endpoint_url, domain_identifier=domain)
+    passed, message = connection_test(catalog.server.endpoint_url, domain_identifier=domain)
     assert not passed
     assert "AccessDeniedException" in message
     assert "not for you. Check the domain" in message
     assert "must allow datazone:GetDomain" in message
 
 
-def test_connection_to_an_endpoint_that_does_not_answer_fails(
-    try_connection: Callable[..., tuple[bool, str]],
+def test_connection_test_with_an_unreachable_endpoint_fails(
+    connection_test: Callable[..., tuple[bool, str]],
 ) -> None:
     endpoint_url = closed_port()
-    passed, message = try_connection(endpoint_url, domain_identifier="dzd-any")
+    passed, message = connection_test(endpoint_url, domain_identifier="dzd-any")
     assert not passed
     assert f'Could not connect to the endpoint URL: "{endpoint_url}' in message
     assert message.endswith("Check the AWS Region and the endpoint URL.")
 
 
-def test_connection_without_a_region_fails_and_says_what_to_set(
-    try_connection: Callable[..., tuple[bool, str]], datazone: DataZoneServer
+def test_connection_test_without_a_region_fails_and_suggests_a_fix(
+    connection_test: Callable[..., tuple[bool, str]], datazone: DataZoneServer
 ) -> None:
-    passed, message = try_connection(datazone.endpoint_url, domain_identifier="dzd-any", region_name="")
+    passed, message = connection_test(datazone.endpoint_url, domain_identifier="dzd-any", region_name="")
     assert not passed
     assert message.endswith("Set the AWS Region, 'region_name' in the extra.")
 
 
-def test_connection_without_a_domain_is_tested_on_sts(
-    try_connection: Callable[..., tuple[bool, str]], datazone: DataZoneServer
+def test_connection_test_without_a_domain_calls_sts(
+    connection_test: Callable[..., tuple[bool, str]], datazone: DataZoneServer
 ) -> None:
     sts = {"sts": {"endpoint_url": datazone.endpoint_url}}
-    passed, message = try_connection(datazone.endpoint_url, service_config=sts)
+    passed, message = connection_test(datazone.endpoint_url, service_config=sts)
     assert passed, message
     assert "Account='123456789012'" in message
     assert datazone.request_counts.total() == 0
 
 
-def test_rejected_signature_gives_no_secret_away(
-    try_connection: Callable[..., tuple[bool, str]], catalog: Catalog
+def test_invalid_signature_error_does_not_contain_secrets(
+    connection_test: Callable[..., tuple[bool, str]], catalog: Catalog
 ) -> None:
     catalog.server.fail("GetDomain", "UnrecognizedClientException", message=REJECTED_SIGNATURE)
     domain = catalog.domain_identifier
-    passed, message = try_connection(catalog.server.endpoint_url, domain_identifier=domain)
+    passed, message = connection_test(catalog.server.endpoint_url, domain_identifier=domain)
     assert not passed
     assert "does not match the signature" in message
     assert message.endswith("Check the AWS Access Key ID and the AWS Secret Access Key.")
 
 
-def test_connections_name_as_its_test_makes_it_up_is_not_told(
-    try_connection: Callable[..., tuple[bool, str]], datazone: DataZoneServer
+def test_connection_test_message_does_not_contain_the_temporary_connection_id(
+    connection_test: Callable[..., tuple[bool, str]], datazone: DataZoneServer
 ) -> None:
-    passed, message = try_connection(datazone.endpoint_url, domain_identifier="dzd-nosuchdomain")
+    passed, message = connection_test(datazone.endpoint_url, domain_identifier="dzd-nosuchdomain")
     assert not passed
     assert "tested" not in message.lower()
 
 
-def test_signature_that_sts_rejects_gives_no_secret_away(
-    try_connection: Callable[..., tuple[bool, str]], rejecting_sts: str
+def test_invalid_signature_error_of_sts_does_not_contain_secrets(
+    connection_test: Callable[..., tuple[bool, str]], rejecting_sts: str
 ) -> None:
-    passed, message = try_connection("", service_config={"sts": {"endpoint_url": rejecting_sts}})
+    passed, message = connection_test("", service_config={"sts": {"endpoint_url": rejecting_sts}})
     assert not passed
     assert "does not match the signature" in message
 
 
 # -------------------------------------------------------------- API server
 
-ASK_API_SERVER = """
+API_SERVER_SCRIPT = """
 import json, sys
 from airflow.api_fastapi.app import create_app
 from fastapi.testclient import TestClient
@@ -408,15 +413,15 @@ from fastapi.testclient import TestClient
 with TestClient(create_app()) as client:
     token = client.get("/auth/token").json()["access_token"]
     for method, path, body in json.loads(sys.argv[1]):
-        answer = client.request(method, path, json=body, headers={"Authorization": f"Bearer {token}"})
-        print("ANSWER", json.dumps([answer.status_code, answer.json()]))
+        response = client.request(method, path, json=body, headers={"Authorization": f"Bearer {token}"})
+        print("RESPONSE", json.dumps([response.status_code, response.json()]))
 """
 
 
-def ask_api_server(*requests: tuple[str, str, Any]) -> list[Any]:
-    """Ask Airflow's API server, in a process of its own, as an administrator."""
-    done = subprocess.run(
-        [sys.executable, "-c", ASK_API_SERVER, json.dumps(requests)],
+def request_api_server(*requests: tuple[str, str, Any]) -> list[Any]:
+    """Send requests to Airflow's API server as an administrator, in a new process."""
+    completed = subprocess.run(
+        [sys.executable, "-c", API_SERVER_SCRIPT, json.dumps(requests)],
         env=os.environ
         | {
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
@@ -427,20 +432,20 @@ def ask_api_server(*requests: tuple[str, str, Any]) -> list[Any]:
         check=False,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr
-    assert our_warnings(done.stdout + done.stderr) == []
-    answers = [
-        json.loads(line.removeprefix("ANSWER "))
-        for line in done.stdout.splitlines()
-        if line.startswith("ANSWER ")
+    assert completed.returncode == 0, completed.stderr
+    assert provider_warnings(completed.stdout + completed.stderr) == []
+    responses = [
+        json.loads(line.removeprefix("RESPONSE "))
+        for line in completed.stdout.splitlines()
+        if line.startswith("RESPONSE ")
     ]
-    assert [status for status, _ in answers] == [200] * len(requests), answers
-    return [answer for _, answer in answers]
+    assert [status for status, _ in responses] == [200] * len(requests), responses
+    return [body for _, body in responses]
 
 
 @on_airflow_3
-def test_api_server_shows_the_form(airflow_database: None) -> None:
-    (forms,) = ask_api_server(("GET", "/ui/connections/hook_meta", None))
+def test_api_server_returns_the_connection_form(airflow_database: None) -> None:
+    (forms,) = request_api_server(("GET", "/ui/connections/hook_meta", None))
     by_type = {form["connection_type"]: form for form in forms}
     form = by_type[CONNECTION_TYPE]
     assert (form["hook_class_name"], form["hook_name"]) == (HOOK_CLASS, "Amazon DataZone")
@@ -462,29 +467,29 @@ def test_api_server_shows_the_form(airflow_database: None) -> None:
 @on_airflow_3
 def test_api_server_tests_a_connection(airflow_database: None, catalog: Catalog) -> None:
     endpoint_url, domain = catalog.server.endpoint_url, catalog.domain_identifier
-    good, bad = ask_api_server(
+    passed, failed = request_api_server(
         *(
             ("POST", "/api/v2/connections/test", connection_body(endpoint_url, domain_identifier=identifier))
             for identifier in (domain, "dzd-nosuchdomain")
         )
     )
-    assert good["status"], good
-    assert domain in good["message"]
-    assert not bad["status"]
-    assert "ResourceNotFoundException" in bad["message"]
+    assert passed["status"], passed
+    assert domain in passed["message"]
+    assert not failed["status"]
+    assert "ResourceNotFoundException" in failed["message"]
 
 
 def test_command_line_tests_a_connection(catalog: Catalog, airflow_database: None) -> None:
     body = connection_body(catalog.server.endpoint_url, domain_identifier=catalog.domain_identifier)
     connection = Connection(conn_id=body.pop("connection_id"), **body)
-    done = run_airflow(
+    completed = run_airflow(
         "connections",
         "test",
         "tested",
         AIRFLOW_CONN_TESTED=connection.as_json(),
         AIRFLOW__CORE__TEST_CONNECTION="Enabled",
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Connection success" in done.stdout
-    assert our_warnings(done.stdout + done.stderr) == []
-    assert not any(secret in done.stdout + done.stderr for secret in SECRETS.values())
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "Connection success" in completed.stdout
+    assert provider_warnings(completed.stdout + completed.stderr) == []
+    assert not any(secret in completed.stdout + completed.stderr for secret in SECRETS.values())
