@@ -1,4 +1,4 @@
-"""A batch in a worker and one in a triggerer, each to be killed again and again."""
+"""A batch on a worker and a batch in a triggerer, which the tests kill repeatedly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODES = {"batch_in_worker": False, "batch_in_triggerer": True}
 
 
 def tell_process(context: Any) -> None:
-    """Tell which process the task is, at once with its content."""
+    """Write the process id of the task to a file in one atomic step."""
     path = Path(context["dag_run"].conf["process"])
     new = path.with_suffix(".new")
     new.write_text(str(os.getpid()), encoding="utf-8")

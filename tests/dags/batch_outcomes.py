@@ -1,4 +1,4 @@
-"""Ways in which a batch can go that only Airflow shows, a task each; its assets are in the DAG run's conf."""
+"""A task for each outcome of a batch that requires Airflow. The conf of the DAG run contains the assets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from airflow_provider_datazone.operators.datazone import DataZoneBatchMetadataGe
 
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
 MODES = ("worker", "deferrable")
-# In which modes, and how the runs of a task's assets end; one after the other where there are several.
+# The modes of each case, and the final statuses of the runs of its assets. Several statuses are of successive runs.
 CASES: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "all_succeed": (MODES, ["SUCCEEDED", "SUCCEEDED", "PARTIALLY_SUCCEEDED"]),
     "some_fail": (MODES, ["SUCCEEDED", "FAILED", "CANCELED", "SUCCEEDED", "PARTIALLY_SUCCEEDED"]),
     "none_known": (("deferrable",), []),
     "quota": (MODES, ["SUCCEEDED", "QUOTA", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]),
-    # The failure is there the first time only.
+    # Only the first run fails.
     "retry": (MODES, ["SUCCEEDED", "FAILED SUCCEEDED", "SUCCEEDED"]),
     "timeout": (MODES, ["ENDLESS", "SUCCEEDED"]),
     "no_xcom": (("worker",), ["SUCCEEDED", "FAILED"]),
@@ -25,7 +25,7 @@ CASES: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "from_mapped": (("deferrable",), ["SUCCEEDED", "SUCCEEDED"]),
     "mapped": (("deferrable",), ["SUCCEEDED", "FAILED", "SUCCEEDED"]),
 }
-# The tests let it pass.
+# The tests advance the clock past this timeout.
 EXECUTION_TIMEOUT = timedelta(minutes=10)
 
 
@@ -37,7 +37,7 @@ def assets_of(name: str, number: int) -> list[str]:
     return [f"{{{{ dag_run.conf['assets']['{name}'][{index}] }}}}" for index in range(number)]
 
 
-# Not in `default_args`: Airflow 2.11 would hand them to mapped tasks of any kind.
+# Not in `default_args`, because Airflow 2.11 passes those to all mapped tasks.
 ARGUMENTS = {
     "aws_conn_id": "datazone_default",
     "domain_identifier": "{{ dag_run.conf['domain_identifier'] }}",
@@ -79,7 +79,7 @@ with DAG(
             given: Any = assets_of(name, len(endings))
             arguments: dict[str, Any] = {"deferrable": mode == "deferrable"}
             if case == "quota":
-                # A retry would show in its try_number.
+                # The test detects a retry by the try_number.
                 arguments |= {"max_concurrent_runs": 1, "retries": 1}
             elif case == "retry":
                 arguments |= {"retries": 1}

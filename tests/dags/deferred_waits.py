@@ -1,4 +1,4 @@
-"""A deferrable wait for each run that the DAG run's conf names, and a task that reads what they left."""
+"""A deferrable wait for each run in the conf of the DAG run, and a task that reads the XComs of the waits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ with DAG(
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
-    # A task that is retried shows in its try_number.
+    # The tests detect a retry by the try_number.
     default_args={"retries": 1, "retry_delay": timedelta(0)},
 ) as dag:
 
@@ -28,7 +28,7 @@ with DAG(
 
     @task(trigger_rule="all_done")
     def collect(ti: Any = None, dag_run: Any = None) -> None:
-        """Write each wait's XComs, by its map index."""
+        """Write the XComs of each wait, ordered by map index."""
 
         def pull(key: str, index: int) -> Any:
             return ti.xcom_pull(task_ids="wait", key=key, map_indexes=index)

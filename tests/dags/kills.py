@@ -1,4 +1,4 @@
-"""Tasks to be marked as failed by a user, each in a state of its own."""
+"""Tasks that a user marks as failed, each in a different state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_datazone.operators.datazone import (
 )
 
 TASK_ID = "killed"
-# A DAG for each, with what is particular to its task.
+# One DAG for each key, with the arguments of its task.
 BATCHES: dict[str, dict[str, Any]] = {
     "killed_while_starting": {"max_concurrent_runs": 60},
     "killed_at_most_runs": {"max_concurrent_runs": 25},
@@ -26,9 +26,9 @@ STARTS = ("killed_before_answer", "killed_while_waiting")
 
 
 def write_process(context: Any) -> None:
-    """Write down which process the task is."""
+    """Write the process id of the task to a file."""
     path = Path(context["dag_run"].conf["process"])
-    # Renamed, so that it is there with its content.
+    # Renaming makes the complete file appear in one step.
     new = path.with_suffix(".new")
     new.write_text(str(os.getpid()), encoding="utf-8")
     new.rename(path)

@@ -1,4 +1,4 @@
-"""Tasks whose arguments are lazy sequences, as Airflow passes the output of mapped tasks."""
+"""Tasks whose arguments are lazy sequences, which Airflow passes for the output of mapped tasks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def arguments(name: str) -> dict[str, Any]:
         "domain_identifier": "{{ dag_run.conf['domain_identifier'] }}",
         "aws_conn_id": "datazone_default",
         "botocore_config": {"retries": {"total_max_attempts": 1}},
-        # Each answer is lost, so that each task has a second try.
+        # The first response is lost, so each task has a second try.
         "retries": 1,
         "retry_delay": timedelta(0),
     }

@@ -1,4 +1,4 @@
-"""What users get wrong, and what goes wrong around them, in the first hour: a DAG for each with each kind of task."""
+"""Common mistakes and outages during the first steps of a user: one DAG for each mistake and kind of task."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUN, ASSET, ASSETS = (
     "{{ dag_run.conf['assets'] }}",
 )
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
-# What is wrong with each task, beside its connection and the local DataZone.
+# The invalid arguments of each task. The tests also change connections and the local DataZone.
 MISTAKES: dict[str, dict[str, dict[str, Any]]] = {
     "unknown_run": {WAIT: {"run_identifier": "nosuchrun"}},
     "unknown_asset": {
@@ -44,9 +44,9 @@ MISTAKES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "empty_batch": {BATCH: {"asset_identifiers": []}},
 }
-# Strikes while the tasks are deferred.
+# Mistakes that occur while the tasks are deferred.
 DEFERRED = {"service_down"}
-# Those with a connection of their own, which has their name as its access key.
+# Mistakes with a separate connection, whose access key is the name of the mistake.
 WITH_CONNECTION = ("no_region", "wrong_secret", "denied", "service_down")
 
 for mistake, tasks in MISTAKES.items():

@@ -1,4 +1,4 @@
-"""Every way in which a task of each operator can go, a task each; what they work on is in the DAG run's conf."""
+"""A task for each outcome of each operator. The conf of the DAG run contains the runs and assets."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
 STATUSES = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELED")
 MODES = ("worker", "deferrable")
 
-# How the run ends: in a status, or FAILED as the account has no quota left.
+# The final status of the run. QUOTA means FAILED because of an exhausted quota.
 START_CASES = list(itertools.product((*STATUSES, "QUOTA"), MODES, (True, False)))
-# The tests let it pass.
+# The tests advance the clock past this timeout.
 EXECUTION_TIMEOUT = timedelta(minutes=10)
-# What the trigger must reach DataZone with, each other than its default.
+# Client parameters that the trigger must use. All of them differ from the defaults.
 AWS_PARAMETERS = {"region_name": "us-east-1", "verify": False, "botocore_config": {"read_timeout": 7}}
 MAPPED_ASSETS = 2
 
-# What the run is when it is canceled, and what DataZone answers where it will not.
+# The status of the run before the cancel request, and the error of DataZone if the run has ended.
 CANCEL_CASES = list(itertools.product(("ACTIVE", *STATUSES), ("ConflictException", "ValidationException")))
 
 DECISIONS: dict[str, Any] = {
@@ -42,10 +42,10 @@ CHOICES: dict[str, Any] = {
     "reject": [{"predictionTarget": "summary", "predictionChoices": [0]}],
 }
 LOST_ANSWERS = ("drop", "InternalServerException")
-# In the last one Amazon has no console whose address is known, nor the local DataZone a catalog.
+# The last Region has no public console URL, and no catalog in the local DataZone.
 REGIONS = ("us-east-1", "cn-north-1", "us-gov-west-1", "us-iso-east-1")
 
-# What Start is given in place of what is right: DataZone refuses it, or it cannot even be sent.
+# Invalid arguments for a start: DataZone rejects the first, and the operator rejects the second.
 WRONG_INPUT: dict[str, dict[str, Any]] = {
     "refused": {"types": ["NAMES"]},
     "invalid": {"types": "BUSINESS_NAMES"},
@@ -90,7 +90,7 @@ with DAG(
         "aws_conn_id": "datazone_default",
         "domain_identifier": "{{ dag_run.conf['domain_identifier'] }}",
         "owning_project_identifier": "{{ dag_run.conf['project_identifier'] }}",
-        # A task that is retried shows in its try_number.
+        # The tests detect a retry by the try_number.
         "retries": 1,
         "retry_delay": timedelta(0),
         "trigger_rule": "all_done",
@@ -108,7 +108,7 @@ with DAG(
             f"start-timeout-{mode}",
             deferrable=mode == "deferrable",
             execution_timeout=EXECUTION_TIMEOUT,
-            # One after the time-out is enough to see what it goes on with.
+            # One retry after the timeout shows which run it resumes.
             retries=1 if mode == "deferrable" else 0,
         )
     start("start-parameters", deferrable=True, cancel_on_kill=False, **AWS_PARAMETERS)
@@ -126,7 +126,7 @@ with DAG(
     cancel_unknown = DataZoneCancelMetadataGenerationRunOperator(
         task_id="cancel-unknown", run_identifier="unknownrun"
     )
-    # What is to fail at the service fails for those who come first.
+    # The injected failures apply to the first requests, so these tasks run first.
     conflicts = [task for (_, answer), task in cancels.items() if answer == "ConflictException"]
     for canceled in [cancel_unknown, *(task for task in cancels.values() if task not in conflicts)]:
         canceled.set_upstream(conflicts)

@@ -1,4 +1,4 @@
-"""A run to start for each fault, and the faults that strike a worker at an exact moment."""
+"""One DAG with a start for each fault, and the faults that kill a worker at an exact moment."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGe
 TASK_ID = "start"
 MAPPED = 3
 POLL_INTERVAL = 0.5
-# More than any fault takes: a task that fails for good does so although retries are left.
+# More retries than any fault needs, so a task that fails permanently has retries left.
 RETRIES = 4
-# How often botocore sends a Start, where that is what a fault has to outlast.
+# The attempts of botocore for a start request, for faults that affect all attempts.
 ATTEMPTS = 2
-# Enough for a task to get as far as its wait on a busy machine.
+# High enough for a task to reach its wait on a busy machine.
 EXECUTION_TIMEOUT = timedelta(seconds=15)
 
 
 def kill_worker(process: int) -> None:
     """
-    Kill a task with its supervisor, so that nobody is left to tell how it ended.
+    Kill a task with its supervisor, so that no process reports how it ended.
 
-    On Airflow 3 that is the executor's worker, of which there will be another. On Airflow 2 the executor's
-    worker forks supervisors and lives on; what it reports of one that died is no news to the scheduler.
+    On Airflow 3, the supervisor is the worker of the executor, which the executor replaces. On Airflow 2, the worker of
+    the executor forks supervisors and continues. The scheduler ignores its report of a dead supervisor.
     """
-    # Each of Airflow's components leads a session.
+    # Each Airflow component is a session leader.
     scheduler = os.getsid(process)
     chain = [psutil.Process(process)]
     while (parent := chain[-1].parent()).pid != scheduler:
@@ -44,20 +44,20 @@ def kill_worker(process: int) -> None:
 
 
 def mark(folder: str, dag_id: str, what: str, try_number: int = 1, map_index: int = -1) -> Path:
-    """Return the file that tells of something in a try of a task."""
+    """Return the path of the file that marks an event in a try of a task."""
     return Path(folder, f"{dag_id}.{map_index}.{try_number}.{what}")
 
 
 def begin(context: Any, kill_at: str | None = None, timeout: timedelta | None = None) -> None:
     """
-    Tell which process the task is.
+    Write the process id of the task to a file.
 
-    :param kill_at: When the first try's worker dies: at an event of botocore's in the sending of a Start, or
-        on ``resume``.
-    :param timeout: The first try's ``execution_timeout``.
+    :param kill_at: When the worker of the first try is killed: at a botocore event of the start request, or on
+        ``resume``.
+    :param timeout: The ``execution_timeout`` of the first try.
     """
     ti = context["ti"]
-    # The copy of the operator that is about to be executed; on Airflow 3.0 the context's is another one.
+    # Airflow executes this copy of the operator. On Airflow 3.0, the operator in the context is a different copy.
     operator = ti.task
 
     def marked(what: str) -> Path:
@@ -68,7 +68,7 @@ def begin(context: Any, kill_at: str | None = None, timeout: timedelta | None = 
         kill_worker(os.getpid())
 
     process = marked("process")
-    # The client is there before the time-out begins.
+    # Create the client before the timeout begins.
     events = operator.hook.conn.meta.events
     if ti.try_number == 1:
         operator.execution_timeout = timeout
@@ -77,7 +77,7 @@ def begin(context: Any, kill_at: str | None = None, timeout: timedelta | None = 
                 die()
         elif kill_at is not None:
             events.register(f"{kill_at}.datazone.StartMetadataGenerationRun", die)
-    # Renamed, so that it is there with its content.
+    # Renaming makes the complete file appear in one step.
     unfinished = process.with_suffix(".new")
     unfinished.write_text(str(os.getpid()), encoding="utf-8")
     unfinished.rename(process)
@@ -90,7 +90,7 @@ TIMEOUT = {"pre_execute": partial(begin, timeout=EXECUTION_TIMEOUT)}
 FEW_ATTEMPTS = {"botocore_config": {"retries": {"total_max_attempts": ATTEMPTS}}}
 DEFERRABLE = {"deferrable": True}
 
-# A DAG for each, with what is particular to its task.
+# One DAG for each key, with the arguments of its task.
 TASKS: dict[str, dict[str, Any]] = {
     "killed_before_start": BEFORE_START,
     "killed_before_answer": {},

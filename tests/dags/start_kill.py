@@ -1,4 +1,4 @@
-"""A task that is killed while it waits for its run, and retried."""
+"""A task that the test kills while it waits for its run, and that Airflow retries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
 
-# Far more than a killed task may still work.
+# Much longer than a killed task can continue to run.
 POLL_INTERVAL = 600
 
 with DAG(

@@ -1,4 +1,4 @@
-"""Every cause that can end a wait, in every mode, under every policy for failures: a task each."""
+"""A task for each cause that ends a wait, in each mode, with each failure policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGeneratio
 
 MODES = ("poke", "reschedule", "deferrable")
 POLICIES = ("neither", "soft_fail", "never_fail")
-# The tests let it pass: while the task sleeps or is deferred, or in the midst of a poll.
+# The tests advance the clock past this timeout while the task sleeps, is deferred, or polls.
 EXECUTION_TIMEOUT = timedelta(minutes=10)
 CAUSES: dict[str, dict[str, Any]] = {
     "SUCCEEDED": {},
@@ -31,11 +31,11 @@ CAUSES: dict[str, dict[str, Any]] = {
 CASES = [
     case
     for case in itertools.product(CAUSES, MODES, POLICIES)
-    # There, Airflow measures the time of each poll on its own.
+    # In this mode, Airflow applies the timeout to each poll separately.
     if case[:2] != ("EXECUTION_TIMEOUT", "reschedule")
 ]
 READS = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELED", "UNKNOWN_RUN")
-# Whether the XComs are switched off in these, too.
+# Cases with disabled XComs.
 QUIET_CASES = [(cause, mode) for cause in ("SUCCEEDED", "FAILED") for mode in MODES]
 
 
@@ -62,11 +62,11 @@ with DAG(
     default_args={
         "aws_conn_id": "datazone_default",
         "domain_identifier": "{{ dag_run.conf['domain_identifier'] }}",
-        # A task that is retried shows in its try_number.
+        # The tests detect a retry by the try_number.
         "retries": 1,
         "retry_delay": timedelta(0),
-        # A task whose `execute` Airflow takes to be called by another task fails; without this, Airflow logs
-        # "cannot be called outside TaskInstance!" in that case.
+        # Fail a task if Airflow assumes that another task calls its `execute`. Without this setting, Airflow only logs
+        # "cannot be called outside TaskInstance!".
         "allow_nested_operators": False,
     },
 ) as dag:

@@ -1,4 +1,4 @@
-"""An Airflow that soon notices that somebody is gone."""
+"""An Airflow deployment that detects dead processes quickly."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from tests.system.deployment import AIRFLOW_2, Deployment
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
 
-# Seconds without a heartbeat after which a task counts as dead: far less than Airflow's 300, yet enough for
-# one that lives on a busy machine.
-LOST_AFTER = 30
+# Seconds without a heartbeat after which Airflow treats a task as dead. The value is far below Airflow's default of
+# 300, and high enough for a live task on a busy machine.
+HEARTBEAT_TIMEOUT = 30
 HEARTBEAT = 3
-# Airflow 2 has its DAG processor fail a task that it misses, and asks again for as long as the task is not: the
-# second time may strike the next try.
-LOOK_FOR_ZOMBIES = 60
+# In Airflow 2, the DAG processor fails a zombie task. The scheduler repeats the request until the task has failed, and
+# a repeated request can fail the next try.
+ZOMBIE_DETECTION_INTERVAL = 60
 SETTINGS = {
     "CORE__PARALLELISM": 24,
-    # Long enough for a machine with many tasks that start.
+    # Allow for a machine on which many tasks start.
     "CORE__DAGBAG_IMPORT_TIMEOUT": 300,
     "CORE__DAG_FILE_PROCESSOR_TIMEOUT": 600,
     "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": 600,
-    # Processors are for the tasks.
+    # Import once in the parent process, to save CPU time for the tasks.
     "CORE__LAZY_LOAD_PLUGINS": False,
     "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.5,
     **(
         {
             "SCHEDULER__JOB_HEARTBEAT_SEC": HEARTBEAT,
-            "SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": LOST_AFTER,
-            "SCHEDULER__ZOMBIE_DETECTION_INTERVAL": LOOK_FOR_ZOMBIES,
+            "SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": HEARTBEAT_TIMEOUT,
+            "SCHEDULER__ZOMBIE_DETECTION_INTERVAL": ZOMBIE_DETECTION_INTERVAL,
         }
         if AIRFLOW_2
         else {
             "WORKERS__MIN_HEARTBEAT_INTERVAL": HEARTBEAT,
-            "WORKERS__MAX_FAILED_HEARTBEATS": LOST_AFTER // HEARTBEAT,
-            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": LOST_AFTER,
+            "WORKERS__MAX_FAILED_HEARTBEATS": HEARTBEAT_TIMEOUT // HEARTBEAT,
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": HEARTBEAT_TIMEOUT,
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": HEARTBEAT,
         }
     ),
 }
 
-# Workers are forked from the scheduler: what it has imported, no task has to.
+# The scheduler forks the workers, so tasks reuse the modules that it has imported.
 PRELOAD = "import airflow_provider_datazone.operators.datazone\n"
 
 
@@ -55,9 +55,10 @@ def deployment(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, datazone_server: DataZoneServer
 ) -> Iterator[Deployment]:
     """
-    An Airflow with the module's ``DAG_FILE``.
+    Yield an Airflow deployment with the module's ``DAG_FILE``.
 
-    A module may have ``MORE_SETTINGS``, or ``SETTINGS`` instead of those of this folder; and ``WITH_REST_API = False``.
+    A module can define ``MORE_SETTINGS`` to add settings, ``SETTINGS`` to replace those of this folder, and
+    ``WITH_REST_API = False``.
     """
     module = request.module
     deployment = Deployment(

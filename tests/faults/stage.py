@@ -1,4 +1,4 @@
-"""The rows of a fault matrix, played side by side in one Airflow."""
+"""Run the scenarios of a fault matrix concurrently in one Airflow deployment."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from tests.system.deployment import Component, Deployment
 
 T = TypeVar("T")
-#: What happens in a row: it yields what it waits for, and how to tell that it is there.
+#: The steps of a scenario: a generator that yields a description of the next event and a condition that detects it.
 Play = Generator[tuple[str, Callable[[], Any]], Any, T]
 
 START = "StartMetadataGenerationRun"
 NAMES, DESCRIPTIONS = "BUSINESS_NAMES", "BUSINESS_DESCRIPTIONS"
-# Tasks that begin at the same time: each start of a worker keeps a processor for one to two seconds.
-BEGINNING = 4
-# By so many looks at its run a wait is known: up to two are made before.
-LOOKS = 3
+# The limit of tasks that begin at the same time. The start of a worker uses one to two seconds of CPU time.
+MAX_BEGINNING = 4
+# The number of polls that identifies a wait. The task sends up to two reads before it waits.
+WAIT_POLLS = 3
 LOG_TAIL = 40
-# Seconds in which nothing comes that any row waits for: with all that Airflow has to wait out, and a busy machine.
-PATIENCE = 180
+# Seconds without progress in any scenario, including the timeouts of Airflow, on a busy machine.
+PROGRESS_TIMEOUT = 180
 IN_PROGRESS = re.compile(r"Metadata generation run (\w+) is IN_PROGRESS")
 FINISHED = re.compile(
     r"TaskInstance Finished: dag_id=(\w+), .* state=(\w+), .* executor_state=\w+, try_number=(\d+)"
@@ -37,7 +37,7 @@ FINISHED = re.compile(
 
 
 class Run(NamedTuple):
-    """A run as the service has it."""
+    """A run in the local DataZone."""
 
     id: str
     status: str
@@ -45,7 +45,7 @@ class Run(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a task instance left behind."""
+    """The final state of a task instance."""
 
     state: str | None
     try_number: int
@@ -53,7 +53,7 @@ class Task(NamedTuple):
 
 
 class Triggerer(NamedTuple):
-    """A triggerer, and the number of its job."""
+    """A triggerer and its job id."""
 
     component: Component
     job: int
@@ -61,28 +61,28 @@ class Triggerer(NamedTuple):
 
 class Outcome(NamedTuple):
     """
-    What there was to see of a row.
+    The outcome of a scenario.
 
-    :param runs: The runs of each of its assets, the oldest first.
-    :param tasks: The task instance that was to start them, for each asset.
-    :param trouble: Why the row was not played to its end, if it was not.
-    :param log: How it was played, and what its tasks logged.
+    :param runs: The runs of each asset, oldest first.
+    :param tasks: The task instance for each asset.
+    :param error: The reason why the scenario did not finish, if any.
+    :param log: The steps of the scenario, and the logs of its tasks.
     """
 
     runs: list[list[Run]]
     tasks: list[Task]
-    trouble: str | None
+    error: str | None
     log: str
 
 
 class Case:
     """
-    A row that is being played: what it can do to its task, and what it can see.
+    A running scenario, with actions on its task and conditions to wait for.
 
-    :param stage: Where it is played.
-    :param name: The name of its DAG, and of the one DAG run.
-    :param play: What happens.
-    :param message: Why its runs have no names; by default each says so in its own words.
+    :param stage: The deployment.
+    :param name: The id of its DAG and of its DAG run.
+    :param play: The steps.
+    :param message: The error message for the names of its runs; by default, each run has a unique message.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Case:
         self.server = stage.server
         self.indexes = list(range(MAPPED)) if name.startswith("mapped") else [-1]
         self.assets = [stage.create_asset(name) for _ in self.indexes]
-        self.trouble: str | None = None
+        self.error: str | None = None
         self.begun = self.is_over = False
         self.journal: list[str] = []
         self._play = self._to_the_end(play)
@@ -104,7 +104,7 @@ class Case:
                     asset.asset_identifier,
                     statuses={NAMES: "FAILED"},
                     error_messages={NAMES: message or f"no names from run {number} of {name}"},
-                    # Until it is told to end.
+                    # The run is in progress until the scenario ends it.
                     in_progress_seconds=3600,
                 )
 
@@ -115,28 +115,28 @@ class Case:
         yield "the end", lambda: self.stage.dag_runs[self.name] in ("success", "failed")
 
     def step(self) -> bool:
-        """Go on if what is waited for is there; return whether it was."""
+        """Continue if the next event has occurred, and return whether it has."""
         what, condition = self._waits_for
         try:
             found = condition()
             if not found:
                 return False
             self.journal.append(f"{self.stage.seconds:.1f} s: {what}")
-            # A generator that has not begun takes None alone.
+            # A generator accepts only None before its first step.
             self._waits_for = self._play.send(found if len(self.journal) > 1 else None)
         except StopIteration:
             self.is_over = True
-        except Exception as error:
+        except Exception as exception:
             self.is_over = True
-            self.trouble = f"{type(error).__name__} after {what}: {error}"
+            self.error = f"{type(exception).__name__} after {what}: {exception}"
         return True
 
     def give_up(self, reason: str) -> None:
-        self.trouble = f"No sign of {self._waits_for[0]}. {reason}"
+        self.error = f"Timed out waiting for {self._waits_for[0]}. {reason}"
 
     @property
     def has_begun(self) -> bool:
-        """Whether the first tries have come as far as the operator's own doing."""
+        """Whether the operators of all first tries have begun."""
         return all(self._mark("process", map_index=index).exists() for index in self.indexes)
 
     def outcome(self) -> Outcome:
@@ -149,7 +149,7 @@ class Case:
         return Outcome(
             [[Run(run["id"], run["status"], run["typeStats"]) for run in runs] for runs in found],
             [Task(ti.state, ti.try_number, self._xcoms(ti.map_index)) for ti in instances],
-            self.trouble,
+            self.error,
             "\n".join([*self.journal, *logs]),
         )
 
@@ -171,9 +171,9 @@ class Case:
         self.stage.deployment.request("POST", f"/dags/{self.name}/dagRuns", body)
 
     def clear(self) -> None:
-        """Clear the task, as a user does."""
+        """Clear the task like a user."""
         if AIRFLOW_2:
-            # Its REST API changes the state of a task that runs outside of any session, and so nowhere.
+            # The REST API of Airflow 2 changes a running task outside of any session, so the change is lost.
             self.stage.deployment.run("tasks", "clear", "--yes", self.name)
             return
         body = {
@@ -186,22 +186,22 @@ class Case:
         self.stage.deployment.request("POST", f"/dags/{self.name}/clearTaskInstances", body)
 
     def mark_failed(self) -> None:
-        """Mark the task as failed, as a user does."""
+        """Mark the task as failed like a user."""
         body: dict[str, Any] = {"new_state": "failed"}
         if AIRFLOW_2:
             body["dry_run"] = False
         self.stage.deployment.request("PATCH", self._task_path, body)
 
     def kill_worker(self, map_index: int = -1) -> None:
-        """Kill the first try's worker."""
+        """Kill the worker of the first try."""
         kill_worker(int(self._mark("process", map_index=map_index).read_text("utf-8")))
 
-    def fail_start(self, error: str, **how: Any) -> None:
-        """Make a Start for the asset fail."""
-        self.server.fail(START, error, asset_identifier=self.assets[0].asset_identifier, **how)
+    def fail_start(self, error: str, **options: Any) -> None:
+        """Make StartMetadataGenerationRun fail for the asset."""
+        self.server.fail(START, error, asset_identifier=self.assets[0].asset_identifier, **options)
 
     def start_run(self) -> str:
-        """Start a run for the asset, as somebody else may."""
+        """Start a run for the asset from another client."""
         domain, project, asset = self.assets[0]
         run = self.stage.client.start_metadata_generation_run(
             domainIdentifier=domain,
@@ -212,10 +212,10 @@ class Case:
         return str(run["id"])
 
     def end(self, run: str, status: str = "PARTIALLY_SUCCEEDED") -> None:
-        """Let a run end."""
+        """End a run."""
         self.server.set_run_status(run, status)
 
-    # --------------------------------------------------------- what is there
+    # ----------------------------------------------------------------- state
 
     @property
     def is_deferrable(self) -> bool:
@@ -223,7 +223,7 @@ class Case:
 
     @property
     def starts(self) -> int:
-        """How many Starts for the asset were received."""
+        """The number of StartMetadataGenerationRun requests for the asset."""
         return sum(
             request.operation == START
             and request.parameters["target"]["identifier"] == self.assets[0].asset_identifier
@@ -231,29 +231,29 @@ class Case:
         )
 
     def runs(self, map_index: int = -1) -> list[str]:
-        """Return the runs that the service has for the asset, the oldest first."""
+        """Return the runs of the asset in the local DataZone, oldest first."""
         items = self.stage.list_runs(targetIdentifier=self._asset(map_index))
         return [item["id"] for item in sorted(items, key=lambda item: item["createdAt"])]
 
     def status(self, run: str) -> str:
-        """Return a run's status."""
+        """Return the status of a run."""
         return str(self.stage.get_run(run)["status"])
 
-    # -------------------------------------------------------- what may come
+    # --------------------------------------------------------------- events
 
     def is_killed(self) -> Play[None]:
         yield "a worker that has killed itself", self._mark("killed").exists
 
     def has_ended(self, state: str) -> Play[None]:
         """
-        Wait until the DAG run has ended, and not its task alone.
+        Wait until the DAG run has ended, not only its task.
 
-        A task that is cleared while the scheduler ends its DAG run is left in a DAG run that has ended.
+        If a user clears a task while the scheduler ends the DAG run, the task stays in an ended DAG run.
         """
         yield f"a DAG run in {state}", lambda: self.stage.dag_runs[self.name] == state
 
-    def is_carried_out(self) -> Play[str]:
-        """Wait until the service has a run that the task has started, whether the task knows or not."""
+    def is_processed(self) -> Play[str]:
+        """Wait until DataZone has processed the request of the task, even if the task has no response."""
         (run,) = yield "a run", lambda: self.starts and self.runs()
         return str(run)
 
@@ -261,69 +261,69 @@ class Case:
         self, try_number: int = 1, map_index: int = -1, triggerer: Triggerer | None = None
     ) -> Play[str]:
         """
-        Wait until a try waits; return the run that it waits for.
+        Wait until a try waits for a run, and return that run.
 
-        :param triggerer: Where; by default in its worker, or in any triggerer if it is deferrable.
+        :param triggerer: The triggerer of a deferrable task; by default, any triggerer.
         """
         if self.is_deferrable:
             return (yield from self._is_in_triggerer(try_number, triggerer))
         yield f"try {try_number}", self._mark("process", try_number, map_index).exists
         since = len(self.server.requests)
 
-        def looked_at() -> str | None:
-            looks = Counter(
+        def polled_run() -> str | None:
+            polls = Counter(
                 request.parameters["identifier"]
                 for request in self.server.requests[since:]
                 if request.operation == "GetMetadataGenerationRun"
             )
-            runs = [run for run, number in looks.items() if number >= LOOKS]
+            runs = [run for run, number in polls.items() if number >= WAIT_POLLS]
             return next((run for run in runs if self.stage.asset_of(run) == self._asset(map_index)), None)
 
-        return str((yield f"a wait in try {try_number}", looked_at))
+        return str((yield f"a wait in try {try_number}", polled_run))
 
     def is_deferred(self, try_number: int = 1) -> Play[None]:
         """
-        Wait until a try has been deferred, and the scheduler knows.
+        Wait until a try is deferred and the scheduler has processed the event.
 
-        It would take for the end of the task that is resumed what it is told late of the one that was deferred
+        The scheduler would mistake a late event of the deferred process for the end of the resumed task
         (apache/airflow#72716).
         """
         yield f"the deferring of try {try_number}", lambda: self.was_reported("deferred", try_number)
 
     def _is_in_triggerer(self, try_number: int, triggerer: Triggerer | None) -> Play[str]:
-        def look() -> str | None:
-            looks = [IN_PROGRESS.search(log) for log in self._trigger_logs(try_number, triggerer)]
-            return next((found[1] for found in looks if found), None)
+        def logged_run() -> str | None:
+            matches = [IN_PROGRESS.search(log) for log in self._trigger_logs(try_number, triggerer)]
+            return next((found[1] for found in matches if found), None)
 
         yield from self.is_deferred(try_number)
-        return str((yield f"a deferred wait in try {try_number}", look))
+        return str((yield f"a deferred wait in try {try_number}", logged_run))
 
-    def waited_for(self, *tries: int) -> str | None:
-        """Return the run that goes on and that one of some tries waits for in a triggerer."""
+    def active_run(self, *tries: int) -> str | None:
+        """Return the active run that one of the tries waits for in a triggerer."""
         logs = [log for try_number in tries for log in self._trigger_logs(try_number, None)]
         runs = {run for log in logs for run in IN_PROGRESS.findall(log)}
         return next((run for run in runs if self.status(run) == "IN_PROGRESS"), None)
 
     def is_dropped(self, triggerer: Triggerer | None = None) -> Play[None]:
         """
-        Wait until a triggerer has let go of the first try's trigger.
+        Wait until a triggerer has ended the trigger of the first try.
 
-        :param triggerer: Which; by default any.
+        :param triggerer: The triggerer; by default, any.
         """
 
-        def let_go() -> bool:
-            # Airflow 2.11 says so in the triggerer's own log.
+        def has_ended() -> bool:
+            # Airflow 2.11 logs the end of a trigger in the triggerer's log.
             own = triggerer.component.output if triggerer is not None else ""
             logs = "\n".join([own, *self._trigger_logs(1, triggerer)])
             return any("completed" in line and self.name in line for line in logs.splitlines())
 
-        yield "a trigger's end", let_go
+        yield "a trigger's end", has_ended
 
     def was_reported(self, state: str, try_number: int = 1) -> bool:
-        """Whether the scheduler has been told that a try's process ended, and found the task in a state."""
+        """Whether the scheduler has processed the end of a try and found the task in the state."""
         return (self.name, state, try_number) in self.stage.reports
 
-    # ---------------------------------------------------------------- places
+    # ------------------------------------------------------- files and paths
 
     def _trigger_logs(self, try_number: int, triggerer: Triggerer | None) -> list[str]:
         job = "*" if triggerer is None else triggerer.job
@@ -359,9 +359,9 @@ class Case:
 
 class Stage:
     """
-    An Airflow in which rows are played.
+    An Airflow deployment that runs scenarios.
 
-    :param deployment: Airflow, without a triggerer.
+    :param deployment: Airflow without a triggerer.
     :param server: The local DataZone.
     """
 
@@ -371,16 +371,16 @@ class Stage:
         self.client = server.client()
         self.marks = deployment.home / "marks"
         self.marks.mkdir()
-        #: The states of the DAG runs, by DAG.
+        #: The states of the DAG runs by DAG id.
         self.dag_runs: dict[str, str] = {}
-        #: What executors reported of tasks: the DAG, the task's state by then, and its try.
+        #: The task events of executors: the DAG id, the state of the task at that time, and its try number.
         self.reports: set[tuple[str, str, int]] = set()
         (scheduler,) = [one for one in deployment.components if one.name.startswith("scheduler")]
         self._scheduler_log = scheduler.log.open(encoding="utf-8", errors="replace")
-        self._place = server.create_asset()
+        self._asset_identifiers = server.create_asset()
         self._assets: dict[str, str] = {}
         self.cases: list[Case] = []
-        #: The triggerer that there is, once it is the only one.
+        #: The only running triggerer, after the scenarios that start and kill triggerers.
         self.triggerer: Triggerer | None = None
         self._since = time.monotonic()
 
@@ -392,30 +392,30 @@ class Stage:
         return time.monotonic() - self._since
 
     def play(self, cases: list[Case]) -> dict[str, Outcome]:
-        """Play all; what is not over when nothing goes on any more is in trouble."""
+        """Run all scenarios; a scenario that is active without progress ends with an error."""
         self.cases = cases
-        under_way = list(cases)
+        active = list(cases)
 
         def step() -> int:
-            self._look()
+            self._read_states()
             steps = 0
-            for case in list(under_way):
-                beginning = sum(other.begun and not other.has_begun for other in under_way)
-                if case.begun or beginning < BEGINNING:
+            for case in list(active):
+                beginning = sum(other.begun and not other.has_begun for other in active)
+                if case.begun or beginning < MAX_BEGINNING:
                     steps += case.step()
                     if case.is_over:
-                        under_way.remove(case)
+                        active.remove(case)
             return steps
 
         try:
-            while under_way:
-                self.deployment.wait_for("any change", step, seconds=PATIENCE)
+            while active:
+                self.deployment.wait_for("any change", step, seconds=PROGRESS_TIMEOUT)
         except AssertionError as error:
-            for case in under_way:
+            for case in active:
                 case.give_up(str(error))
         return {case.name: case.outcome() for case in cases}
 
-    def _look(self) -> None:
+    def _read_states(self) -> None:
         self.dag_runs = dict(self.deployment.query("SELECT dag_id, state FROM dag_run"))
         for dag_id, state, try_number in FINISHED.findall(self._scheduler_log.read()):
             self.reports.add((dag_id, state, int(try_number)))
@@ -429,27 +429,27 @@ class Stage:
         return Triggerer(component, job)
 
     def has_steady_triggerers(self) -> Play[None]:
-        """Wait until no more triggerers come and go."""
+        """Wait until no scenario starts or kills triggerers."""
         changing = [case for case in self.cases if case.name.startswith("triggerer")]
         yield "steady triggerers", lambda: all(case.is_over for case in changing)
 
     # --------------------------------------------------------------- DataZone
 
     def create_asset(self, name: str) -> AssetIdentifiers:
-        domain, project, _ = self._place
+        domain, project, _ = self._asset_identifiers
         return self.server.create_asset(name, domain_identifier=domain, project_identifier=project)
 
     def list_runs(self, **filters: str) -> list[dict[str, Any]]:
         pages = self.client.get_paginator("list_metadata_generation_runs").paginate(
-            domainIdentifier=self._place.domain_identifier, **filters
+            domainIdentifier=self._asset_identifiers.domain_identifier, **filters
         )
         return [item for page in pages for item in page["items"]]
 
     def get_run(self, run: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.client.get_metadata_generation_run(
-            domainIdentifier=self._place.domain_identifier, identifier=run
+        response: dict[str, Any] = self.client.get_metadata_generation_run(
+            domainIdentifier=self._asset_identifiers.domain_identifier, identifier=run
         )
-        return answer
+        return response
 
     def asset_of(self, run: str) -> str | None:
         if run not in self._assets:

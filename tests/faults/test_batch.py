@@ -1,4 +1,4 @@
-"""A batch whose worker, or whose triggerer, is killed at random moments: each asset has one run in the end."""
+"""A batch starts one run for each asset even if its worker or triggerer is killed at random moments."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from tests.system.deployment import Deployment
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import AssetIdentifiers, DataZoneServer
 
-# A few for a quick look; `make bench` kills 10 times among 500.
+# Small numbers for a quick test; `make bench` kills 10 times with 500 assets.
 ASSETS = int(os.environ.get("DATAZONE_TEST_ASSETS", "60"))
 KILLS = int(os.environ.get("DATAZONE_TEST_KILLS", "3"))
-SECONDS_A_KILL = 90
-STARTS_A_SECOND = 20
+SECONDS_PER_KILL = 90
+STARTS_PER_SECOND = 20
 START = "StartMetadataGenerationRun"
 DAG_FILE = "batch_kills.py"
-# Airflow's own, but for the rates: workers and triggerers are replaced at once.
+# Use Airflow's defaults except for the rates, because Airflow replaces workers and triggerers immediately.
 SETTINGS = {
-    "DATAZONE__MAX_STARTS_PER_SECOND": STARTS_A_SECOND,
-    "DATAZONE__MAX_REQUESTS_PER_SECOND": 10 * STARTS_A_SECOND,
+    "DATAZONE__MAX_STARTS_PER_SECOND": STARTS_PER_SECOND,
+    "DATAZONE__MAX_REQUESTS_PER_SECOND": 10 * STARTS_PER_SECOND,
 }
 WITH_REST_API = False
 
 
 class Batch:
-    """A DAG run with a batch, of which each asset has something else to say."""
+    """A DAG run with a batch whose assets have unique error messages."""
 
     def __init__(self, deployment: Deployment, server: DataZoneServer, dag_id: str) -> None:
         self.deployment = deployment
@@ -63,7 +63,7 @@ class Batch:
         return self.server.create_asset("table", domain_identifier=domain, project_identifier=project)
 
     def runs(self) -> dict[str, list[dict[str, Any]]]:
-        """Ask DataZone for the runs of each asset."""
+        """Return the runs of each asset."""
         client = self.server.client()
         domain = self.assets[0].domain_identifier
         found: dict[str, list[dict[str, Any]]] = {asset.asset_identifier: [] for asset in self.assets}
@@ -73,10 +73,10 @@ class Batch:
         return found
 
     def started(self) -> int:
-        """Return how many assets have a run."""
-        ours = {asset.asset_identifier for asset in self.assets}
+        """Return the number of assets with a start request."""
+        identifiers = {asset.asset_identifier for asset in self.assets}
         targets = (r.parameters["target"] for r in self.server.requests if r.operation == START)
-        return len({target["identifier"] for target in targets} & ours)
+        return len({target["identifier"] for target in targets} & identifiers)
 
     def state(self) -> str | None:
         (instance,) = self.deployment.task_instances(self.dag_id, TASK_ID)
@@ -85,22 +85,22 @@ class Batch:
     def results(self) -> list[dict[str, Any]]:
         sql = "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = 'results'"
         ((value,),) = self.deployment.query(sql, self.dag_id, TASK_ID)
-        while isinstance(value, (str, bytes)):  # JSON in a column of type JSON
+        while isinstance(value, (str, bytes)):  # The column of type JSON contains encoded JSON.
             value = json.loads(value)
         return list(value)
 
-    def be_killed(self, kill: Callable[[], None]) -> None:
-        """Kill at random moments, and wait for the end."""
+    def kill_at_random(self, kill: Callable[[], None]) -> None:
+        """Kill at random moments, then wait until the task ends."""
         moments = Random(f"{self.dag_id} {ASSETS}").sample(range(1, ASSETS), KILLS)
         for moment in sorted(moments):
             self._wait_for_starts(moment)
             kill()
-        seconds = SECONDS_A_KILL + 4 * ASSETS / STARTS_A_SECOND
+        seconds = SECONDS_PER_KILL + 4 * ASSETS / STARTS_PER_SECOND
         self.deployment.wait_for("the end", lambda: self.state() in ("success", "failed"), seconds=seconds)
 
     def _wait_for_starts(self, number: int) -> None:
         what = f"a start for {number} assets"
-        self.deployment.wait_for(what, lambda: self.started() >= number, seconds=SECONDS_A_KILL)
+        self.deployment.wait_for(what, lambda: self.started() >= number, seconds=SECONDS_PER_KILL)
 
     def check(self) -> None:
         assert self.state() == "success"
@@ -125,7 +125,7 @@ def test_batch_survives_kills_of_its_worker(deployment: Deployment, datazone_ser
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
 
-    batch.be_killed(kill)
+    batch.kill_at_random(kill)
     batch.check()
     (instance,) = deployment.task_instances(batch.dag_id, TASK_ID)
     assert instance.try_number > 1
@@ -141,7 +141,7 @@ def test_batch_survives_kills_of_its_triggerer(
         deployment.kill(triggerers[-1])
         triggerers.append(deployment.start_component("triggerer", "--skip-serve-logs"))
 
-    batch.be_killed(kill)
+    batch.kill_at_random(kill)
     batch.check()
     (instance,) = deployment.task_instances(batch.dag_id, TASK_ID)
     assert instance.try_number == 1

@@ -1,4 +1,4 @@
-"""What users get wrong in the first hour, in a whole Airflow: how often a task tries, and what its log says."""
+"""Common user mistakes in an Airflow deployment: the number of tries and the error in the task log."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ QUOTA = "business description generation has reached monthly quota"
 
 class Row(NamedTuple):
     """
-    What is to be seen of a task.
+    The expected outcome of a task.
 
-    :param log: What its log says.
-    :param tries: How often it tries.
-    :param starts: How many requests to start a run it may send, in all tries.
-    :param state: How it ends.
+    :param log: A text in its log.
+    :param tries: The number of tries.
+    :param starts: The allowed numbers of start requests in all tries.
+    :param state: The final state.
     """
 
     log: str
@@ -53,40 +53,40 @@ WRONG_SECRET = "Check the AWS Access Key ID and the AWS Secret Access Key."
 NO_DOMAIN = "Domain dzd-nosuchdomain does not exist"
 NO_ASSET = "There is no such asset in this domain"
 DENIED = "Check two permissions: the IAM policy of the connection's principal must allow datazone:{}"
-UP_AGAIN = "Could not read the run just now, will try again"
-AS_TEXT = "For a template, set render_template_as_native_obj=True on the DAG."
-# What a batch has sent by the time the first answer arrives, for each of its assets once.
-ANY = range(1, ASSETS + 1)
+RETRIED_POLL = "Could not read the run just now, will try again"
+TEXT_FROM_TEMPLATE = "For a template, set render_template_as_native_obj=True on the DAG."
+# A batch sends up to one start request for each asset before the first response arrives.
+ONE_PER_ASSET = range(1, ASSETS + 1)
 
-# A run that is waited for was started by the test.
+# The test itself starts the run that a sensor waits for.
 ROWS = {
     ("unknown_run", WAIT): Row("There is no such run in this domain", starts=(1,)),
     ("unknown_asset", START): Row(NO_ASSET),
     ("unknown_asset", BATCH): Row(NO_ASSET),
     ("unknown_domain", WAIT): Row(NO_DOMAIN, starts=(1,)),
     ("unknown_domain", START): Row(NO_DOMAIN, starts=(1,)),
-    ("unknown_domain", BATCH): Row(NO_DOMAIN, starts=ANY),
-    # Retried: a secrets backend that fails has Airflow say the same.
+    ("unknown_domain", BATCH): Row(NO_DOMAIN, starts=ONE_PER_ASSET),
+    # Retried, because Airflow reports the same error when a secrets backend fails.
     ("misspelled_connection", WAIT): Row(NOT_DEFINED, ALL_TRIES, (1,)),
     ("misspelled_connection", START): Row(NOT_DEFINED, ALL_TRIES),
     ("misspelled_connection", BATCH): Row(NOT_DEFINED, ALL_TRIES),
     ("no_region", WAIT): Row(NO_REGION, starts=(1,)),
     ("no_region", START): Row(NO_REGION),
     ("no_region", BATCH): Row(NO_REGION),
-    # Retried: credentials that are being rotated are rejected alike.
+    # Retried, because AWS reports the same error during a credential rotation.
     ("wrong_secret", WAIT): Row(WRONG_SECRET, ALL_TRIES, (1,)),
     ("wrong_secret", START): Row(WRONG_SECRET, ALL_TRIES, range(1, ALL_TRIES + 1)),
     ("wrong_secret", BATCH): Row(WRONG_SECRET, ALL_TRIES, range(ALL_TRIES, 2 * ALL_TRIES * ASSETS)),
     ("denied", WAIT): Row(DENIED.format(GET_RUN), starts=(1,)),
     ("denied", START): Row(DENIED.format(START_RUN), starts=(1,)),
-    ("denied", BATCH): Row(DENIED.format(START_RUN), starts=ANY),
+    ("denied", BATCH): Row(DENIED.format(START_RUN), starts=ONE_PER_ASSET),
     ("quota", START): Row("The account's monthly quota is used up", starts=(1,)),
-    ("quota", BATCH): Row("The account's monthly quota is used up", starts=ANY),
-    ("service_down", WAIT): Row(UP_AGAIN, starts=(1,), state="success"),
-    ("service_down", START): Row(UP_AGAIN, starts=(1,), state="success"),
-    ("service_down", BATCH): Row(UP_AGAIN, starts=(ASSETS,), state="success"),
-    ("types_as_a_string", START): Row(AS_TEXT),
-    ("types_as_a_string", BATCH): Row(AS_TEXT),
+    ("quota", BATCH): Row("The account's monthly quota is used up", starts=ONE_PER_ASSET),
+    ("service_down", WAIT): Row(RETRIED_POLL, starts=(1,), state="success"),
+    ("service_down", START): Row(RETRIED_POLL, starts=(1,), state="success"),
+    ("service_down", BATCH): Row(RETRIED_POLL, starts=(ASSETS,), state="success"),
+    ("types_as_a_string", START): Row(TEXT_FROM_TEMPLATE),
+    ("types_as_a_string", BATCH): Row(TEXT_FROM_TEMPLATE),
     ("trailing_space", WAIT): Row("run_identifier must not end with a space", starts=(1,)),
     ("trailing_space", START): Row("asset_identifier must not end with a space"),
     ("trailing_space", BATCH): Row("asset_identifier must not end with a space"),
@@ -95,7 +95,7 @@ ROWS = {
 
 
 class Outcome(NamedTuple):
-    """What was seen of a task."""
+    """The outcome of a task."""
 
     log: str
     tries: int
@@ -103,25 +103,25 @@ class Outcome(NamedTuple):
     state: str | None
 
 
-def break_what_is_to_be_broken(deployment: Deployment, server: DataZoneServer) -> None:
-    """Make the connections, and have the local DataZone treat them as its users' mistakes deserve."""
+def create_mistakes(deployment: Deployment, server: DataZoneServer) -> None:
+    """Create the connections, and the failures of the local DataZone for each mistake."""
     connection = json.loads(server.connection)
     for conn_id in WITH_CONNECTION:
-        own = connection | {"login": conn_id, "extra": dict(connection["extra"])}
+        definition = connection | {"login": conn_id, "extra": dict(connection["extra"])}
         if conn_id == "no_region":
-            del own["extra"]["region_name"]
-        deployment.create_connection(conn_id, own)
+            del definition["extra"]["region_name"]
+        deployment.create_connection(conn_id, definition)
     for operation in (GET_RUN, START_RUN, "ListMetadataGenerationRuns", "GetAsset"):
         server.fail(operation, "UnrecognizedClientException", times=None, access_key_id="wrong_secret")
         server.fail(operation, "AccessDeniedException", times=None, access_key_id="denied")
-    # Two minutes of a service that is down would be as good; that many requests take less.
+    # A number of failed requests simulates an outage of two minutes in less time.
     server.fail(GET_RUN, "InternalServerException", times=30, access_key_id="service_down")
 
 
 @pytest.fixture(scope="module")
 def outcomes(deployment: Deployment, datazone_server: DataZoneServer) -> dict[tuple[str, str], Outcome]:
     server = datazone_server
-    break_what_is_to_be_broken(deployment, server)
+    create_mistakes(deployment, server)
     deployment.start_triggerer()
     catalog = make_catalog(server)
     cases = {(mistake, kind): f"{mistake}_{kind}" for mistake, kinds in MISTAKES.items() for kind in kinds}
@@ -152,7 +152,7 @@ def outcomes(deployment: Deployment, datazone_server: DataZoneServer) -> dict[tu
 def trigger(
     deployment: Deployment, server: DataZoneServer, catalog: Catalog, mistake: str, kind: str
 ) -> list[str]:
-    """Trigger a DAG run about assets of its own, and return them."""
+    """Trigger a DAG run with new assets, and return the assets."""
     domain, project = catalog.domain_identifier, catalog.project_identifier
     assets = [
         server.create_asset(domain_identifier=domain, project_identifier=project).asset_identifier
@@ -178,7 +178,7 @@ def trigger(
 
 
 @pytest.mark.parametrize("case", ROWS, ids="_".join)
-def test_task_tries_as_often_as_it_may_help_and_says_what_is_wrong(
+def test_task_retries_only_recoverable_errors_and_logs_the_cause(
     outcomes: dict[tuple[str, str], Outcome], case: tuple[str, str]
 ) -> None:
     row, outcome = ROWS[case], outcomes[case]
@@ -189,5 +189,5 @@ def test_task_tries_as_often_as_it_may_help_and_says_what_is_wrong(
     assert row.log in outcome.log.replace('\\"', '"').replace("\\\\", "\\")
 
 
-def test_each_mistake_has_a_row() -> None:
+def test_every_mistake_is_tested() -> None:
     assert set(ROWS) == {(mistake, kind) for mistake, kinds in MISTAKES.items() for kind in kinds}

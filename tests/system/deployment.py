@@ -1,4 +1,4 @@
-"""A whole Airflow of real processes, in a home of its own."""
+"""An Airflow deployment of real processes with a separate home folder."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.system.database import Database, SQLite
 from tests.system.ports import free_port
 
 AIRFLOW_2 = version("apache-airflow").startswith("2.")
-# Seconds without a heartbeat after which a triggerer's work is another's: far less than Airflow's 30, yet
-# enough for one that lives on a busy machine.
+# Seconds without a heartbeat after which another triggerer takes over the triggers. The value is far below Airflow's
+# default of 30, and high enough for a live triggerer on a busy machine.
 HANDOVER_SECONDS = 8
 
 
 class Component(NamedTuple):
-    """A process of Airflow, the leader of a session that all its descendants are in."""
+    """An Airflow process, which is the session leader of all its descendants."""
 
     name: str
     command: tuple[str, ...]
@@ -42,7 +42,7 @@ class Component(NamedTuple):
 
 
 class TaskInstance(NamedTuple):
-    """A row of Airflow's database."""
+    """A task instance in Airflow's database."""
 
     map_index: int
     state: str | None
@@ -55,9 +55,9 @@ class Deployment:
 
     :param home: An empty folder.
     :param dag_files: The DAG files to deploy.
-    :param settings: Settings of Airflow, beside those that all tests have: ``SECTION__KEY``.
-    :param with_rest_api: Whether to serve Airflow's REST API.
-    :param database: Where Airflow keeps what it knows; default SQLite. It starts and stops with the rest.
+    :param settings: Airflow settings (``SECTION__KEY``) in addition to those of all tests.
+    :param with_rest_api: Whether to serve the REST API.
+    :param database: The metadata database; by default, SQLite. The deployment starts and stops it.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class Deployment:
         self._token: str | None = None
         self.components: list[Component] = []
         self._killed: list[Component] = []
-        #: Whether a component that ends by itself is started again, as systemd and Kubernetes do, or is an error.
-        self.keeps_up = False
+        #: Whether to restart a component that exits, like systemd and Kubernetes. Otherwise, an exit is an error.
+        self.restarts_components = False
         self.database = SQLite(home) if database is None else database
         dags = home / "dags"
         dags.mkdir()
@@ -97,9 +97,9 @@ class Deployment:
             "TRIGGERER__JOB_HEARTBEAT_SEC": 1,
             "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": HANDOVER_SECONDS,
             "USAGE_DATA_COLLECTION__ENABLED": False,
-            # Seconds after which 2.11 ends a webserver that serves, if it took it for dead when it started slowly.
+            # Airflow 2.11 stops a webserver with a slow start after this timeout, even if it serves requests.
             "WEBSERVER__WEB_SERVER_MASTER_TIMEOUT": 3600,
-            # Whoever asks may do everything: who may do what is no matter of ours.
+            # Every client has all permissions, because the tests do not cover authorization.
             "API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
             "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
             **(settings or {}),
@@ -109,16 +109,16 @@ class Deployment:
         }
         self.environment["AIRFLOW_HOME"] = str(home)
         if AIRFLOW_2:
-            # Airflow 2 wants another database for LocalExecutor, except in tests, its own and these;
-            # SequentialExecutor takes some seconds a task. Can go with 2.11.
+            # Airflow 2 rejects SQLite with LocalExecutor except in tests, and SequentialExecutor needs several seconds for
+            # each task. Remove this with support for 2.11.
             self.environment["_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK"] = "1"
             (home / "webserver_config.py").write_text("AUTH_ROLE_PUBLIC = 'Admin'\n", encoding="utf-8")
 
     # ------------------------------------------------------------ processes
 
     def run(self, *arguments: str) -> None:
-        """Run a command of Airflow's to its end."""
-        done = subprocess.run(
+        """Run an Airflow command and wait for its end."""
+        completed = subprocess.run(
             [sys.executable, "-m", "airflow", *arguments],
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -127,17 +127,17 @@ class Deployment:
             check=False,
             timeout=300,
         )
-        assert done.returncode == 0, f"airflow {' '.join(arguments[:2])}: {done.stdout[-5000:]}"
+        assert completed.returncode == 0, f"airflow {' '.join(arguments[:2])}: {completed.stdout[-5000:]}"
 
     def set_up(self, conn_id: str, connection: str) -> None:
-        """Make the database, with a connection in it."""
+        """Create the database and a connection in it."""
         self.database.start()
         self.run("db", "migrate")
         self.database.tune()
         self.run("connections", "add", conn_id, "--conn-json", connection)
 
     def start(self) -> None:
-        """Start everything but triggerers."""
+        """Start all components except triggerers."""
         if not AIRFLOW_2:
             self._start_api_server("execution", self.port)
             self.start_component("dag-processor")
@@ -145,15 +145,15 @@ class Deployment:
             arguments = ("--workers", "1", "--hostname", "127.0.0.1", "--port", str(self.rest_port))
             self.start_component("webserver", *arguments)
         elif self.with_rest_api:
-            # By itself: the REST API's event loop waits for the database, which a request to the other may have
-            # locked that goes on in the same loop.
+            # Run the REST API in a separate process. In one event loop, it could wait for a database lock of a request to
+            # the execution API, which then cannot continue.
             self._start_api_server("core", self.rest_port)
         self.start_component("scheduler", "--skip-serve-logs")
         self.wait_for_servers()
-        self.wait_for("the DAGs", lambda: self._dag_files_read() == self._dag_files)
+        self.wait_for("the DAGs", lambda: self._parsed_dag_files() == self._dag_files)
 
     def wait_for_servers(self) -> None:
-        """Wait until whatever serves an API answers."""
+        """Wait until the API servers accept connections."""
         if not AIRFLOW_2:
             self.wait_for("the API server", lambda: _listens(self.port))
         if self.with_rest_api:
@@ -169,7 +169,7 @@ class Deployment:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", command, *arguments],
-                # PostgreSQL's clients tell it who they are.
+                # PostgreSQL clients report this name to the server.
                 env=self.environment | {"PGAPPNAME": name},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -181,7 +181,7 @@ class Deployment:
         return component
 
     def start_triggerer(self) -> tuple[Component, int]:
-        """Start a triggerer; return the number of its job too."""
+        """Start a triggerer, and return it with its job id."""
         known = self.triggerer_jobs()
         component = self.start_component("triggerer", "--skip-serve-logs")
         self.wait_for("a triggerer", lambda: self.triggerer_jobs() - known)
@@ -189,12 +189,12 @@ class Deployment:
         return component, job
 
     def kill(self, component: Component) -> None:
-        """Kill a component with all its descendants, and see that they are gone."""
+        """Kill a component with all its descendants, and wait until they have ended."""
         if component in self._killed:
-            return  # its number may be another's by now
+            return  # Another process can have the process id now.
         session = component.process.pid
         deadline = time.monotonic() + 30
-        while left := _processes_of(session):
+        while left := _processes_of_session(session):
             assert time.monotonic() < deadline, f"{component.name} left processes behind: {left}"
             for process in left:
                 with suppress(ProcessLookupError):
@@ -204,39 +204,39 @@ class Deployment:
         self._killed.append(component)
 
     def restart(self, component: Component) -> Component:
-        """Kill a component, unless it has ended, and start it again."""
+        """Kill a component if it runs, and start it again."""
         self.kill(component)
         return self.start_component(*component.command)
 
     def living(self, command: str) -> list[Component]:
-        """Return the components of a kind that have not been killed."""
+        """Return the running components of a kind."""
         return [one for one in self.components if one.command[0] == command and one not in self._killed]
 
-    def _look_after(self, component: Component) -> None:
+    def _check_component(self, component: Component) -> None:
         code = component.process.poll()
         if code is None or component in self._killed:
             return
-        assert self.keeps_up, f"{component.name} ended with {code}"
+        assert self.restarts_components, f"{component.name} ended with {code}"
         self.restart(component)
 
     def pause(self, component: Component) -> None:
-        """Let a component with all its descendants stand still, at a moment when it does not lock the database."""
+        """Pause a component with all its descendants while it does not lock the database."""
         while True:
             self._signal(component, signal.SIGSTOP)
             if not self.database.is_locked(component.name):
                 return
-            self.go_on(component)
+            self.resume(component)
 
-    def go_on(self, component: Component) -> None:
-        """End a pause."""
+    def resume(self, component: Component) -> None:
+        """Resume a paused component."""
         self._signal(component, signal.SIGCONT)
 
     def _signal(self, component: Component, number: signal.Signals) -> None:
-        for process in _processes_of(component.process.pid):
+        for process in _processes_of_session(component.process.pid):
             os.kill(process, number)
 
     def stop(self) -> None:
-        """Kill everything, whatever cannot be killed among it."""
+        """Kill all components, even if the kill of one component fails."""
         with ExitStack() as stack:
             stack.callback(self.database.stop)
             for component in self.components:
@@ -248,15 +248,15 @@ class Deployment:
         return self.database.query(sql, *parameters)
 
     def triggerer_jobs(self) -> set[int]:
-        """Return the jobs of all triggerers that there have been."""
+        """Return the job ids of all triggerers, including ended ones."""
         return {job for (job,) in self.query("SELECT id FROM job WHERE job_type = 'TriggererJob'")}
 
-    def _dag_files_read(self) -> int:
+    def _parsed_dag_files(self) -> int:
         files = "SELECT count(DISTINCT fileloc) FROM dag WHERE dag_id IN (SELECT dag_id FROM serialized_dag)"
         return int(self.query(files)[0][0])
 
     def task_instances(self, run_id: str, task_id: str = "wait") -> list[TaskInstance]:
-        # Before it is expanded, a mapped task is one row with the index -1.
+        # Before its expansion, a mapped task has one row with the map index -1.
         rows = self.query(
             "SELECT map_index, state, try_number FROM task_instance"
             " WHERE run_id = ? AND task_id = ? ORDER BY map_index",
@@ -266,27 +266,29 @@ class Deployment:
         return [TaskInstance(*row) for row in rows]
 
     def triggers(self) -> list[int | None]:
-        """Return, for each trigger, the job of the triggerer that has it."""
+        """Return the job id of the triggerer of each trigger."""
         return [triggerer for (triggerer,) in self.query("SELECT triggerer_id FROM trigger")]
 
     def wait_for(self, what: str, condition: Callable[[], Any], *, seconds: float = 120) -> None:
-        """Wait until something is so, as long as all components live."""
+        """Wait for a condition while all components run."""
         deadline = time.monotonic() + seconds
         while not condition():
             for component in list(self.components):
-                self._look_after(component)
+                self._check_component(component)
             if time.monotonic() > deadline:
                 states = "SELECT task_id, state, count(*) FROM task_instance GROUP BY 1, 2"
-                raise AssertionError(f"No sign of {what} after {seconds:.0f} s: {self.query(states)}")
+                raise AssertionError(
+                    f"Timed out waiting for {what} after {seconds:.0f} s: {self.query(states)}"
+                )
             time.sleep(0.2)
 
     # ------------------------------------------------------------- REST API
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """
-        Ask Airflow's REST API for something.
+        Send a request to the REST API.
 
-        :param path: What comes after the version of the API.
+        :param path: The path after the API version.
         """
         if not AIRFLOW_2 and self._token is None:
             self._token = self._send("GET", "/auth/token")["access_token"]
@@ -316,12 +318,12 @@ class Deployment:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.rest_port}{path}", data, headers, method=method
         )
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.loads(answer.read())
+        with urllib.request.urlopen(request, timeout=120) as response:
+            return json.loads(response.read())
 
 
 def _connection(conn_id: str, connection: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a connection as the REST API wants it."""
+    """Return a connection in the format of the REST API."""
     return {**connection, "connection_id": conn_id, "extra": json.dumps(connection["extra"])}
 
 
@@ -330,13 +332,13 @@ def _listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _processes_of(session: int) -> list[int]:
-    """Return the processes of a session: tasks have process groups of their own, but no sessions."""
+def _processes_of_session(session: int) -> list[int]:
+    """Return the processes of a session. Tasks have separate process groups, but no separate sessions."""
 
     def is_in(process: psutil.Process) -> bool:
         try:
             return os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE
         except (OSError, psutil.Error):
-            return False  # gone meanwhile, or somebody else's
+            return False  # The process has ended or belongs to another user.
 
     return [process.pid for process in psutil.process_iter() if is_in(process)]

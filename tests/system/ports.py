@@ -1,4 +1,4 @@
-"""Ports of loopback for servers that are started a while later, and again."""
+"""Loopback ports for servers that start later or restart."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import random
 import socket
 from contextlib import suppress
 
-# Below those that Linux and macOS hand out by themselves, which somebody else may be given in the meantime.
+# Below the ephemeral ports of Linux and macOS, which another process could get before the server starts.
 PORTS = range(20_000, 32_000)
-_handed_out: set[int] = set()
+_returned_ports: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, and that has not been returned before."""
+    """Return an unused port that this function has not returned before."""
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        if port not in _handed_out:
+        if port not in _returned_ports:
             with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-                _handed_out.add(port)
+                _returned_ports.add(port)
                 return port
     raise AssertionError(f"No free port in {PORTS}")

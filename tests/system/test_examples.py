@@ -1,4 +1,4 @@
-"""Every example DAG in a whole Airflow on PostgreSQL, as a user sees it who has only Airflow's REST API."""
+"""The example DAGs run in an Airflow deployment on PostgreSQL; the tests read the results from the REST API."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ ENRICH_MANY = "example_datazone_enrich_many_assets"
 ENRICH_CATALOG = "example_datazone_enrich_catalog"
 DESCRIPTIONS, NAMES = TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
 QUOTA = "business name generation has reached monthly quota"
-# No task of the examples is retried here.
-TRY = 1
-# The key of the connection, which nobody may see.
+# No example task is retried in these tests.
+TRY_NUMBER = 1
+# The secret key of the connection, which must not appear anywhere.
 SECRET = "kept+to/themselves"
 # `make celery-test`
 CELERY = os.environ.get("DATAZONE_TEST_EXECUTOR") == "CeleryExecutor"
 WORKERS = 2 if CELERY else 0
-# All of them together, on a busy machine.
+# The time limit for all examples on a busy machine.
 SECONDS = 420
 SUCCESS, SKIPPED, FAILED, UPSTREAM_FAILED = "success", "skipped", "failed", "upstream_failed"
 
 
 class Line(NamedTuple):
-    """A line of a task's log; the level where Airflow says it by itself, which 2.11 does not."""
+    """A line of a task log; Airflow 2.11 does not return its level."""
 
     level: str | None
     text: str
@@ -52,7 +52,7 @@ class Line(NamedTuple):
 
 
 class Instance(NamedTuple):
-    """A task instance as the REST API shows it."""
+    """A task instance in the REST API."""
 
     state: str | None
     try_number: int
@@ -62,7 +62,7 @@ class Instance(NamedTuple):
 
 
 class User:
-    """Who triggers DAGs and looks at them, through the REST API alone."""
+    """A user who works only with the REST API."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._request = deployment.request
@@ -76,21 +76,21 @@ class User:
     def states(self, dag_id: str, run_id: str) -> dict[str, str | None]:
         return {name: found["state"] for name, found in self._instances(dag_id, run_id).items()}
 
-    def look_at(self, dag_id: str, run_id: str) -> dict[str, Instance]:
+    def read_instances(self, dag_id: str, run_id: str) -> dict[str, Instance]:
         return {
             name: Instance(
                 found["state"],
                 found["try_number"],
                 self._xcoms(self._path_of(found), found["map_index"]),
                 self._links(self._path_of(found), found["map_index"]),
-                # What never ran has no log.
+                # A task instance without a try has no log.
                 self._log(self._path_of(found), found) if found["start_date"] and found["try_number"] else [],
             )
             for name, found in self._instances(dag_id, run_id).items()
         }
 
     def _instances(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
-        """Return a DAG run's task instances, the mapped ones as `task[index]`."""
+        """Return the task instances of a DAG run; mapped ones have the key `task[index]`."""
         found = self._request("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100")
         return {
             ti["task_id"] if ti["map_index"] < 0 else f"{ti['task_id']}[{ti['map_index']}]": ti
@@ -117,7 +117,7 @@ class User:
         query = f"full_content=true&map_index={ti['map_index']}"
         content = self._request("GET", f"{path}/logs/{ti['try_number']}?{query}")["content"]
         if isinstance(content, str):
-            # Airflow 2.11 answers with what Python shows of a list of hosts with their texts.
+            # Airflow 2.11 returns the Python representation of a list of hosts with their logs.
             return [Line(None, line) for line in content.replace("\\n", "\n").splitlines()]
         return [
             Line(line.get("level"), json.dumps(line, ensure_ascii=False))
@@ -133,8 +133,8 @@ class Example(NamedTuple):
 
     :param dag_id: The DAG.
     :param run_id: The DAG run.
-    :param state: What becomes of the DAG run.
-    :param states: What becomes of its tasks, the mapped ones as `task[index]`.
+    :param state: The expected final state of the DAG run.
+    :param states: The expected final states of its tasks; mapped ones have the key `task[index]`.
     """
 
     dag_id: str
@@ -143,7 +143,9 @@ class Example(NamedTuple):
     states: dict[str, str]
 
 
-def waits(run_id: str, *, wait: str = SUCCESS, generated: str = SKIPPED, failed: str = SKIPPED) -> Example:
+def wait_example(
+    run_id: str, *, wait: str = SUCCESS, generated: str = SKIPPED, failed: str = SKIPPED
+) -> Example:
     read = SUCCESS if wait == SUCCESS else UPSTREAM_FAILED
     states = {
         "wait_for_run": wait,
@@ -157,15 +159,15 @@ def waits(run_id: str, *, wait: str = SUCCESS, generated: str = SKIPPED, failed:
 
 
 MANY = 3
-# The asset whose run the quota does not suffice for.
+# The asset whose run fails because of the quota.
 WITHOUT_QUOTA = 1
 TABLES = 12
-# One in twelve is fewer than the example allows to fail.
+# One failed asset of twelve is below the limit of the example.
 FAILING_TABLE = 5
 EXAMPLE_RUNS = [
-    waits("all_succeed", generated=SUCCESS),
-    waits("one_fails", failed=SUCCESS),
-    waits("all_fail", wait=FAILED, generated=UPSTREAM_FAILED, failed=UPSTREAM_FAILED),
+    wait_example("all_succeed", generated=SUCCESS),
+    wait_example("one_fails", failed=SUCCESS),
+    wait_example("all_fail", wait=FAILED, generated=UPSTREAM_FAILED, failed=UPSTREAM_FAILED),
     Example(
         ENRICH,
         "enrich",
@@ -203,8 +205,8 @@ STATUSES: dict[str, dict[str, str]] = {
     "one_fails": {NAMES: "FAILED"},
     "all_fail": dict.fromkeys(TYPES, "FAILED"),
 }
-# The tasks that our operators and sensor are, with all that they are mapped to.
-OURS = ("wait_for_run", "read_type_stats", "start_run", "accept_predictions", "enrich")
+# The tasks of the operators and the sensor of this package.
+PACKAGE_TASKS = ("wait_for_run", "read_type_stats", "start_run", "accept_predictions", "enrich")
 
 
 def expected_type_stats(statuses: dict[str, str], message: str) -> list[dict[str, str]]:
@@ -216,8 +218,8 @@ def expected_type_stats(statuses: dict[str, str], message: str) -> list[dict[str
     ]
 
 
-class Seen(NamedTuple):
-    """What there was to see when all had ended."""
+class Results(NamedTuple):
+    """The results of all examples after their end."""
 
     catalog: Catalog
     runs: dict[str, str]
@@ -243,7 +245,7 @@ def deployment(
     database = Postgres()
     settings = {
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": True,
-        # No triggerer is to take over here from one that imports for long.
+        # A slow import in one triggerer must not cause a handover.
         "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 120,
     }
     if broker is not None:
@@ -273,21 +275,21 @@ def deployment(
 
 
 @pytest.fixture(scope="module")
-def seen(deployment: Deployment, datazone_server: DataZoneServer) -> Seen:
-    """All of them side by side, in two triggerers."""
+def example_results(deployment: Deployment, datazone_server: DataZoneServer) -> Results:
+    """Run all examples concurrently, with two triggerers."""
     server = datazone_server
     catalog = make_catalog(server)
     domain, project = catalog.domain_identifier, catalog.project_identifier
     connection = json.loads(server.connection)
-    # For the tasks that name none.
-    place = {"domain_identifier": domain, "owning_project_identifier": project}
+    # The defaults for tasks without a domain and a project.
+    defaults = {"domain_identifier": domain, "owning_project_identifier": project}
     connection["password"] = SECRET
-    connection["extra"]["service_config"] = {"datazone": place}
+    connection["extra"]["service_config"] = {"datazone": defaults}
     deployment.change_connection("datazone_default", connection)
 
-    def create(name: str, **more: str) -> str:
-        where = {"domain_identifier": domain, "project_identifier": project}
-        return server.create_asset(name, **where, **more).asset_identifier
+    def create(name: str, **attributes: str) -> str:
+        owner = {"domain_identifier": domain, "project_identifier": project}
+        return server.create_asset(name, **owner, **attributes).asset_identifier
 
     assets = {
         "enrich": [create("orders")],
@@ -295,7 +297,7 @@ def seen(deployment: Deployment, datazone_server: DataZoneServer) -> Seen:
         "enrich_catalog": [create(f"table_{number}") for number in range(TABLES)],
     }
     create("table_described", description="Nobody has to write this again.")
-    # Longer than it takes to defer.
+    # Longer than a task needs to defer.
     server.set_run_outcome(in_progress_seconds=6, times=None)
     server.set_run_outcome(
         assets["enrich_many"][WITHOUT_QUOTA],
@@ -320,7 +322,7 @@ def seen(deployment: Deployment, datazone_server: DataZoneServer) -> Seen:
     conf: dict[str, dict[str, Any]] = {
         name: {"domain_identifier": domain, "run_identifier": run} for name, run in runs.items()
     }
-    conf["enrich"] = place | {"asset_identifier": assets["enrich"][0]}
+    conf["enrich"] = defaults | {"asset_identifier": assets["enrich"][0]}
     conf["enrich_many"] = {"asset_identifiers": assets["enrich_many"]}
     conf["enrich_catalog"] = {"search_text": "table_"}
 
@@ -339,13 +341,15 @@ def seen(deployment: Deployment, datazone_server: DataZoneServer) -> Seen:
         server.set_run_status(run, None)
     dag_runs: dict[str, str] = {}
 
-    def over() -> bool:
+    def have_ended() -> bool:
         dag_runs.update({e.run_id: user.dag_run_state(e.dag_id, e.run_id) for e in EXAMPLE_RUNS})
         return all(state in (SUCCESS, FAILED) for state in dag_runs.values())
 
-    deployment.wait_for("the end", over, seconds=SECONDS)
-    instances = {example.run_id: user.look_at(example.dag_id, example.run_id) for example in EXAMPLE_RUNS}
-    return Seen(catalog, runs, assets, dag_runs, instances, triggerers)
+    deployment.wait_for("the end", have_ended, seconds=SECONDS)
+    instances = {
+        example.run_id: user.read_instances(example.dag_id, example.run_id) for example in EXAMPLE_RUNS
+    }
+    return Results(catalog, runs, assets, dag_runs, instances, triggerers)
 
 
 def test_every_example_is_run() -> None:
@@ -353,21 +357,21 @@ def test_every_example_is_run() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLE_RUNS, ids=lambda example: example.run_id)
-def test_tasks_end_as_they_should(seen: Seen, example: Example) -> None:
-    instances = seen.instances[example.run_id]
+def test_tasks_end_in_the_expected_states(example_results: Results, example: Example) -> None:
+    instances = example_results.instances[example.run_id]
     assert {name: instance.state for name, instance in instances.items()} == example.states
-    assert seen.dag_runs[example.run_id] == example.state
+    assert example_results.dag_runs[example.run_id] == example.state
     tried = {i.try_number for i in instances.values() if i.state in (SUCCESS, FAILED)}
-    assert tried == {TRY}
+    assert tried == {TRY_NUMBER}
 
 
 @pytest.mark.parametrize("name", STATUSES)
-def test_wait_hands_on_its_own_run(seen: Seen, name: str) -> None:
-    instances = seen.instances[name]
+def test_wait_pushes_its_run_to_xcom(example_results: Results, name: str) -> None:
+    instances = example_results.instances[name]
     type_stats = expected_type_stats(STATUSES[name], f"no luck in {name}")
     waited = instances["wait_for_run"].xcoms
     assert waited["type_stats"] == type_stats
-    assert waited["run"]["id"] == seen.runs[name]
+    assert waited["run"]["id"] == example_results.runs[name]
     assert waited["run"]["typeStats"] == type_stats
     assert instances["report"].xcoms["return_value"] == type_stats
     if instances["wait_for_run"].state == SUCCESS:
@@ -377,22 +381,22 @@ def test_wait_hands_on_its_own_run(seen: Seen, name: str) -> None:
         assert instances["some_types_failed"].xcoms["return_value"] == {NAMES: f"no luck in {name}"}
 
 
-def test_started_run_is_handed_on_and_its_predictions_are_published(seen: Seen) -> None:
-    instances = seen.instances["enrich"]
+def test_start_pushes_its_run_to_xcom_and_predictions_are_published(example_results: Results) -> None:
+    instances = example_results.instances["enrich"]
     started = instances["start_run"].xcoms
     assert started["type_stats"] == expected_type_stats({}, "")
     assert started["return_value"] == started["run"]["id"]
     assert started["run"]["status"] == "SUCCEEDED"
-    (asset,) = seen.assets["enrich"]
+    (asset,) = example_results.assets["enrich"]
     assert started["run"]["target"]["identifier"] == asset
-    # Airflow 3.0 gives back "2" as a number.
+    # Airflow 3.0 returns "2" as a number.
     assert str(instances["accept_predictions"].xcoms["return_value"]) == "2"
     assert instances["publish"].xcoms["return_value"]["listingId"]
 
 
-def test_mapped_tasks_hand_on_the_runs_of_their_own_assets(seen: Seen) -> None:
-    instances = seen.instances["enrich_many"]
-    for index, asset in enumerate(seen.assets["enrich_many"]):
+def test_mapped_tasks_push_the_runs_of_their_assets_to_xcom(example_results: Results) -> None:
+    instances = example_results.instances["enrich_many"]
+    for index, asset in enumerate(example_results.assets["enrich_many"]):
         xcoms = instances[f"start_run[{index}]"].xcoms
         assert xcoms["run"]["target"]["identifier"] == asset
         if index == WITHOUT_QUOTA:
@@ -402,17 +406,17 @@ def test_mapped_tasks_hand_on_the_runs_of_their_own_assets(seen: Seen) -> None:
         else:
             assert xcoms["type_stats"] == expected_type_stats({}, "")
             assert xcoms["return_value"] == xcoms["run"]["id"]
-    succeeded = [a for index, a in enumerate(seen.assets["enrich_many"]) if index != WITHOUT_QUOTA]
+    succeeded = [a for index, a in enumerate(example_results.assets["enrich_many"]) if index != WITHOUT_QUOTA]
     assert instances["choose_assets"].xcoms["return_value"] == succeeded
 
 
-def test_batch_sums_up_and_has_a_result_for_each_asset(seen: Seen) -> None:
-    instances = seen.instances["enrich_catalog"]
+def test_batch_has_a_summary_and_a_result_for_each_asset(example_results: Results) -> None:
+    instances = example_results.instances["enrich_catalog"]
     found = [row["asset_identifier"] for row in instances["find_assets"].xcoms["return_value"]]
-    assert sorted(found) == sorted(seen.assets["enrich_catalog"])
+    assert sorted(found) == sorted(example_results.assets["enrich_catalog"])
     summary = instances["enrich"].xcoms["return_value"]
     assert (summary["total"], summary["succeeded"], summary["failed"]) == (TABLES, TABLES - 1, 1)
-    failing = seen.assets["enrich_catalog"][FAILING_TABLE]
+    failing = example_results.assets["enrich_catalog"][FAILING_TABLE]
     assert [failure["asset"] for failure in summary["failures"]] == [failing]
     results = instances["enrich"].xcoms["results"]
     assert [row["asset"] for row in results] == found
@@ -421,25 +425,25 @@ def test_batch_sums_up_and_has_a_result_for_each_asset(seen: Seen) -> None:
     assert instances["accept_and_publish"].xcoms["return_value"] == TABLES - 1
 
 
-def test_no_run_is_started_twice(seen: Seen) -> None:
-    counts = seen.catalog.server.request_counts
-    assert counts["StartMetadataGenerationRun"] == len(seen.runs) + 1 + MANY + TABLES
+def test_no_run_is_started_twice(example_results: Results) -> None:
+    counts = example_results.catalog.server.request_counts
+    assert counts["StartMetadataGenerationRun"] == len(example_results.runs) + 1 + MANY + TABLES
 
 
-def ours(seen: Seen) -> Iterator[tuple[str, Instance]]:
-    """Return the instances of our operators and sensor that ran."""
-    for run_id, instances in seen.instances.items():
+def package_instances(example_results: Results) -> Iterator[tuple[str, Instance]]:
+    """Yield the completed task instances of the operators and the sensor of this package."""
+    for run_id, instances in example_results.instances.items():
         for name, instance in instances.items():
-            if name.partition("[")[0] in OURS and instance.state in (SUCCESS, FAILED):
+            if name.partition("[")[0] in PACKAGE_TASKS and instance.state in (SUCCESS, FAILED):
                 yield f"{run_id}.{name}", instance
 
 
-def test_every_task_links_to_its_domain_in_the_console(seen: Seen) -> None:
-    domain = seen.catalog.domain_identifier
+def test_every_task_has_a_link_to_its_domain_in_the_console(example_results: Results) -> None:
+    domain = example_results.catalog.domain_identifier
     console = "https://us-east-1.console.aws.amazon.com/datazone/home?region=us-east-1#/domains/"
     expected = {"Amazon DataZone Domain": console + domain}
-    assert {name: instance.links for name, instance in ours(seen)} == {
-        name: expected for name, _ in ours(seen)
+    assert {name: instance.links for name, instance in package_instances(example_results)} == {
+        name: expected for name, _ in package_instances(example_results)
     }
 
 
@@ -448,71 +452,71 @@ def texts(lines: Sequence[Line]) -> str:
 
 
 @pytest.mark.parametrize("name", STATUSES)
-def test_wait_says_in_its_log_how_its_run_went(seen: Seen, name: str) -> None:
-    log = seen.instances[name]["wait_for_run"].log
-    run = seen.runs[name]
+def test_wait_logs_each_status_of_its_run_once(example_results: Results, name: str) -> None:
+    log = example_results.instances[name]["wait_for_run"].log
+    run = example_results.runs[name]
     status = {"all_succeed": "SUCCEEDED", "one_fails": "PARTIALLY_SUCCEEDED", "all_fail": "FAILED"}[name]
-    said = re.findall(rf"Metadata generation run {run} is ([A-Z_]+)", texts(log))
-    # Once each, however often it was asked.
-    assert said == ["IN_PROGRESS", status]
+    statuses = re.findall(rf"Metadata generation run {run} is ([A-Z_]+)", texts(log))
+    # The log has each status once, regardless of the number of polls.
+    assert statuses == ["IN_PROGRESS", status]
 
 
-def test_batch_shows_its_progress_in_its_log(seen: Seen) -> None:
-    log = texts(seen.instances["enrich_catalog"]["enrich"].log)
+def test_batch_logs_its_progress(example_results: Results) -> None:
+    log = texts(example_results.instances["enrich_catalog"]["enrich"].log)
     assert f"{TABLES}/{TABLES} done · {TABLES - 1} succeeded · 1 failed" in log
 
 
-def test_reports_are_in_the_logs_of_their_tasks(seen: Seen) -> None:
-    said = {name: texts(instances["report"].log) for name, instances in seen.instances.items()}
-    assert f"{NAMES}: FAILED no luck in one_fails" in said["one_fails"]
-    listing = seen.instances["enrich"]["publish"].xcoms["return_value"]["listingId"]
+def test_report_tasks_log_their_reports(example_results: Results) -> None:
+    logs = {name: texts(instances["report"].log) for name, instances in example_results.instances.items()}
+    assert f"{NAMES}: FAILED no luck in one_fails" in logs["one_fails"]
+    listing = example_results.instances["enrich"]["publish"].xcoms["return_value"]["listingId"]
     assert any(
         "Published: {" in line.text and listing in line.text
-        for line in seen.instances["enrich"]["report"].log
+        for line in example_results.instances["enrich"]["report"].log
     )
-    assert f"Predictions were accepted for {MANY - 1} of {MANY} assets." in said["enrich_many"]
-    assert f"{TABLES - 1} of {TABLES} succeeded, {TABLES - 1} were published." in said["enrich_catalog"]
+    assert f"Predictions were accepted for {MANY - 1} of {MANY} assets." in logs["enrich_many"]
+    assert f"{TABLES - 1} of {TABLES} succeeded, {TABLES - 1} were published." in logs["enrich_catalog"]
 
 
-def test_only_failed_tasks_have_severe_lines_in_their_logs(seen: Seen) -> None:
+def test_only_failed_tasks_log_errors(example_results: Results) -> None:
     severe = {
         f"{run_id}.{name}": [line.text for line in instance.log if line.is_severe]
-        for run_id, instances in seen.instances.items()
+        for run_id, instances in example_results.instances.items()
         for name, instance in instances.items()
     }
     states = {
         f"{run_id}.{name}": instance.state
-        for run_id, instances in seen.instances.items()
+        for run_id, instances in example_results.instances.items()
         for name, instance in instances.items()
     }
     assert {name: lines for name, lines in severe.items() if lines and states[name] != FAILED} == {}
-    # An error that names the run, for whoever has only the log.
-    run = seen.runs["all_fail"]
+    # The error in the log contains the run id.
+    run = example_results.runs["all_fail"]
     assert any(run in line for line in severe["all_fail.wait_for_run"])
-    failed = seen.instances["enrich_many"][f"start_run[{WITHOUT_QUOTA}]"]
+    failed = example_results.instances["enrich_many"][f"start_run[{WITHOUT_QUOTA}]"]
     assert failed.xcoms["run"]["id"] in "\n".join(severe[f"enrich_many.start_run[{WITHOUT_QUOTA}]"])
 
 
-def test_every_worker_of_celery_ran_tasks(seen: Seen, deployment: Deployment) -> None:
+def test_every_celery_worker_runs_tasks(example_results: Results, deployment: Deployment) -> None:
     workers = deployment.living("celery")
     ran = [len(re.findall(r"Task \S*execute_workload\S* succeeded", worker.output)) for worker in workers]
     assert len(ran) == WORKERS
     assert all(ran), ran
-    # Else it would be the scheduler.
+    # The scheduler log shows the executor of the tasks.
     (scheduler,) = deployment.living("scheduler")
     assert ("executor=CeleryExecutor" in scheduler.output) == CELERY
 
 
-def test_triggerers_run_without_trouble(seen: Seen) -> None:
-    lines = [line for triggerer in seen.triggerers for line in triggerer.output.splitlines()]
+def test_triggerers_log_no_errors(example_results: Results) -> None:
+    lines = [line for triggerer in example_results.triggerers for line in triggerer.output.splitlines()]
     assert [line for line in lines if SEVERE.search(line)] == []
 
 
-def test_secret_of_the_connection_is_nowhere(seen: Seen, deployment: Deployment) -> None:
-    shown = [repr(instance) for instances in seen.instances.values() for instance in instances.values()] + [
-        component.output for component in deployment.components
-    ]
-    assert [text for text in shown if SECRET in text] == []
-    # Not in what the REST API leaves out, either.
+def test_secret_of_the_connection_is_not_exposed(example_results: Results, deployment: Deployment) -> None:
+    texts_to_check = [
+        repr(instance) for instances in example_results.instances.values() for instance in instances.values()
+    ] + [component.output for component in deployment.components]
+    assert [text for text in texts_to_check if SECRET in text] == []
+    # The log files must not contain the secret either, because the REST API omits parts of them.
     logs = (log.read_text("utf-8", "replace") for log in (deployment.home / "logs").rglob("*.log"))
     assert [log for log in logs if SECRET in log] == []

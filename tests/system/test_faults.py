@@ -1,4 +1,4 @@
-"""What becomes of deferred waits when something goes wrong around them: a row for each fault."""
+"""The effect of each fault on deferred waits."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.system.test_deferred_waits import SEVERE, Waits, type_stats
 if TYPE_CHECKING:
     from tests.system.deployment import TaskInstance
 
-# The waits that a fault strikes, beside all those of the faults to come. Half of their runs end in its course.
+# The waits for each fault. The waits of later faults are active, too. Half of the runs end during the fault.
 WAITS = 4
-# How long the faults last that become worse with time: far longer than it takes to notice them.
+# The duration of faults whose effect grows with time, which is much longer than their detection.
 LONG_FAULT_SECONDS = float(os.environ.get("DATAZONE_TEST_FAULT_SECONDS", "60"))
-# And the others.
+# The duration of other faults.
 FAULT_SECONDS = LONG_FAULT_SECONDS / 3
-REQUESTS_THAT_FAIL = 10
-# Until whatever one waits for is there, on a busy machine.
+FAILING_REQUESTS = 10
+# The time limit of each condition on a busy machine.
 SECONDS = 240
 TRIGGERERS = 2
 ACCOUNT = "123456789012"
@@ -38,28 +38,28 @@ KEYS = ("AKIAFIRSTFIRSTFIRST1", "AKIASECONDSECONDSEC2", "AKIATHIRDTHIRDTHIRD3")
 ROLE = "datazone_role"
 SETTINGS = {
     "CORE__PARALLELISM": 8,
-    # Processors are for the tasks.
+    # Import once in the parent process, to save CPU time for the tasks.
     "CORE__LAZY_LOAD_PLUGINS": False,
-    # A task that resumes waits for an API server that is away; by default for a quarter of a minute.
+    # A resuming task retries its requests while the API server is down; by default, for 15 seconds.
     "WORKERS__EXECUTION_API_RETRIES": 10,
 }
 
 
 class Stage:
-    """Airflow, the local DataZone, and all that can go wrong with them."""
+    """Airflow and the local DataZone, with methods that cause faults."""
 
     def __init__(self, deployment: Deployment, server: DataZoneServer) -> None:
         self.deployment = deployment
         self.server = server
         self._key = 0
         connection = json.loads(server.connection)
-        # Not the half of a minute that a request may hang.
+        # Shorten the read timeout, so that hanging requests end quickly.
         connection["extra"]["config_kwargs"] = {"read_timeout": 5}
         self._connection = connection
         deployment.change_connection("datazone_default", self._with_key(0))
         role = {
             "role_arn": f"arn:aws:iam::{ACCOUNT}:role/datazone",
-            # Renewed from its last 15 minutes on: that is, after 5 s.
+            # The session renews its credentials in the last 15 minutes, here after 5 s.
             "assume_role_kwargs": {"DurationSeconds": 905},
             "service_config": {"sts": {"endpoint_url": server.endpoint_url}},
         }
@@ -82,23 +82,23 @@ class Stage:
     # ----------------------------------------------------------------- play
 
     def play(self) -> dict[str, Outcome]:
-        """Play one row after the other; what waits for its own lives through those before."""
+        """Run the scenarios in sequence; the waits of later scenarios are active during earlier ones."""
         self.start_triggerers()
         self.wait_for("deferred tasks", self._all_wait)
         outcomes = {}
         for row in ROWS:
             waits = self.waits[row.name]
-            trouble = None
+            error_message = None
             try:
                 row.play(self, waits)
                 waits.end(waits.runs[WAITS // 2 :])
-                self.wait_for("the end", waits.collected)
+                self.wait_for("the end", waits.are_collected)
             except AssertionError as error:
-                trouble = str(error)
+                error_message = str(error)
             finally:
                 self.server.recover()
             outcomes[row.name] = Outcome(
-                trouble,
+                error_message,
                 waits.task_instances(),
                 waits.results() if waits.report.exists() else [],
                 {index: self._logs(waits, index) for index in range(WAITS)},
@@ -120,8 +120,8 @@ class Stage:
     def wait_for(self, what: str, condition: Callable[[], Any]) -> None:
         self.deployment.wait_for(what, condition, seconds=SECONDS)
 
-    def let_pass(self, seconds: float) -> None:
-        """Let a fault last."""
+    def sleep(self, seconds: float) -> None:
+        """Wait while the fault is active."""
         until = time.monotonic() + seconds
         self.wait_for("the fault's end", lambda: time.monotonic() >= until)
 
@@ -130,18 +130,18 @@ class Stage:
 
     # --------------------------------------------------------------- faults
 
-    def fail(self, waits: Waits, error: str, lasting: float = FAULT_SECONDS, **how: Any) -> None:
-        """Have DataZone fail for a while, in which runs end."""
+    def fail(self, waits: Waits, error: str, duration: float = FAULT_SECONDS, **options: Any) -> None:
+        """Make DataZone fail for some time, during which runs end."""
         before = len(self.server.requests)
-        self.server.fail("*", error, times=None, **how)
+        self.server.fail("*", error, times=None, **options)
         self.end_half(waits)
-        self.let_pass(lasting)
-        asked = lambda: len(self.server.requests) >= before + REQUESTS_THAT_FAIL  # noqa: E731
-        self.wait_for("requests that fail", asked)
+        self.sleep(duration)
+        have_failed = lambda: len(self.server.requests) >= before + FAILING_REQUESTS  # noqa: E731
+        self.wait_for("failing requests", have_failed)
         self.server.recover()
 
     def rotate(self, waits: Waits, error: str) -> None:
-        """Put another key into the connection, and have DataZone reject the one before."""
+        """Change the key of the connection, and make DataZone reject the old key."""
         old = KEYS[self._key]
         self._key += 1
         self.deployment.change_connection("datazone_default", self._with_key(self._key))
@@ -152,21 +152,21 @@ class Stage:
         for key in keys:
             self.server.fail("*", error, times=None, access_key_id=key)
         self.end_half(waits)
-        self.wait_for("requests", lambda: len(self.server.requests) >= before + REQUESTS_THAT_FAIL)
+        self.wait_for("requests", lambda: len(self.server.requests) >= before + FAILING_REQUESTS)
 
     def expire_role(self, waits: Waits) -> None:
-        """Have DataZone reject all keys that STS has handed out."""
+        """Make DataZone reject all keys that STS has issued."""
 
         def keys() -> list[str]:
             return [role.access_key_id for role in sts_backends[ACCOUNT]["aws"].assumed_roles]
 
         known = len(keys())
-        # The session renews them by itself.
-        self.wait_for("keys that are renewed", lambda: len(keys()) >= known + 2)
+        # The session renews its keys automatically.
+        self.wait_for("renewed keys", lambda: len(keys()) >= known + 2)
         self._reject(waits, "ExpiredTokenException", *keys())
 
 
-# ---------------------------------------------------------------------- plays
+# ------------------------------------------------------------------ scenarios
 
 
 def throttling(stage: Stage, waits: Waits) -> None:
@@ -190,11 +190,11 @@ def hanging(stage: Stage, waits: Waits) -> None:
 
 
 def down(stage: Stage, waits: Waits) -> None:
-    # Another server of this process keeps what both know.
+    # A second server in this process keeps the shared state.
     stage.server.stop()
     try:
         stage.end_half(waits)
-        stage.let_pass(LONG_FAULT_SECONDS)
+        stage.sleep(LONG_FAULT_SECONDS)
     finally:
         stage.server.start()
 
@@ -213,19 +213,19 @@ def role_expired(stage: Stage, waits: Waits) -> None:
 
 def triggerer_stalled(stage: Stage, waits: Waits) -> None:
     deployment = stage.deployment
-    # One of them may have all.
+    # One triggerer can have all triggers.
     job = max(stage.triggerers, key=deployment.triggers().count)
     deployment.pause(stage.triggerers[job])
     stage.end_half(waits)
-    stage.wait_for("a hand-over", lambda: job not in deployment.triggers())
-    deployment.go_on(stage.triggerers[job])
+    stage.wait_for("a handover", lambda: job not in deployment.triggers())
+    deployment.resume(stage.triggerers[job])
 
 
 def triggerers_down(stage: Stage, waits: Waits) -> None:
     for triggerer in stage.deployment.living("triggerer"):
         stage.deployment.kill(triggerer)
     stage.end_half(waits)
-    stage.let_pass(LONG_FAULT_SECONDS)
+    stage.sleep(LONG_FAULT_SECONDS)
     stage.start_triggerers()
 
 
@@ -244,7 +244,7 @@ def api_server_restarted(stage: Stage, waits: Waits) -> None:
     for server in servers:
         stage.deployment.kill(server)
     stage.end_half(waits)
-    stage.let_pass(FAULT_SECONDS)
+    stage.sleep(FAULT_SECONDS)
     for server in servers:
         stage.deployment.restart(server)
     stage.deployment.wait_for_servers()
@@ -253,10 +253,10 @@ def api_server_restarted(stage: Stage, waits: Waits) -> None:
 def postgres_restarted(stage: Stage, waits: Waits) -> None:
     deployment = stage.deployment
     assert isinstance(deployment.database, Postgres)
-    deployment.keeps_up = True
+    deployment.restarts_components = True
     deployment.database.crash()
     stage.end_half(waits)
-    # Nobody can be asked meanwhile.
+    # `wait_for` cannot query the database while it is down.
     until = time.monotonic() + FAULT_SECONDS
     while time.monotonic() < until:
         time.sleep(0.5)
@@ -268,12 +268,12 @@ def postgres_restarted(stage: Stage, waits: Waits) -> None:
 
 class Row(NamedTuple):
     """
-    A fault, and what is to be seen of it.
+    A fault and its expected outcome.
 
-    :param name: The DAG run.
-    :param fault: What goes wrong.
-    :param what: What happens then.
-    :param play: How it goes wrong; half of the runs end in its course.
+    :param name: The id of the DAG run.
+    :param fault: The description of the fault in the documentation.
+    :param what: The description of the outcome in the documentation.
+    :param play: The scenario, during which half of the runs end.
     :param conn_id: The Airflow connection of the waits.
     """
 
@@ -284,14 +284,14 @@ class Row(NamedTuple):
     conn_id: str = "datazone_default"
 
 
-ASKS_AGAIN = "The waits log it, poll again, and continue."
+POLLS_AGAIN = "The waits log it, poll again, and continue."
 ROWS = [
-    Row("throttling", "DataZone throttles every request", ASKS_AGAIN, throttling),
-    Row("server_error", "DataZone answers 500", ASKS_AGAIN, server_error),
-    Row("malformed", "DataZone's answers are truncated JSON", ASKS_AGAIN, malformed),
-    Row("dropping", "DataZone drops connections", ASKS_AGAIN, dropping),
-    Row("hanging", "DataZone's answers hang", ASKS_AGAIN, hanging),
-    Row("down", "DataZone cannot be reached", ASKS_AGAIN, down),
+    Row("throttling", "DataZone throttles every request", POLLS_AGAIN, throttling),
+    Row("server_error", "DataZone answers 500", POLLS_AGAIN, server_error),
+    Row("malformed", "DataZone's answers are truncated JSON", POLLS_AGAIN, malformed),
+    Row("dropping", "DataZone drops connections", POLLS_AGAIN, dropping),
+    Row("hanging", "DataZone's answers hang", POLLS_AGAIN, hanging),
+    Row("down", "DataZone cannot be reached", POLLS_AGAIN, down),
     Row(
         "rotated",
         "Credentials rotated in the connection, the old ones rejected (`UnrecognizedClientException`)",
@@ -348,15 +348,15 @@ ROWS = [
 
 class Outcome(NamedTuple):
     """
-    What there was to see of a row.
+    The outcome of a scenario.
 
-    :param trouble: Why it was not played to its end, if it was not.
+    :param error: The reason why the scenario did not finish, if any.
     :param task_instances: The waits.
-    :param results: What they left in XCom.
-    :param logs: Their log files, by map index.
+    :param results: The XComs of the waits.
+    :param logs: The log files of the waits, by map index.
     """
 
-    trouble: str | None
+    error: str | None
     task_instances: list[TaskInstance]
     results: list[dict[str, Any]]
     logs: Mapping[int, Mapping[str, str]]
@@ -364,7 +364,7 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[DataZoneServer]:
-    """A local DataZone on a port that it keeps when it is stopped and started, and whose state another keeps."""
+    """Yield a local DataZone with a fixed port. A second server keeps its state during a restart."""
     with DataZoneServer(), DataZoneServer(port=free_port()) as server:
         yield server
 
@@ -396,14 +396,14 @@ def outcomes(stage: Stage) -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_no_wait_is_lost_or_ends_twice(
+def test_each_wait_survives_the_fault(
     deployment: Deployment, stage: Stage, outcomes: dict[str, Outcome], row: Row
 ) -> None:
     outcome = outcomes[row.name]
     for index, logs in outcome.logs.items():
         for name, log in logs.items():
             print(f"--- {index} {name}\n{log[-3000:]}")
-    assert outcome.trouble is None
+    assert outcome.error is None
     states = [(ti.map_index, ti.state, ti.try_number) for ti in outcome.task_instances]
     assert states == [(index, "success", 1) for index in range(WAITS)]
     waits = stage.waits[row.name]
@@ -413,9 +413,7 @@ def test_no_wait_is_lost_or_ends_twice(
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_each_wait_resumes_once_and_without_an_error(
-    stage: Stage, outcomes: dict[str, Outcome], row: Row
-) -> None:
+def test_each_wait_resumes_once_without_errors(stage: Stage, outcomes: dict[str, Outcome], row: Row) -> None:
     for index, logs in outcomes[row.name].logs.items():
         resumed = "".join(log for name, log in logs.items() if ".trigger." not in name)
         assert resumed.count(f"no names for {stage.waits[row.name].indexes[index]}") == 1
@@ -423,7 +421,7 @@ def test_each_wait_resumes_once_and_without_an_error(
         assert [line for line in lines if SEVERE.search(line)] == []
 
 
-def test_documented_table_is_the_matrix() -> None:
+def test_documentation_lists_the_tested_faults() -> None:
     text = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
     section = text.partition("\n## Tested faults: waiting\n")[2].partition("\n## ")[0]
     table = [line for line in section.splitlines() if line.startswith("|")]
