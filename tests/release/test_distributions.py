@@ -1,4 +1,4 @@
-"""What is in the wheel and the sdist, and that anybody who builds them gets the same bytes."""
+"""The wheel and the sdist have the expected content, and their builds are reproducible."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METADATA = {
     f"{STEM}.dist-info/{name}"
     for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
 }
-# All else that git has is in the sdist; this is of use in a checkout alone.
+# The sdist contains all other committed files. These files are useful only in a checkout.
 NOT_SHIPPED = {".ci/run"}
 
 
@@ -55,14 +55,14 @@ def read_metadata(text: bytes) -> Message:
     return Parser().parsestr(text.decode())
 
 
-# ------------------------------------------------------------ what is in them
+# -------------------------------------------------------------------- content
 
 
-def test_names_are_those_of_distribution_and_version(wheel: Path, sdist: Path) -> None:
+def test_file_names_contain_the_distribution_and_the_version(wheel: Path, sdist: Path) -> None:
     assert (wheel.name, sdist.name) == (f"{STEM}-py3-none-any.whl", f"{STEM}.tar.gz")
 
 
-def test_wheel_is_the_package_as_it_is_committed_and_nothing_else(wheel: Path, clone: Path) -> None:
+def test_wheel_contains_only_the_committed_package(wheel: Path, clone: Path) -> None:
     files = read_wheel(wheel)
     assert "airflow_provider_datazone/py.typed" in files
     metadata = {name: files.pop(name) for name in METADATA}
@@ -70,14 +70,14 @@ def test_wheel_is_the_package_as_it_is_committed_and_nothing_else(wheel: Path, c
     assert files == tracked_files(clone, under="airflow_provider_datazone/")
 
 
-def test_sdist_is_the_checkout_as_it_is_committed(sdist: Path, clone: Path) -> None:
+def test_sdist_contains_the_committed_files(sdist: Path, clone: Path) -> None:
     files, tracked = read_sdist(sdist), tracked_files(clone)
     del files["PKG-INFO"]
     assert files.keys() == tracked.keys() - NOT_SHIPPED
     assert files == {name: tracked[name] for name in files}
 
 
-def test_no_member_of_an_archive_tells_of_the_machine(wheel: Path, sdist: Path) -> None:
+def test_archives_contain_no_details_of_the_machine(wheel: Path, sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         members = archive.getmembers()
     assert {(m.uid, m.gid, m.uname, m.gname) for m in members} == {(0, 0, "", "")}
@@ -85,15 +85,15 @@ def test_no_member_of_an_archive_tells_of_the_machine(wheel: Path, sdist: Path) 
     assert len({m.mtime for m in members}) == 1
     with zipfile.ZipFile(wheel) as zipped:
         assert len({info.date_time for info in zipped.infolist()}) == 1
-    named = str(REPOSITORY).encode()
+    checkout_path = str(REPOSITORY).encode()
     for files in (read_wheel(wheel), read_sdist(sdist)):
-        assert not [name for name, content in files.items() if named in content]
+        assert not [name for name, content in files.items() if checkout_path in content]
 
 
 # ------------------------------------------------------------------- metadata
 
 
-def test_metadata_is_what_the_project_declares(wheel: Path) -> None:
+def test_metadata_matches_the_project_table(wheel: Path) -> None:
     metadata = read_metadata(read_wheel(wheel)[f"{STEM}.dist-info/METADATA"])
     assert metadata["Name"] == PROJECT["name"]
     assert metadata["Version"] == __version__
@@ -111,11 +111,11 @@ def test_metadata_is_what_the_project_declares(wheel: Path) -> None:
     assert metadata.get_payload() == (REPOSITORY / "README.md").read_text()
 
 
-def test_metadata_of_both_is_the_same(wheel: Path, sdist: Path) -> None:
+def test_wheel_and_sdist_have_the_same_metadata(wheel: Path, sdist: Path) -> None:
     assert read_wheel(wheel)[f"{STEM}.dist-info/METADATA"] == read_sdist(sdist)["PKG-INFO"]
 
 
-def test_an_index_can_show_the_description(wheel: Path, sdist: Path) -> None:
+def test_description_renders_on_a_package_index(wheel: Path, sdist: Path) -> None:
     assert run(TOOLS / "twine", "check", "--strict", wheel, sdist).count("PASSED") == 2
 
 
@@ -123,23 +123,23 @@ def test_an_index_can_show_the_description(wheel: Path, sdist: Path) -> None:
 
 
 def build(source: Path, output: Path, *options: str, **environment: str) -> dict[str, str]:
-    """Build as `make dist` does; return the hash of each file."""
+    """Build like `make dist`, and return the hash of each file."""
     command = (TOOLS / "python", "-m", "build", "--no-isolation", *options, "--outdir", output, source)
     run(*command, env={"PATH": "/usr/bin:/bin", **environment}, umask=0o077)
     return dict(digest(file) for file in output.iterdir())
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Niue"])
-def test_clone_elsewhere_builds_the_same_bytes(
+def test_build_in_another_folder_is_reproducible(
     wheel: Path, sdist: Path, clone: Path, tmp_path: Path, zone: str
 ) -> None:
-    # On two days of the calendar, and with file names sorted in another way.
+    # Build on two different dates and with a different sort order of file names.
     hashes = build(clone, tmp_path, TZ=zone, LC_ALL="C", PYTHONHASHSEED="1", HOME=str(tmp_path / "none"))
     assert hashes == dict([digest(wheel), digest(sdist)])
 
 
-def test_wheel_built_of_the_checkout_is_that_built_of_the_sdist(
+def test_wheel_from_the_checkout_equals_the_wheel_from_the_sdist(
     wheel: Path, clone: Path, tmp_path: Path
 ) -> None:
-    # `make dist` builds the wheel of the sdist.
+    # `make dist` builds the wheel from the sdist.
     assert build(clone, tmp_path, "--wheel") == dict([digest(wheel)])

@@ -1,4 +1,4 @@
-"""The wheel alone in a fresh environment with the newest Airflow: no checkout, no extra, no test tools."""
+"""The wheel works in a new environment with the latest Airflow, without a checkout, extras or test tools."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.conftest import REPOSITORY, run_airflow
 from tests.integration.provider.test_provider import (
     DISTRIBUTION,
     read_schema,
-    # The provider's own checks, which here look at the wheel's Airflow.
+    # Here, the provider tests run with the Airflow of the wheel's environment.
     test_behaviours_shows_the_connection_type,
     test_configs_shows_the_options,
     test_get_shows_the_provider_in_full,
     test_hooks_shows_the_connection_type,
-    test_links_shows_the_link_to_the_domain,
+    test_links_shows_the_domain_link,
     test_list_shows_the_provider,
-    test_triggers_shows_the_module_of_triggers,
+    test_triggers_shows_the_trigger_module,
     test_widgets_shows_the_fields_of_the_form,
 )
 from tests.release.conftest import ENVIRONMENT, run, run_code
@@ -37,20 +37,20 @@ __all__ = [
     "test_configs_shows_the_options",
     "test_get_shows_the_provider_in_full",
     "test_hooks_shows_the_connection_type",
-    "test_links_shows_the_link_to_the_domain",
+    "test_links_shows_the_domain_link",
     "test_list_shows_the_provider",
-    "test_triggers_shows_the_module_of_triggers",
+    "test_triggers_shows_the_trigger_module",
     "test_widgets_shows_the_fields_of_the_form",
 ]
 
 
-def test_environment_has_the_wheel_and_nothing_of_the_checkout(python: str) -> None:
-    found = run_code(
+def test_environment_has_only_the_wheel(python: str) -> None:
+    environment = run_code(
         python,
         "import json, sys; from importlib.metadata import distributions; import airflow_provider_datazone as p\n"
         "print(json.dumps([sys.path, p.__file__, {d.name: d.version for d in distributions()}]))",
     )
-    path, file, installed = found
+    path, file, installed = environment
     (site,) = ENVIRONMENT.glob("lib/python*/site-packages")
     assert file == str(site / "airflow_provider_datazone" / "__init__.py")
     assert [entry for entry in path if entry.startswith(str(REPOSITORY))] == [str(site)]
@@ -61,12 +61,12 @@ def test_environment_has_the_wheel_and_nothing_of_the_checkout(python: str) -> N
     assert origin["url"].endswith(".whl")
 
 
-def test_what_is_installed_fits_together() -> None:
-    checked = run(sys.executable, "-m", "pip", "--python", ENVIRONMENT, "check")
-    assert "No broken requirements found" in checked
+def test_installed_packages_are_compatible() -> None:
+    output = run(sys.executable, "-m", "pip", "--python", ENVIRONMENT, "check")
+    assert "No broken requirements found" in output
 
 
-def test_entry_point_gives_provider_info_as_airflow_defines_it(python: str) -> None:
+def test_entry_point_returns_valid_provider_info(python: str) -> None:
     info = run_code(
         python,
         "import json; from importlib.metadata import entry_points\n"
@@ -77,7 +77,7 @@ def test_entry_point_gives_provider_info_as_airflow_defines_it(python: str) -> N
     jsonschema.Draft7Validator(read_schema("provider_info.schema.json")).validate(info)
 
 
-def test_all_but_testing_can_be_imported(python: str) -> None:
+def test_modules_outside_testing_can_be_imported(python: str) -> None:
     modules = sorted(set(MODULES) - set(TESTING))
     imported = run_code(
         python,
@@ -89,11 +89,11 @@ def test_all_but_testing_can_be_imported(python: str) -> None:
     assert set(imported) == set(modules)
 
 
-def test_every_class_that_provider_info_names_can_be_imported(python: str) -> None:
+def test_classes_in_provider_info_can_be_imported(python: str) -> None:
     info = get_provider_info()
     names = [*info["extra-links"], *(c["hook-class-name"] for c in info["connection-types"])]
-    for room in ("hooks", "operators", "sensors", "triggers"):
-        names += [module for group in info[room] for module in group["python-modules"]]
+    for kind in ("hooks", "operators", "sensors", "triggers"):
+        names += [module for group in info[kind] for module in group["python-modules"]]
     are_classes = run_code(
         python,
         "import json, pkgutil, sys\n"
@@ -103,42 +103,42 @@ def test_every_class_that_provider_info_names_can_be_imported(python: str) -> No
     assert are_classes == [name.rpartition(".")[2][0].isupper() for name in names]
 
 
-def test_testing_says_what_to_install(python: str) -> None:
-    said = run_code(
+def test_import_error_of_testing_names_the_extra(python: str) -> None:
+    message = run_code(
         python,
         "import json\n"
         "try: import airflow_provider_datazone.testing\n"
         "except ModuleNotFoundError as error: print(json.dumps(str(error)))",
     )
-    assert said.endswith(f"install {DISTRIBUTION}[testing]")
+    assert message.endswith(f"install {DISTRIBUTION}[testing]")
 
 
-def test_example_dags_can_be_read(python: str, airflow_database: None) -> None:
+def test_airflow_parses_the_example_dags(python: str, airflow_database: None) -> None:
     folder = REPOSITORY / "example_dags"
-    done = run_airflow(
+    completed = run_airflow(
         *("dags", "list", "--local", "--output", "json"),
         python=python,
         AIRFLOW__CORE__DAGS_FOLDER=str(folder),
     )
-    assert done.returncode == 0, done.stderr
-    dags = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[{")))
+    assert completed.returncode == 0, completed.stderr
+    dags = json.loads(next(line for line in completed.stdout.splitlines() if line.startswith("[{")))
     assert {dag["fileloc"] for dag in dags} == {str(file) for file in folder.glob("*.py")}
 
 
-def test_type_checker_sees_the_types(python: str, tmp_path: Path) -> None:
+def test_type_checker_finds_the_types(python: str, tmp_path: Path) -> None:
     file = tmp_path / "dag.py"
     file.write_text(
         "from airflow_provider_datazone.metadata_generation import MetadataGenerationRun\n"
         "reveal_type(MetadataGenerationRun.from_response({}).type_stats)\n"
     )
-    said = run(
+    output = run(
         sys.executable, "-m", "mypy", "--strict", "--python-executable", python, "--no-incremental", file
     )
-    assert 'Revealed type is "list[' in said
-    assert "TypeStat" in said
+    assert 'Revealed type is "list[' in output
+    assert "TypeStat" in output
 
 
-def test_bill_of_materials_names_all_that_the_wheel_brings_along(python: str) -> None:
+def test_bill_of_materials_lists_all_dependencies_of_the_wheel(python: str) -> None:
     bill = json.loads((REPOSITORY / "dist" / "sbom.cdx.json").read_text())
     assert bill["bomFormat"] == "CycloneDX"
     assert (bill["metadata"]["component"]["name"], bill["metadata"]["component"]["version"]) == (

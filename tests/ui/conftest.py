@@ -1,4 +1,4 @@
-"""An Airflow with its UI, and a browser to look at it; what it shows is kept below `.ui/`."""
+"""An Airflow deployment with its UI, and a browser; the tests save screenshots below `.ui/`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
 
 DAG_FILE = REPOSITORY / "example_dags" / "example_datazone_metadata_generation.py"
-# Milliseconds that a page has to show what it is to show: much, for a busy machine.
-PATIENCE = 90_000
+# The timeout in milliseconds for the content of a page, high enough for a busy machine.
+PAGE_TIMEOUT = 90_000
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -36,11 +36,11 @@ CHROMIUM_FLAGS = [
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The browser; without one there is nothing to see, and no reason to start an Airflow."""
+    """Return the path of the browser, or end the test session without one."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if path := shutil.which(name):
             return path
-    pytest.exit("No Chromium to look at Airflow's UI with. On Debian: apt-get install chromium", returncode=1)
+    pytest.exit("The UI tests need Chromium. On Debian: apt-get install chromium", returncode=1)
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,9 @@ def deployment(
 
 @pytest.fixture(scope="module")
 def browser(chromium: str, deployment: Deployment) -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE)
+    expect.set_options(timeout=PAGE_TIMEOUT)
     with sync_playwright() as playwright:
-        # Its profile is a new and empty folder, which goes with it.
+        # Playwright creates a temporary profile and deletes it with the browser.
         browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=CHROMIUM_FLAGS)
         try:
             yield browser
@@ -82,16 +82,16 @@ def screenshots() -> Path:
 def ui(
     browser: Browser, deployment: Deployment, screenshots: Path, request: pytest.FixtureRequest
 ) -> Iterator[UI]:
-    # What a test before has chosen is forgotten: the UI keeps it in the browser.
+    # Use a new context for each test, because the UI stores settings in the browser.
     context = browser.new_context(
         base_url=f"http://127.0.0.1:{deployment.rest_port}",
         viewport={"width": 1280, "height": 960},
         timezone_id="UTC",
         locale="en-US",
     )
-    context.set_default_timeout(PATIENCE)
+    context.set_default_timeout(PAGE_TIMEOUT)
     ui = (Airflow2UI if AIRFLOW_2 else Airflow3UI)(context.new_page(), deployment, screenshots)
     with closing(context):
         yield ui
-        # Of a test that failed, too.
+        # Take a screenshot even if the test fails.
         ui.screenshot(re.sub(r"\W+", "_", request.node.name.removeprefix("test_")).rstrip("_"))

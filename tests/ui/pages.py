@@ -1,4 +1,4 @@
-"""Airflow's pages, as far as this provider shows on them: where they are, and how a person uses them."""
+"""The pages of the Airflow UI that show this provider, and the user actions on them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from tests.system.deployment import Deployment
 
 AIRFLOW_VERSION = version("apache-airflow")
-# They refuse to test a connection without a port (apache/airflow#73298).
-PORT_IS_ASKED_FOR = AIRFLOW_VERSION in ("3.3.1", "3.3.2")
+# These versions do not test a connection without a port (apache/airflow#73298).
+PORT_IS_REQUIRED = AIRFLOW_VERSION in ("3.3.1", "3.3.2")
 
 
 class UI(ABC):
     """
-    What there is to see and do in any version.
+    The elements and actions of the UI, independent of the version.
 
-    :param page: A page of the browser.
-    :param deployment: The Airflow that it shows.
-    :param screenshots: The folder to keep what it looked like.
+    :param page: A browser page.
+    :param deployment: The Airflow deployment.
+    :param screenshots: The folder for screenshots.
     """
 
     def __init__(self, page: Page, deployment: Deployment, screenshots: Path) -> None:
@@ -32,17 +32,17 @@ class UI(ABC):
         self._screenshots = screenshots
 
     def screenshot(self, name: str) -> None:
-        """Keep what the page looks like."""
+        """Save a screenshot of the page."""
         self.page.screenshot(path=self._screenshots / f"{name}.png", animations="disabled")
 
     @property
     @abstractmethod
     def form(self) -> Locator:
-        """The form of a connection."""
+        """The connection form."""
 
     @abstractmethod
     def open_form(self, conn_id: str) -> None:
-        """Begin a connection of type Amazon DataZone."""
+        """Open the form of a new Amazon DataZone connection."""
 
     @abstractmethod
     def field(self, label: str) -> Locator:
@@ -50,27 +50,27 @@ class UI(ABC):
 
     @abstractmethod
     def test_and_save(self, conn_id: str) -> tuple[bool, str]:
-        """Test the connection in the form, and save it; Airflow 3 tests only what has been saved."""
+        """Test and save the connection in the form; Airflow 3 tests only saved connections."""
 
     @abstractmethod
     def open_run(self, dag_id: str, run_id: str) -> None:
-        """Go to the graph of a DAG run."""
+        """Open the graph of a DAG run."""
 
     @abstractmethod
     def open_task(self, dag_id: str, run_id: str, task_id: str, tab: str) -> None:
-        """Go to a tab of a task instance: logs, xcom or details."""
+        """Open a tab of a task instance: logs, xcom or details."""
 
     @abstractmethod
     def log(self) -> Locator:
-        """Return the log of the task instance, as it is shown at first."""
+        """Return the log of the task instance in its initial state."""
 
     @abstractmethod
     def wrap_log(self) -> None:
-        """Have long lines of the log shown in full."""
+        """Wrap the long lines of the log."""
 
     @abstractmethod
     def xcom(self, key: str) -> Locator:
-        """Return a row of the task instance's XComs, with its value in full."""
+        """Return an XCom row of the task instance with the complete value."""
 
     def node(self, task_id: str) -> Locator:
         """Return a task in the graph."""
@@ -102,14 +102,14 @@ class Airflow3UI(UI):
     def test_and_save(self, conn_id: str) -> tuple[bool, str]:
         self.form.get_by_role("button", name="Save").click()
         expect(self.form).to_be_hidden()
-        if PORT_IS_ASKED_FOR:
+        if PORT_IS_REQUIRED:
             body = {"connection_id": conn_id, "conn_type": "awsdatazone", "port": 0}
             self.deployment.request("PATCH", f"/connections/{conn_id}?update_mask=port", body)
             self.page.reload()
         row = self.page.get_by_role("row").filter(has_text=conn_id)
         row.get_by_role("button", name="Test Connection").click()
-        verdict = self.page.get_by_role("status").filter(has_text="Test Connection")
-        title, message = verdict.inner_text().split("\n", 1)
+        alert = self.page.get_by_role("status").filter(has_text="Test Connection")
+        title, message = alert.inner_text().split("\n", 1)
         self.screenshot(f"test_of_{conn_id}")
         return title == "Test Connection Successful", message
 
@@ -133,7 +133,7 @@ class Airflow3UI(UI):
 
 
 class Airflow2UI(UI):
-    """Airflow 2; can go with 2.11."""
+    """Airflow 2. Remove this class with support for 2.11."""
 
     @property
     def form(self) -> Locator:
@@ -148,14 +148,14 @@ class Airflow2UI(UI):
         return self.page.get_by_role("row").filter(has_text=label).get_by_role("textbox")
 
     def test_and_save(self, conn_id: str) -> tuple[bool, str]:
-        # It shows what has passed and what has not in one colour: only the words tell.
+        # Successes and failures have the same color, so read the status from the response.
         with self.page.expect_response("**/connections/test") as response:
             self.form.get_by_role("button", name="Test").click()
-        verdict = self.page.get_by_text(response.value.json()["message"], exact=True)
-        expect(verdict).to_be_visible()
+        alert = self.page.get_by_text(response.value.json()["message"], exact=True)
+        expect(alert).to_be_visible()
         self.page.evaluate("scrollTo(0, 0)")
         self.screenshot(f"test_of_{conn_id}")
-        passed, message = response.value.json()["status"], verdict.inner_text()
+        passed, message = response.value.json()["status"], alert.inner_text()
         self.page.get_by_role("button", name="Save").click()
         expect(self.page.get_by_text("Added Row")).to_be_visible()
         return passed, message

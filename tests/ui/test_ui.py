@@ -1,4 +1,4 @@
-"""What a person sees of this provider in Airflow's UI, by a browser."""
+"""The Airflow UI shows the connection form, the log, the XComs and the link of this provider in a browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.system.deployment import Deployment
     from tests.ui.pages import UI
 
-# The example of AWS's own documentation.
+# The example keys in the AWS documentation.
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 DAG = "example_datazone_metadata_generation"
@@ -45,7 +45,7 @@ def catalog(deployment: Deployment, datazone_server: DataZoneServer) -> Catalog:
 class Case(NamedTuple):
     fields: dict[str, str]
     passes: bool
-    says: list[str]
+    messages: list[str]
 
 
 CASES = {
@@ -73,7 +73,7 @@ CASES = {
 }
 
 
-def test_form_has_the_fields_of_the_connection_and_no_other(ui: UI) -> None:
+def test_form_has_only_the_fields_of_the_connection(ui: UI) -> None:
     ui.open_form("datazone_fields")
     for label in ("AWS Access Key ID", "AWS Secret Access Key"):
         expect(ui.field(label)).to_have_attribute("placeholder", re.compile("leave empty"))
@@ -85,7 +85,7 @@ def test_form_has_the_fields_of_the_connection_and_no_other(ui: UI) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_connection_is_saved_and_its_test_says_what_is_wrong(
+def test_connection_is_saved_and_its_test_suggests_a_fix(
     ui: UI, deployment: Deployment, catalog: Catalog, case: str
 ) -> None:
     fields = {
@@ -104,8 +104,8 @@ def test_connection_is_saved_and_its_test_says_what_is_wrong(
     ui.screenshot(f"form_of_{conn_id}")
     passed, message = ui.test_and_save(conn_id)
     assert passed == CASES[case].passes, message
-    for words in CASES[case].says:
-        assert words in message
+    for text in CASES[case].messages:
+        assert text in message
     assert fields["AWS Secret Access Key"] not in message
 
     saved = deployment.request("GET", f"/connections/{conn_id}")
@@ -119,7 +119,7 @@ def test_connection_is_saved_and_its_test_says_what_is_wrong(
 
 @pytest.fixture(scope="module")
 def dag_run(deployment: Deployment, catalog: Catalog) -> Catalog:
-    """A run of the DAG for a metadata generation run that is partly successful."""
+    """Run the DAG for a metadata generation run that partially succeeds."""
     run = catalog.start_run(
         statuses={"BUSINESS_NAMES": "FAILED"},
         error_messages={"BUSINESS_NAMES": QUOTA},
@@ -138,24 +138,24 @@ def dag_run(deployment: Deployment, catalog: Catalog) -> Catalog:
     return catalog
 
 
-def test_graph_shows_what_became_of_each_task(ui: UI, dag_run: Catalog) -> None:
+def test_graph_shows_the_state_of_each_task(ui: UI, dag_run: Catalog) -> None:
     ui.open_run(DAG, RUN)
     for task, state in STATES.items():
         expect(ui.node(task)).to_contain_text(state)
 
 
-def test_log_of_the_sensor_is_a_dozen_lines_that_tell_the_story(ui: UI, dag_run: Catalog) -> None:
+def test_log_of_the_sensor_is_short_and_complete(ui: UI, dag_run: Catalog) -> None:
     ui.open_task(DAG, RUN, "wait_for_run", "logs")
-    verdict = (
+    result = (
         f"ended PARTIALLY_SUCCEEDED: BUSINESS_NAMES FAILED: {QUOTA}. The account's monthly quota is used up"
     )
-    expect(ui.log()).to_contain_text(verdict)
+    expect(ui.log()).to_contain_text(result)
     log = ui.log().inner_text()
-    # A group of lines that Airflow has folded up is one.
+    # A collapsed group of log lines counts as one line.
     assert len(re.findall(r"^.*(?:INFO|WARNING|▶).*$", log, re.MULTILINE)) <= 16, log
     assert "Traceback" not in log
-    story = rf"is IN_PROGRESS\..+ is PARTIALLY_SUCCEEDED\..+{re.escape(verdict)}"
-    assert re.search(story, log, re.DOTALL), log
+    expected_log = rf"is IN_PROGRESS\..+ is PARTIALLY_SUCCEEDED\..+{re.escape(result)}"
+    assert re.search(expected_log, log, re.DOTALL), log
     ui.wrap_log()
 
 
@@ -169,7 +169,7 @@ def test_xcom_has_the_type_stats(ui: UI, dag_run: Catalog, key: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["wait_for_run", "read_type_stats"])
-def test_link_leads_to_the_domain_in_the_console(ui: UI, dag_run: Catalog, task: str) -> None:
+def test_link_opens_the_domain_in_the_console(ui: UI, dag_run: Catalog, task: str) -> None:
     ui.open_task(DAG, RUN, task, "details")
     link = ui.page.get_by_role("link", name="Amazon DataZone Domain")
     console = "https://us-east-1.console.aws.amazon.com/datazone/home?region=us-east-1"
