@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from airflow_provider_datazone.batch.assets import AssetRow, pack, unpack
 
+# The keys of a batch's state in a trigger's arguments and event. Version 0.1 chose the names.
+STATE_KEYS = ("rows", "noted_at", "started_at", "duplicates", "quota_used_up", "refusals")
+
 
 class BatchSettings(NamedTuple):
     """
@@ -70,7 +73,7 @@ class BatchState:
         return "" in self.refusals or row.owning_project_identifier in self.refusals
 
     def to_json(self) -> dict[str, Any]:
-        """Return the state as arguments or event of a trigger, with the key names of version 0.1."""
+        """Return the state under :data:`STATE_KEYS`, for a trigger's arguments or event."""
         return {
             "rows": pack(self.rows),
             "noted_at": self.saved_at,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -30,9 +30,6 @@ from airflow_provider_datazone.metadata_generation import (
 from airflow_provider_datazone.predictions import edited_values
 from airflow_provider_datazone.service_errors import is_not_found, is_transient, rejects_cancel
 from airflow_provider_datazone.service_requests import DataZoneRequestHook, iterate_pages
-
-if TYPE_CHECKING:
-    from botocore.config import Config
 
 T = TypeVar("T")
 
@@ -61,16 +58,10 @@ class DataZoneHook(DataZoneRequestHook):
         https://docs.aws.amazon.com/datazone/latest/APIReference/Welcome.html
     """
 
-    def __init__(
-        self,
-        aws_conn_id: str | None = "aws_default",
-        *,
-        region_name: str | None = None,
-        verify: bool | str | None = None,
-        config: Config | dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(aws_conn_id, region_name=region_name, verify=verify, config=config)
-        self._last_status: dict[str, str] = {}
+    @cached_property
+    def _last_status(self) -> dict[str, str]:
+        """The status of each run at its last poll."""
+        return {}
 
     # ------------------------------------------------------ connection form
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 from airflow.triggers.base import TriggerEvent
@@ -13,7 +13,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_datazone.batch.assets import validate_limits
 from airflow_provider_datazone.batch.engine import Batch
 from airflow_provider_datazone.batch.starts import StartsStoppedError
-from airflow_provider_datazone.batch.state import BatchSettings, BatchState
+from airflow_provider_datazone.batch.state import STATE_KEYS, BatchSettings, BatchState
 from airflow_provider_datazone.batch.summary import describe_timeout
 from airflow_provider_datazone.inputs import require_text, to_text, validate_seconds
 from airflow_provider_datazone.metadata_generation import sanitize
@@ -215,7 +215,8 @@ class DataZoneBatchMetadataGenerationTrigger(DataZoneTrigger):
             batch = await self._get_batch()
         except ValueError as error:
             # Another version may have stored the arguments. The task has its own record of the batch.
-            return self._event("error", vars(self)) | {"message": self._describe(error)}
+            state = {key: getattr(self, key) for key in STATE_KEYS} | {"refusals": self.refusals or {}}
+            return self._event("error", state) | {"message": self._describe(error)}
         deadline = math.inf if self.deadline is None else self.deadline
         work = asyncio.ensure_future(batch.run(self._hook_parameters))
         try:
@@ -265,14 +266,11 @@ class DataZoneBatchMetadataGenerationTrigger(DataZoneTrigger):
     def _describe(self, error: BaseException) -> str:
         return describe_error(error, "the batch", f"domain {self.domain_identifier!r}")
 
-    def _event(self, status: str, state: Mapping[str, Any]) -> dict[str, Any]:
-        names = ("rows", "noted_at", "started_at", "duplicates", "quota_used_up", "refusals")
-        event = {name: state[name] for name in names}
-        return event | {
+    def _event(self, status: str, state: dict[str, Any]) -> dict[str, Any]:
+        return state | {
             "status": status,
             "domain_identifier": self.domain_identifier,
             "types": self.types,
-            "refusals": event["refusals"] or {},
         }
 
     async def _cancel(self) -> None:
