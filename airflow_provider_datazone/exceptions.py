@@ -48,6 +48,10 @@ class QuotaUsedUpError(AirflowFailException):
     """A batch stopped because the account's monthly quota is used up; a retry would fail, too."""
 
 
+class ListingFailedError(Exception):
+    """The listing of a published asset became inactive; a retry does not publish again, a clear does."""
+
+
 class RequestRefusedError(AirflowFailException):
     """DataZone refused a request for a reason that a retry cannot change."""
 

@@ -34,6 +34,41 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     },
 }
 
+# The options of the section `datazone` of Airflow's configuration.
+CONFIG_OPTIONS: dict[str, dict[str, str]] = {
+    "max_requests_per_second": {
+        "description": (
+            "Maximum number of Get and List requests per second of a triggerer, for all\n"
+            "waits in an AWS account and Region. It slows down while DataZone throttles.\n"
+            "Batches publish at most as many assets per second, in addition.\n"
+        ),
+        "version_added": "0.1.0",
+        "type": "float",
+        "example": "5",
+        "default": "10",
+    },
+    "max_starts_per_second": {
+        "description": (
+            "Maximum number of metadata generation runs that batches start per second, for\n"
+            "all batches of a process in an AWS account and Region. DataZone allows 10.\n"
+        ),
+        "version_added": "0.1.0",
+        "type": "float",
+        "example": "5",
+        "default": "10",
+    },
+    "max_accepts_per_second": {
+        "description": (
+            "Maximum number of requests per second that accept predictions, for all\n"
+            "batches of a process in an AWS account and Region. DataZone allows 20.\n"
+        ),
+        "version_added": "0.2.0",
+        "type": "float",
+        "example": "5",
+        "default": "20",
+    },
+}
+
 _INTEGRATION = "Amazon DataZone"
 
 
@@ -79,28 +114,7 @@ def get_provider_info() -> dict[str, Any]:
         "config": {
             "datazone": {
                 "description": "Request rates of the provider for Amazon DataZone.",
-                "options": {
-                    "max_requests_per_second": {
-                        "description": (
-                            "Maximum number of Get and List requests per second of a triggerer, for all\n"
-                            "waits in an AWS account and Region. It slows down while DataZone throttles.\n"
-                        ),
-                        "version_added": "0.1.0",
-                        "type": "float",
-                        "example": "5",
-                        "default": "10",
-                    },
-                    "max_starts_per_second": {
-                        "description": (
-                            "Maximum number of metadata generation runs that batches start per second, for\n"
-                            "all batches of a process in an AWS account and Region. DataZone allows 10.\n"
-                        ),
-                        "version_added": "0.1.0",
-                        "type": "float",
-                        "example": "5",
-                        "default": "10",
-                    },
-                },
+                "options": CONFIG_OPTIONS,
             },
         },
     }

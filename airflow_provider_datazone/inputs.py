@@ -39,7 +39,7 @@ DEFAULT_CONNECTION = "aws_default"
 # The value of `signature_version` for unsigned requests in a connection's extra, and in JSON.
 _UNSIGNED = "unsigned"
 _AWS_PARAMETERS = frozenset({"aws_conn_id", "region_name", "verify"})
-_FLAGS = ("allow_partial_success", "cancel_on_kill", "deferrable", "wait_for_completion")
+_FLAGS = ("allow_partial_success", "cancel_on_kill", "deferrable", "publish", "wait_for_completion")
 
 
 def to_text(name: str, value: Any) -> str | None:

@@ -28,7 +28,7 @@ TERMINAL_STATUSES = SUCCESS_STATUSES | FAILURE_STATUSES
 _QUOTA_USED_UP = "monthly quota"
 
 # Seconds for which Get and Cancel may not find a run that has just been started.
-NEW_RUN_GRACE = 30
+NEW_RESOURCE_GRACE = 30
 
 # An error or a log line shows at most this many characters of external text, and this many failed types.
 MAX_MESSAGE_LENGTH = 2000

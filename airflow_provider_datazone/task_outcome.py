@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 XCOM_TYPE_STATS = "type_stats"
 XCOM_RUN = "run"
+XCOM_LISTING = "listing"
+XCOM_MARKDOWN = "markdown"
 # The attribute of a task that has pushed its typeStats.
 _HAS_TYPE_STATS = "_has_type_stats"
 

@@ -55,7 +55,7 @@ html_theme_options = {"navigation_with_keys": True}
 NAVIGATION = {
     "index": {
         "Begin": ["quick-start", "installing", "connection"],
-        "Use": ["operators", "waiting", "examples", "testing", "migrating"],
+        "Use": ["operators", "waiting", "publishing", "examples", "testing", "migrating"],
         "Operate": ["scaling", "reliability", "performance", "troubleshooting", "versions"],
         "Reference": ["api/index", "changelog"],
     },

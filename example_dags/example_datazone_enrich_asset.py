@@ -9,7 +9,7 @@ This DAG
 4. publishes that revision, and reports the result.
 
 It needs an Airflow connection ``datazone_default`` of type *Amazon DataZone* (or *Amazon Web Services*).
-Besides the IAM actions of the operators, it needs ``datazone:CreateListingChangeSet`` to publish: see
+To publish, it needs ``datazone:CreateListingChangeSet`` and ``datazone:GetListing``: see
 docs/connection.md.
 """
 
@@ -20,9 +20,9 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Param, task
 
-from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.operators.datazone import (
     DataZoneAcceptPredictionsOperator,
+    DataZonePublishAssetOperator,
     DataZoneStartMetadataGenerationRunOperator,
 )
 
@@ -97,46 +97,30 @@ with DAG(
         threshold=CONFIDENCE,
     )
 
-    # To require a person's approval, on Airflow 3.1 and later, replace `accept_predictions` with `approve` in
-    # `choose_path` and where the DAG calls it, and add:
-    #
-    #     from airflow.providers.standard.operators.hitl import ApprovalOperator
-    #
-    #     approve = ApprovalOperator(
-    #         task_id="approve",
-    #         subject="Accept the predictions for asset {{ params.asset_identifier }} and publish it?",
-    #         body="The predictions are on the asset's page in the DataZone portal.",
-    #         response_timeout=timedelta(days=2),
-    #     )
-    #     approve >> accept_predictions
-    #
-    # "Reject" skips the downstream tasks. Without a response in time, the task fails; add `defaults="Reject"`
-    # to skip the downstream tasks instead.
+    # To let a person review the predictions first, see example_datazone_review_predictions.py.
 
-    @task
-    def publish(run: dict[str, Any], revision: str) -> dict[str, Any]:
-        """Publish the revision that `accept_predictions` created."""
-        listing = DataZoneHook(AWS_CONN_ID).conn.create_listing_change_set(
-            action="PUBLISH",
-            domainIdentifier=run["domainId"],
-            entityType="ASSET",
-            entityIdentifier=run["target"]["identifier"],
-            # DataZone publishes only the latest revision. If another user has created a newer one, this
-            # request fails; without this argument, it would publish the newer one. Airflow 3.0 passes the
-            # string "2" through XCom as a number.
-            entityRevision=str(revision),
-        )
-        return {key: listing[key] for key in ("listingId", "listingRevision", "status")}
+    # Publishes the revision that `accept_predictions` created. DataZone publishes only the latest revision.
+    # If another user has created a newer one, the task fails; without `revision`, it would publish the newer
+    # one.
+    publish = DataZonePublishAssetOperator(
+        task_id="publish",
+        aws_conn_id=AWS_CONN_ID,
+        domain_identifier="{{ params.domain_identifier }}",
+        asset_identifier="{{ params.asset_identifier }}",
+        revision=accept_predictions.output,
+        poll_interval=2,
+        execution_timeout=timedelta(minutes=10),
+    )
 
     # `none_failed`: the task also runs if the branch skipped `publish`. With `all_done`, the DAG run would
     # succeed even after a failed run, because the last task determines its state.
     @task(trigger_rule="none_failed")
-    def report(type_stats: list[dict[str, Any]], listing: dict[str, Any] | None) -> None:
+    def report(type_stats: list[dict[str, Any]], listing_identifier: str | None) -> None:
         """Report the status of each type and the published listing."""
         for stat in type_stats:
             print(f"{stat['type']}: {stat['status']} {stat.get('errorMessage', '')}")
-        print(f"Published: {listing}" if listing else "Nothing was published.")
+        print(f"Published: {listing_identifier}" if listing_identifier else "Nothing was published.")
 
     type_stats = start_run.output["type_stats"]
     choose_path(type_stats) >> [accept_predictions, some_types_failed(type_stats)]
-    report(type_stats, publish(start_run.output["run"], accept_predictions.output))
+    report(type_stats, publish.output)

@@ -227,10 +227,11 @@ def descriptions(asset: dict[str, Any]) -> list[tuple[str, str]]:
 def open_suggestions(asset: dict[str, Any]) -> list[str]:
     """Return the suggestions for an asset that are neither accepted nor rejected."""
     (form,) = asset["readOnlyFormsOutput"]
-    return [
-        f"{field} {suggestions[0]['suggestion']!r} ({suggestions[0]['confidence']})"
-        for field, suggestions in json.loads(form["content"])["fieldSuggestions"].items()
-    ]
+    suggestions = {
+        field["fieldPath"]: field["suggestions"][0]
+        for field in json.loads(form["content"])["fieldSuggestions"]
+    }
+    return [f"{path} {best['suggestion']!r} ({best['confidence']})" for path, best in suggestions.items()]
 
 
 def step(text: str) -> None:

@@ -34,10 +34,12 @@ class AssetRow:
     :param run_identifier: The run, once it is known.
     :param status: The run's final status, once it is terminal.
     :param type_stats: The run's typeStats, once it is terminal.
-    :param error: Why there is no run, or why it cannot be read.
+    :param error: Why there is no run, why it cannot be read, or why the asset was not accepted or published.
     :param adopted_at: Unix time in seconds when the batch found the run, which another try or another client
         started; ``None`` for a run that the batch started.
     :param is_refused: Whether a retry would fail with the same error.
+    :param revision: The asset's revision with the accepted predictions, once they are accepted.
+    :param listing: The identifier of its listing, once the asset is published.
     """
 
     asset_identifier: str
@@ -50,6 +52,8 @@ class AssetRow:
     error: str | None = None
     adopted_at: float | None = None
     is_refused: bool = False
+    revision: str | None = None
+    listing: str | None = None
 
     @property
     def key(self) -> tuple[str, str | None, str]:
@@ -59,7 +63,10 @@ class AssetRow:
     @property
     def is_valid(self) -> bool:
         """Whether the fields have the right types; a stored row may come from another version."""
-        texts = (self.asset_revision, self.run_identifier, self.status, self.error)
+        texts = (
+            *(self.asset_revision, self.run_identifier, self.status, self.error),
+            *(self.revision, self.listing),
+        )
         return (
             all(isinstance(text, str) for text in (self.asset_identifier, self.owning_project_identifier))
             and all(text is None or isinstance(text, str) for text in texts)
@@ -70,18 +77,14 @@ class AssetRow:
         )
 
     @property
-    def is_done(self) -> bool:
-        """Whether the asset has a result."""
+    def has_ended(self) -> bool:
+        """Whether the asset's run has ended, or an error has ended the work on the asset."""
         return self.status in TERMINAL_STATUSES or self.error is not None
 
     @property
     def is_active(self) -> bool:
         """Whether the asset has a run that is not known to have ended."""
-        return self.run_identifier is not None and not self.is_done
-
-    def is_success(self, allow_partial_success: bool) -> bool:
-        """Whether the asset's run succeeded."""
-        return self.status == "SUCCEEDED" or (allow_partial_success and self.status == "PARTIALLY_SUCCEEDED")
+        return self.run_identifier is not None and not self.has_ended
 
     @property
     def failures(self) -> list[TypeStat]:
@@ -92,6 +95,7 @@ class AssetRow:
         """Remove the result of the last run, so that the batch starts a new one."""
         self.submission += 1
         self.run_identifier = self.status = self.error = self.adopted_at = None
+        self.revision = self.listing = None
         self.type_stats = []
         self.is_refused = False
 
@@ -103,7 +107,8 @@ class AssetRow:
             "status": self.status,
             "typeStats": self.type_stats,
         }
-        return result | {"error": self.error} if self.error else result
+        added = {"revision": self.revision, "listing": self.listing, "error": self.error}
+        return result | {name: value for name, value in added.items() if value}
 
 
 def active_runs(rows: Iterable[AssetRow]) -> list[str]:

@@ -2,27 +2,26 @@
 Generate metadata for many assets at DataZone's rate, in a worker or in a triggerer.
 
 The batch starts runs one after the other at the rate of ``[datazone] max_starts_per_second``, keeps at most
-``max_concurrent_runs`` active, and waits for them on the shared poller. The result of each asset is in its
-row, and another process can continue with the rows. Rows do not contain the last steps of a process that was
-killed. For the assets that it may have reached, the next process lists the active runs first, and every Start
-has a client token that is the same in each process.
+``max_concurrent_runs`` active, and waits for them on the shared poller. If its settings say so, it accepts
+the predictions for an asset and publishes the asset as soon as the asset's run has succeeded, while other
+runs continue. The result of each asset is in its row, and another process can continue with the rows. Rows do
+not contain the last steps of a process that was killed. For the assets that it may have reached, the next
+process lists the active runs first. Every Start, and every request to accept or publish, has a client token
+that is the same in each process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_datazone.batch.assets import active_runs
 from airflow_provider_datazone.batch.progress import REPORT_INTERVAL, FailureLog, Progress
-from airflow_provider_datazone.batch.starts import (
-    RejectedRequests,
-    RunStarter,
-    StartsStoppedError,
-    record_refusal,
-)
+from airflow_provider_datazone.batch.publishing import AssetPublisher
+from airflow_provider_datazone.batch.requests import BatchRequests, BatchStoppedError, record_refusal
+from airflow_provider_datazone.batch.starts import START, RunStarter
 from airflow_provider_datazone.batch.summary import describe_failure
 from airflow_provider_datazone.idempotency import was_canceled_with_previous_try
 from airflow_provider_datazone.metadata_generation import names_used_up_quota
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from airflow_provider_datazone.polling.poller import RunPoller
     from airflow_provider_datazone.polling.source import HookParameters, RunSource
 
-# Seconds for the responses to the Starts in flight when a batch is drained.
+# Seconds for the responses to the requests in flight when a batch is drained.
 SECONDS_TO_DRAIN = 30.0
 
 
@@ -67,27 +66,22 @@ class Batch:
         self._on_progress = on_progress
         #: Where the batch sends requests, for a signal handler that cannot wait for the event loop.
         self.source: RunSource | None = None
-        self._progress = Progress(state.rows, log, settings.poll_interval)
+        self._progress = Progress(state.rows, settings.steps, log, settings.poll_interval)
         self._failure_log = FailureLog(log)
-        self._rejected = RejectedRequests()
-        self._starter = RunStarter(
-            state,
-            settings,
-            log=log,
-            progress=self._progress,
-            failure_log=self._failure_log,
-            rejected=self._rejected,
-        )
+        self._requests = BatchRequests(state, log=log, progress=self._progress, failure_log=self._failure_log)
+        self._starter = RunStarter(state, settings, progress=self._progress, requests=self._requests)
+        self._publisher = AssetPublisher(settings, self._requests)
 
     async def run(self, parameters: HookParameters) -> None:
         """
         Process all assets.
 
         :param parameters: The hook's parameters.
-        :raises StartsStoppedError: The batch has been stopped.
+        :raises BatchStoppedError: The batch has been stopped.
         :raises Exception: An error that concerns the whole batch, for example of the connection.
         """
         self._progress.begin()
+        self._requests.begin()
         self._starter.begin()
         reporter = asyncio.ensure_future(self._report_periodically())
         try:
@@ -99,18 +93,18 @@ class Batch:
             reporter.cancel()
 
     def stop(self) -> None:
-        """Start no more runs; :meth:`run` ends. A signal handler or another thread may call it."""
-        self._starter.stop()
+        """Send no more requests; :meth:`run` ends. A signal handler or another thread may call it."""
+        self._requests.stop()
 
     async def drain(self, timeout: float = SECONDS_TO_DRAIN) -> None:
         """
-        Start no more runs, and wait for the responses to the Starts in flight.
+        Send no more requests, and wait for the responses to those in flight.
 
         :param timeout: Maximum seconds to wait.
         """
-        self._starter.stop()
-        self._starter.drop_unsent()
-        if tasks := self._starter.tasks:
+        self._requests.stop()
+        self._requests.drop_unsent()
+        if tasks := self._requests.tasks:
             await asyncio.wait(tasks, timeout=timeout)
 
     async def cancel_all(self, parameters: HookParameters) -> tuple[int, dict[str, BaseException]]:
@@ -120,8 +114,8 @@ class Batch:
         :param parameters: The hook's parameters.
         :return: The number of runs that were canceled or had ended, and the errors of the others.
         """
-        self._starter.stop()
-        self._starter.drop_unsent()
+        self._requests.stop()
+        self._requests.drop_unsent()
         cancels: dict[str, asyncio.Task[MetadataGenerationRun]] = {}
         while True:
             for run_identifier in active_runs(self.state.rows):
@@ -134,7 +128,7 @@ class Batch:
                             log=self._progress,  # type: ignore[arg-type]
                         )
                     )
-            if not (tasks := self._starter.tasks):
+            if not (tasks := self._requests.tasks):
                 break
             await asyncio.wait(tasks, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
         ended = await asyncio.gather(*cancels.values(), return_exceptions=True)
@@ -146,7 +140,12 @@ class Batch:
     @property
     def is_starting(self) -> bool:
         """Whether a Start is in flight, so that there may soon be one more run."""
-        return self._starter.has_requests_in_flight
+        return self._requests.is_in_flight(START)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no asset needs more work."""
+        return self.state.is_finished(self._settings.steps)
 
     # ----------------------------------------------------------------- work
 
@@ -155,56 +154,104 @@ class Batch:
         slots = asyncio.Semaphore(self._settings.max_concurrent_runs)
         tasks: set[asyncio.Task[None]] = set()
         errors: list[BaseException] = []
+        # Set on an error, and when the last task has ended. A wait for the tasks themselves would visit
+        # thousands of them at every end.
+        changed = asyncio.Event()
+
+        def begin(work: Coroutine[Any, Any, None]) -> None:
+            task = asyncio.ensure_future(work)
+            tasks.add(task)
+            task.add_done_callback(on_ended)
 
         def on_ended(task: asyncio.Task[None]) -> None:
             tasks.discard(task)
-            slots.release()
             if not task.cancelled() and (error := task.exception()):
                 errors.append(error)
+            if errors or not tasks:
+                changed.set()
 
-        # Assets with an active run come first, since their runs already use slots. Assets whose request
-        # DataZone rejected with a credentials error come last: the others show whether the credentials are
-        # valid.
-        queue = sorted(
-            (row for row in self.state.rows if not row.is_done),
-            key=lambda row: (row.run_identifier is None, row.asset_identifier in self._rejected),
-        )
-        await self._starter.resume()
-        paused = asyncio.ensure_future(self._starter.paused.wait())
+        async def first_of(*futures: asyncio.Future[Any]) -> None:
+            """Wait until a future is done, or something has changed."""
+            change = asyncio.ensure_future(changed.wait())
+            try:
+                await asyncio.wait({change, *futures}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                change.cancel()
+
+        await self._requests.resume()
+        paused = asyncio.ensure_future(self._requests.paused.wait())
         try:
-            for row in queue:
+            for row in self._queue():
+                if row.has_ended:
+                    begin(self._finish(poller, row))
+                    continue
                 acquired = asyncio.ensure_future(slots.acquire())
-                await asyncio.wait({acquired, paused}, return_when=asyncio.FIRST_COMPLETED)
-                if errors or self._starter.is_stopped:
+                while not (acquired.done() or paused.done() or errors):
+                    changed.clear()
+                    await first_of(acquired, paused)
+                if errors or self._requests.is_stopped:
                     acquired.cancel()
                     break
                 if row.run_identifier is None and self.state.is_left_out(row):
                     slots.release()
                     continue
-                task = asyncio.ensure_future(self._process(poller, row))
-                tasks.add(task)
-                task.add_done_callback(on_ended)
-            while tasks and not errors and not self._starter.is_stopped:
-                await asyncio.wait({*tasks, paused}, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.sleep(0)
+                begin(self._process(poller, row, slots))
+            while tasks and not errors and not self._requests.is_stopped:
+                changed.clear()
+                await first_of(paused)
             if errors:
                 raise errors[0]
-            if self._starter.is_stopped:
-                raise StartsStoppedError("the batch has been stopped")
+            if self._requests.is_stopped:
+                raise BatchStoppedError("the batch has been stopped")
         finally:
-            self._starter.paused.set()
+            self._requests.paused.set()
             paused.cancel()
             for task in tasks:
                 task.cancel()
 
-    async def _process(self, poller: RunPoller, row: AssetRow) -> None:
-        """Process one asset until it has a result."""
-        while not row.is_done:
+    def _queue(self) -> list[AssetRow]:
+        """
+        Return the assets that need work, in order.
+
+        Assets whose run has succeeded come first, then those with an active run, which already use slots.
+        Assets whose request DataZone rejected with a credentials error come last: the others show whether the
+        credentials are valid.
+        """
+        return sorted(
+            (row for row in self.state.rows if not self._settings.steps.is_done(row)),
+            key=lambda row: (
+                not row.has_ended,
+                row.run_identifier is None,
+                row.asset_identifier in self._requests.rejected,
+            ),
+        )
+
+    async def _process(self, poller: RunPoller, row: AssetRow, slots: asyncio.Semaphore) -> None:
+        """Process one asset until it has a result, or the batch pauses."""
+        try:
+            await self._generate(poller, row)
+        finally:
+            # The asset's run has ended, so another one may start.
+            slots.release()
+        if row.has_ended:
+            await self._finish(poller, row)
+
+    async def _finish(self, poller: RunPoller, row: AssetRow) -> None:
+        """Accept and publish what the asset's run has generated, as the settings require; count the asset."""
+        steps = self._settings.steps
+        if row.error is None and steps.has_succeeded_run(row):
+            await self._publisher.process(poller, row)
+        if steps.is_done(row):
+            self._progress.on_done()
+
+    async def _generate(self, poller: RunPoller, row: AssetRow) -> None:
+        """Start the run of one asset, and wait until it has ended."""
+        while not row.has_ended:
             if row.run_identifier is None:
                 await self._starter.start(poller, row)
                 if row.run_identifier is None:
                     break
-            if not row.is_done:
+            if not row.has_ended:
                 await self._wait(poller, row)
             if self._belongs_to_earlier_try(row):
                 self._starter.prepare_restart(row)
@@ -217,12 +264,10 @@ class Batch:
                 )
         else:
             self._failure_log.on_end(row)
-        if row.is_done:
-            self._progress.on_done()
 
     def _belongs_to_earlier_try(self, row: AssetRow) -> bool:
         """Whether a run failed or was canceled in an earlier try, so that this try starts its own."""
-        if row.status is None or row.is_success(self._settings.allow_partial_success):
+        if row.status is None or self._settings.steps.has_succeeded_run(row):
             return False
         if self._starter.is_replayed(row):
             return True
@@ -245,7 +290,7 @@ class Batch:
                 log=self._progress,  # type: ignore[arg-type]
             )
         except CredentialsRejectedError as error:
-            if not self._rejected.is_specific(error, row.run_identifier, poller):
+            if not self._requests.rejected.is_specific(error, row.run_identifier, poller):
                 raise
             cause = error.__cause__ or error
             row.error = str(cause)

@@ -12,6 +12,8 @@ from airflow_provider_datazone.version_compat import task_state_store
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_datazone.batch.steps import Steps
+
 # The keys in the task state store begin with this. With another one, running batches would lose their runs in
 # an upgrade.
 _STATE_KEY = "metadata_generation_batch"
@@ -68,12 +70,12 @@ class BatchMemory:
         """Unix time in seconds until which the saved rows are complete; version 0.1 chose the stored name."""
         return float(self._record["noted_at"])
 
-    def load(self, rows: list[AssetRow], *, allow_partial_success: bool) -> list[AssetRow]:
+    def load(self, rows: list[AssetRow], steps: Steps) -> list[AssetRow]:
         """
-        Return the rows as they were saved last; failed ones are reset.
+        Return the rows as they were saved last, without failures, so that the batch repeats what failed.
 
         :param rows: The assets of the task.
-        :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success.
+        :param steps: What the batch does with each asset.
         """
         try:
             saved = {row.key: row for row in self._read()}
@@ -84,8 +86,8 @@ class BatchMemory:
         for row in loaded:
             if row.is_active:
                 row.adopted_at = time.time()
-            if row.is_done and not row.is_success(allow_partial_success):
-                if row.status is None:
+            if steps.is_done(row) and not steps.is_success(row):
+                if row.status is None or steps.has_succeeded_run(row):
                     row.error, row.is_refused = None, False
                 else:
                     row.reset()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import logging
 
     from airflow_provider_datazone.batch.assets import AssetRow
+    from airflow_provider_datazone.batch.steps import Steps
 
 # Maximum seconds between two progress lines, and between two lines about the same transient error.
 REPORT_INTERVAL = 30.0
@@ -34,13 +35,15 @@ class Progress:
     It also replaces the task's log in the waits of single assets, which would write thousands of lines.
 
     :param rows: The assets.
+    :param steps: What the batch does with each asset.
     :param log: The task's log.
     :param poll_interval: Seconds between two polls of a run.
     """
 
-    def __init__(self, rows: list[AssetRow], log: logging.Logger, poll_interval: float) -> None:
+    def __init__(self, rows: list[AssetRow], steps: Steps, log: logging.Logger, poll_interval: float) -> None:
         self.started = 0
         self._rows = rows
+        self._steps = steps
         self._log = log
         self._poll_interval = poll_interval
         self._began_at = self._first_end_at = self._reported_at = time.monotonic()
@@ -51,7 +54,7 @@ class Progress:
     def begin(self) -> None:
         """Count the assets that an earlier process completed."""
         self._began_at = self._first_end_at = self._reported_at = time.monotonic()
-        self._done = self._done_before = self._done_reported = sum(row.is_done for row in self._rows)
+        self._done = self._done_before = self._done_reported = sum(map(self._steps.is_done, self._rows))
         self._tenth = self._tenths()
 
     def on_done(self) -> None:
@@ -75,7 +78,7 @@ class Progress:
 
     def report(self) -> None:
         """Write a line."""
-        counts = Counts.of(self._rows)
+        counts = Counts.of(self._rows, self._steps)
         self._tenth, self._done_reported, self._has_reported = self._tenths(), self._done, True
         now = time.monotonic()
         since = now - self._reported_at
@@ -88,6 +91,10 @@ class Progress:
             f"{counts.failed + counts.canceled:,} failed",
             f"{counts.active:,} active",
         ]
+        if self._steps.accept_threshold is not None:
+            parts.append(f"{counts.accepted:,} accepted")
+        if self._steps.publish:
+            parts.append(f"{counts.published:,} published")
         if starts >= 0.05:
             parts.append(f"{starts:.1f} starts/s")
         if (left := self._seconds_left(counts, now)) is not None:

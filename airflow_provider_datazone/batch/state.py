@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from airflow_provider_datazone.batch.assets import AssetRow, pack, unpack
+from airflow_provider_datazone.batch.steps import Steps
 
 # The keys of a batch's state in a trigger's arguments and event. Version 0.1 chose the names.
 STATE_KEYS = ("rows", "noted_at", "started_at", "duplicates", "quota_used_up", "refusals")
@@ -23,7 +24,7 @@ class BatchSettings(NamedTuple):
     :param try_began_at: Unix time in seconds when the try began.
     :param max_concurrent_runs: Maximum number of active runs.
     :param poll_interval: Seconds between two polls of a run.
-    :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success.
+    :param steps: What the batch does with each asset.
     """
 
     types: list[str]
@@ -33,7 +34,7 @@ class BatchSettings(NamedTuple):
     try_began_at: float
     max_concurrent_runs: int
     poll_interval: float
-    allow_partial_success: bool
+    steps: Steps
 
 
 @dataclass
@@ -59,10 +60,11 @@ class BatchState:
     quota_used_up: bool = False
     refusals: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def is_finished(self) -> bool:
+    def is_finished(self, steps: Steps) -> bool:
         """Whether no asset needs more work."""
-        return all(row.is_done or (row.run_identifier is None and self.is_left_out(row)) for row in self.rows)
+        return all(
+            steps.is_done(row) or (row.run_identifier is None and self.is_left_out(row)) for row in self.rows
+        )
 
     def is_left_out(self, row: AssetRow) -> bool:
         """Whether no run is started for an asset, because other assets have shown that it would fail."""

@@ -13,8 +13,9 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow_provider_datazone.batch.assets import active_runs, parse_assets, validate_limits
 from airflow_provider_datazone.batch.engine import Batch
 from airflow_provider_datazone.batch.memory import BatchMemory
-from airflow_provider_datazone.batch.starts import StartsStoppedError
+from airflow_provider_datazone.batch.requests import BatchStoppedError
 from airflow_provider_datazone.batch.state import BatchSettings, BatchState
+from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.batch.summary import (
     XCOM_RESULTS,
     describe_timeout,
@@ -43,6 +44,8 @@ class BatchOperatorBase(KillableOperator):
     max_concurrent_runs: int
     poll_interval: float
     allow_partial_success: bool
+    accept_threshold: float | None
+    publish: bool
     max_failures: float
     deferrable: bool
 
@@ -63,27 +66,35 @@ class BatchExecution(Execution[BatchOperatorBase]):
         self._has_canceled = False
         self._began_at = time.time()
 
+    @property
+    def _steps(self) -> Steps:
+        operator = self.operator
+        return Steps.from_arguments(
+            operator.allow_partial_success, operator.accept_threshold, operator.publish
+        )
+
     def process(self) -> dict[str, Any]:
         """
         Process the assets, and return the summary.
 
         :raises TaskDeferred: A trigger processes them.
         """
-        operator, started_at = self.operator, self._began_at
+        operator, steps, started_at = self.operator, self._steps, self._began_at
         validate_limits(operator.max_concurrent_runs, operator.max_failures)
         validate_interval("poll_interval", operator.poll_interval)
         rows, duplicates = parse_assets(
             operator.asset_identifiers,
             lambda: self.hook.resolve_owning_project_identifier(operator.owning_project_identifier),
         )
+        steps.validate(rows)
         if not rows:
             self.log.info("asset_identifiers is empty: there is nothing to do.")
             return self._conclude(BatchState(rows, started_at, started_at, duplicates))
         self._run_domain = self.hook.resolve_domain_identifier(operator.domain_identifier)
         memory = BatchMemory(self.context, self._run_domain, validate_types(operator.types))
-        rows = memory.load(rows, allow_partial_success=operator.allow_partial_success)
+        rows = memory.load(rows, steps)
         state = self._state = BatchState(rows, memory.saved_at, started_at, duplicates)
-        if all(row.is_done for row in rows):
+        if all(map(steps.is_done, rows)):
             self.log.info("An earlier try completed all %s assets: there is nothing to do.", f"{len(rows):,}")
         if operator.deferrable:
             self._defer(state, memory)
@@ -100,7 +111,7 @@ class BatchExecution(Execution[BatchOperatorBase]):
             try_began_at=state.started_at,
             max_concurrent_runs=operator.max_concurrent_runs,
             poll_interval=operator.poll_interval,
-            allow_partial_success=operator.allow_partial_success,
+            steps=self._steps,
         )
         batch = self._batch = Batch(
             state, settings, log=self.log, on_progress=lambda: memory.save(state.rows)
@@ -110,7 +121,7 @@ class BatchExecution(Execution[BatchOperatorBase]):
                 batch.stop()
             work = batch.run(HookParameters.for_task(operator))
             asyncio.run(self._within_execution_timeout(work, memory.domain_identifier))
-        except StartsStoppedError:
+        except BatchStoppedError:
             self.guard.check()
             raise
         finally:
@@ -147,7 +158,7 @@ class BatchExecution(Execution[BatchOperatorBase]):
             try_number=memory.try_number,
             max_concurrent_runs=operator.max_concurrent_runs,
             poll_interval=operator.poll_interval,
-            allow_partial_success=operator.allow_partial_success,
+            **self._steps._asdict(),
             deadline=None if timeout is None else state.started_at + timeout.total_seconds(),
             cancel_on_kill=operator.cancel_on_kill,
         )
@@ -182,20 +193,20 @@ class BatchExecution(Execution[BatchOperatorBase]):
             raise WaitFailedError(message, permanent=event.get("permanent") is True)
         if status != "ended":
             raise unreadable_event(event, subject)
+        if not state.is_finished(self._steps):
+            # The DAG has changed while the task was deferred: there is more to do with the assets.
+            self._defer(state, memory)
         return self._conclude(state, memory)
 
     def _conclude(self, state: BatchState, memory: BatchMemory | None = None) -> dict[str, Any]:
-        operator = self.operator
-        allow_partial_success = operator.allow_partial_success
-        summary = summarize(
-            state, seconds=time.time() - state.started_at, allow_partial_success=allow_partial_success
-        )
+        operator, steps = self.operator, self._steps
+        summary = summarize(state, steps, seconds=time.time() - state.started_at)
         if operator.do_xcom_push:
             results = [row.to_result() for row in state.rows]
             self.context["ti"].xcom_push(key=XCOM_RESULTS, value=results)
             # Airflow pushes the return value itself, but not that of a task that fails.
             self.context["ti"].xcom_push(key="return_value", value=summary)
-        require_few_failures(state, operator.max_failures, allow_partial_success=allow_partial_success)
+        require_few_failures(state, steps, operator.max_failures)
         if memory is not None:
             memory.save_success()
         self.guard.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -10,15 +11,22 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_datazone.deferral import resume
-from airflow_provider_datazone.exceptions import NotConfiguredError
+from airflow_provider_datazone.exceptions import ListingFailedError, NotConfiguredError
 from airflow_provider_datazone.idempotency import client_token
-from airflow_provider_datazone.inputs import to_number, to_plain, to_text
-from airflow_provider_datazone.metadata_generation import sanitize
+from airflow_provider_datazone.inputs import to_number, to_plain, to_text, validate_interval
+from airflow_provider_datazone.metadata_generation import NEW_RESOURCE_GRACE, sanitize
 from airflow_provider_datazone.operators.base import DataZoneOperator
 from airflow_provider_datazone.operators.batch_execution import BatchExecution, BatchOperatorBase
 from airflow_provider_datazone.operators.start_execution import StartExecution, StartOperatorBase
-from airflow_provider_datazone.predictions import values_to_mask
-from airflow_provider_datazone.task_outcome import fail_without_retry, push_run, push_type_stats_on_failure
+from airflow_provider_datazone.predictions import to_markdown, values_to_mask
+from airflow_provider_datazone.service_errors import is_not_found, is_transient
+from airflow_provider_datazone.task_outcome import (
+    XCOM_LISTING,
+    XCOM_MARKDOWN,
+    fail_without_retry,
+    push_run,
+    push_type_stats_on_failure,
+)
 from airflow_provider_datazone.version_compat import conf, mask_secret
 
 if TYPE_CHECKING:
@@ -267,6 +275,58 @@ class DataZoneCancelMetadataGenerationRunOperator(DataZoneOperator):
         return run.status
 
 
+class DataZoneGetPredictionsOperator(DataZoneOperator):
+    """
+    Read the predictions for an asset, for people or tasks that review them.
+
+    XCom: the return value is a list of the predictions, ``{"fieldPath": str, ...}`` with the other keys as
+    DataZone sends them, ``[]`` if there are none. The key ``markdown`` is the same as a Markdown table, for
+    example for the ``body`` of an ``ApprovalOperator``. Texts longer than 2,000 characters are truncated in
+    the table, and Markdown, HTML and links in them have no effect.
+
+    :param asset_identifier: The asset. (templated)
+    :param domain_identifier: The DataZone domain; default from the connection. (templated)
+    :param revision: The asset's revision; by default the latest. (templated)
+    :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
+        ``None`` selects boto3's own credential chain. (templated)
+    :param region_name: AWS Region; default from the connection. (templated)
+    :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
+        connection. (templated)
+    :param botocore_config: Configuration of the botocore client; default from the connection.
+    :raises RequestRefusedError: DataZone does not find the asset, or refuses; not retried.
+    :raises InvalidInputError: An argument is invalid, or no domain is given; not retried.
+
+    .. seealso::
+        https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetAsset.html
+    """
+
+    template_fields: Sequence[str] = aws_template_fields("asset_identifier", "domain_identifier", "revision")
+
+    def __init__(
+        self,
+        *,
+        asset_identifier: TemplatedText,
+        domain_identifier: TemplatedText | None = None,
+        revision: TemplatedText | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.asset_identifier = asset_identifier
+        self.domain_identifier = domain_identifier
+        self.revision = revision
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        with fail_without_retry():
+            self._prepare(context)
+            predictions = self.hook.get_predictions(
+                self.asset_identifier, domain_identifier=self.domain_identifier, revision=self.revision
+            )
+        self.log.info("Asset %s has %d predictions.", sanitize(str(self.asset_identifier)), len(predictions))
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key=XCOM_MARKDOWN, value=to_markdown(predictions))
+        return predictions
+
+
 class _DecideOnPredictionsOperator(DataZoneOperator):
     """The arguments and the execution that accepting and rejecting predictions share."""
 
@@ -403,6 +463,113 @@ class DataZoneRejectPredictionsOperator(_DecideOnPredictionsOperator):
         return self.hook.reject_predictions(*args, **kwargs)
 
 
+class DataZonePublishAssetOperator(DataZoneOperator):
+    """
+    Publish an asset to the catalog, and wait until its listing is active.
+
+    Only accepted predictions are published. A retry sends the same client token, so that a lost response does
+    not publish twice. The task waits on the worker. Throttling, a fault of the service or a lost connection
+    does not end the wait; ``execution_timeout`` limits it, and without one it has no limit.
+
+    XCom: the return value is the listing's identifier, the key ``listing`` the listing,
+    ``{"listingId": str, "listingRevision": str, "status": str}``.
+
+    :param asset_identifier: The asset. (templated)
+    :param domain_identifier: The DataZone domain; default from the connection. (templated)
+    :param revision: The asset's revision; by default the latest. DataZone refuses others. (templated)
+    :param client_token: The same token publishes once. By default every try of the task computes the same
+        token, until the task is cleared. (templated)
+    :param wait_for_completion: Whether to wait until the listing is ``ACTIVE``. Default ``True``.
+    :param poll_interval: Seconds between two polls of the listing, above 0. Default 5.
+    :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
+        ``None`` selects boto3's own credential chain. (templated)
+    :param region_name: AWS Region; default from the connection. (templated)
+    :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
+        connection. (templated)
+    :param botocore_config: Configuration of the botocore client; default from the connection.
+    :raises ListingFailedError: The listing became ``INACTIVE``. A retry waits again; a clear publishes again.
+    :raises RequestRefusedError: DataZone refuses; not retried.
+    :raises InvalidInputError: An argument is invalid, or no domain is given; not retried.
+
+    .. seealso::
+        https://docs.aws.amazon.com/datazone/latest/APIReference/API_CreateListingChangeSet.html
+    """
+
+    template_fields: Sequence[str] = aws_template_fields(
+        "asset_identifier", "domain_identifier", "revision", "client_token"
+    )
+
+    def __init__(
+        self,
+        *,
+        asset_identifier: TemplatedText,
+        domain_identifier: TemplatedText | None = None,
+        revision: TemplatedText | None = None,
+        client_token: TemplatedText | None = None,
+        wait_for_completion: bool = True,
+        poll_interval: float = 5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.asset_identifier = asset_identifier
+        self.domain_identifier = domain_identifier
+        self.revision = revision
+        self.client_token = client_token
+        self.wait_for_completion = wait_for_completion
+        self.poll_interval = poll_interval
+
+    def execute(self, context: Context) -> str:
+        with fail_without_retry():
+            self._prepare(context)
+            # Before the asset is published.
+            validate_interval("poll_interval", self.poll_interval)
+            domain = self.hook.resolve_domain_identifier(self.domain_identifier)
+            token = self.client_token
+            if token is None:
+                # A retry after a lost response must not publish twice.
+                token = client_token(
+                    context, type(self).__name__, self.asset_identifier, domain, self.revision
+                )
+            listing = self.hook.publish_asset(
+                self.asset_identifier, domain_identifier=domain, revision=self.revision, client_token=token
+            )
+            self._push_listing(context, listing)
+            if self.wait_for_completion and listing["status"] != "ACTIVE":
+                listing = self._wait(listing, domain)
+                self._push_listing(context, listing)
+        self.log.info("Listing %s is %s.", listing["listingId"], listing["status"])
+        listing_identifier: str = listing["listingId"]
+        return listing_identifier
+
+    def _wait(self, listing: dict[str, Any], domain: str) -> dict[str, Any]:
+        self.log.info("Listing %s is %s.", listing["listingId"], listing["status"])
+        grace_until = time.monotonic() + NEW_RESOURCE_GRACE
+        while True:
+            time.sleep(self.poll_interval)
+            try:
+                # Its latest revision: a user who unpublishes the asset creates another one.
+                found = self.hook.get_listing(listing["listingId"], domain_identifier=domain)
+            except Exception as error:
+                # DataZone may not find a new listing yet.
+                is_new = is_not_found(error) and time.monotonic() < grace_until
+                if not is_transient(error) and not is_new:
+                    raise
+                self.log.warning("Could not read the listing just now, will try again: %s", error)
+                continue
+            status = sanitize(str(found.get("status")))
+            if status == "ACTIVE":
+                return listing | {"status": status}
+            if status == "INACTIVE":
+                raise ListingFailedError(
+                    f"Listing {listing['listingId']} of asset {sanitize(str(self.asset_identifier))} is "
+                    "INACTIVE: it was or stayed unpublished. Clear the task to publish again."
+                )
+
+    def _push_listing(self, context: Context, listing: dict[str, Any]) -> None:
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key=XCOM_LISTING, value=listing)
+
+
 class DataZoneBatchMetadataGenerationOperator(BatchOperatorBase):
     """
     Generate metadata for many assets in one task, at DataZone's rate.
@@ -413,15 +580,22 @@ class DataZoneBatchMetadataGenerationOperator(BatchOperatorBase):
     :mod:`~airflow_provider_datazone.batch.engine`. A retry processes only failed assets. After a run that
     failed because the account's monthly quota is used up, no more runs are started.
 
+    With ``accept_threshold`` the task accepts the predictions for an asset as soon as its run has succeeded,
+    and with ``publish`` it then publishes the asset, even if none reaches the threshold. The rates are
+    ``[datazone] max_accepts_per_second`` (default 20) and ``max_requests_per_second`` (default 10). A retry
+    accepts and publishes no asset twice. The task does not wait until a listing is ``ACTIVE``.
+
     A deferred batch returns to a worker every ten minutes for a moment, to save its progress.
     ``execution_timeout`` limits the task, also while it is deferred. After a time-out the runs continue, and
     the next try resumes them.
 
     XCom: the return value is a summary, ``{"total": int, "succeeded": int, "partially_succeeded": int,
-    "failed": int, "canceled": int, "not_started": int, "duplicates": int, "duration_seconds": float,
-    "failures": list}``, with the first 100 failures. The key ``results`` has a row for each asset,
-    ``{"asset": str, "run": str | None, "status": str | None, "typeStats": list, "error"?: str}``. Both are
-    also pushed after a failure. ``do_xcom_push=False`` switches off both, and the link to the domain.
+    "failed": int, "canceled": int, "accepted": int, "published": int, "not_started": int, "duplicates": int,
+    "duration_seconds": float, "failures": list}``, with the first 100 failures. The key ``results`` has a row
+    for each asset, ``{"asset": str, "run": str | None, "status": str | None, "typeStats": list,
+    "revision"?: str, "listing"?: str, "error"?: str}``, with the asset's revision after accepting and the
+    identifier of its listing. Both are also pushed after a failure. ``do_xcom_push=False`` switches off both,
+    and the link to the domain.
 
     :param asset_identifiers: The assets: a list, or the output of an upstream task, of identifiers or of
         ``{"asset_identifier": str, "asset_revision"?: str, "owning_project_identifier"?: str}``.
@@ -433,8 +607,12 @@ class DataZoneBatchMetadataGenerationOperator(BatchOperatorBase):
     :param max_concurrent_runs: Maximum number of active runs. Default 50.
     :param poll_interval: Seconds between two polls of a run, above 0. Default 30.
     :param allow_partial_success: Whether ``PARTIALLY_SUCCEEDED`` is a success. Default ``True``.
-    :param max_failures: How many assets may fail: a number (``int``), or a share of all (``float``, 0 to 1).
-        Default 0: any failure fails the task, after all runs have ended.
+    :param accept_threshold: Accept the predictions with this confidence or a higher one, 0 to 1, for each
+        asset whose run succeeded. Default ``None``: no prediction is accepted.
+    :param publish: Whether to publish each asset after that; needs ``accept_threshold``. Default ``False``.
+    :param max_failures: How many assets may fail, also because they cannot be accepted or published: a number
+        (``int``), or a share of all (``float``, 0 to 1). Default 0: any failure fails the task, once all
+        assets are done.
     :param cancel_on_kill: Whether to cancel the active runs when the task is killed: a user marks it as
         failed or succeeded or clears it, or its worker stops. For a deferred task this needs Airflow 3.3.
         Default ``True``.
@@ -446,7 +624,7 @@ class DataZoneBatchMetadataGenerationOperator(BatchOperatorBase):
         connection. (templated)
     :param botocore_config: Configuration of the botocore client; default from the connection.
     :raises BatchFailedError: More assets failed than allowed; a retry processes only those.
-    :raises RequestRefusedError: DataZone refuses the runs for a reason that a retry cannot change, for
+    :raises RequestRefusedError: DataZone refuses requests for a reason that a retry cannot change, for
         example a missing permission. Then no more runs are started; not retried.
     :raises QuotaUsedUpError: The account's monthly quota is used up; not retried.
     :raises AirflowTaskTimeout: The batch has not ended after ``execution_timeout``; a retry resumes it.
@@ -474,6 +652,8 @@ class DataZoneBatchMetadataGenerationOperator(BatchOperatorBase):
         max_failures: float = 0,
         cancel_on_kill: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        accept_threshold: float | None = None,
+        publish: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -484,6 +664,8 @@ class DataZoneBatchMetadataGenerationOperator(BatchOperatorBase):
         self.max_concurrent_runs = max_concurrent_runs
         self.poll_interval = poll_interval
         self.allow_partial_success = allow_partial_success
+        self.accept_threshold = accept_threshold
+        self.publish = publish
         self.max_failures = max_failures
         self.cancel_on_kill = cancel_on_kill
         self.deferrable = deferrable

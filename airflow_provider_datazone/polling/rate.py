@@ -7,7 +7,9 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
+from airflow_provider_datazone.get_provider_info import CONFIG_OPTIONS
 from airflow_provider_datazone.version_compat import conf
 
 # DataZone's limit of Cancel requests per second for an account and Region.
@@ -19,7 +21,10 @@ POLL_THREADS = 8
 START_THREADS = 32
 # Enough for the rate of Cancels at a latency of a second.
 CANCEL_THREADS = 24
-MAX_THREADS = POLL_THREADS + START_THREADS + CANCEL_THREADS
+# Enough for 20 requests per second at a latency of 1 second, and for 10 per second at 2 seconds.
+ACCEPT_THREADS = 24
+PUBLISH_THREADS = 20
+MAX_THREADS = POLL_THREADS + START_THREADS + CANCEL_THREADS + ACCEPT_THREADS + PUBLISH_THREADS
 # Maximum seconds between two requests while DataZone throttles, and between two rounds while requests fail.
 LONGEST_PAUSE = 60.0
 # A single response shortens the interval between requests to this share at most, since throttling doubles it.
@@ -79,6 +84,7 @@ class RequestRate:
         self._slowdown = max(self._slowdown * max(self._recovery**seconds, FASTEST_RECOVERY), 1.0)
 
 
+@dataclass(frozen=True, eq=False)
 class Rates:
     """
     The rates for an AWS account and Region, shared by all pollers of an event loop that use it.
@@ -86,31 +92,43 @@ class Rates:
     :param polls: Get and List.
     :param starts: Starts, which DataZone limits per account.
     :param cancels: Cancels, which DataZone limits per account.
+    :param accepts: Requests that accept predictions, which DataZone limits per account.
+    :param publications: Requests that publish an asset; AWS does not publish a limit.
     """
 
-    def __init__(self, polls: RequestRate, starts: RequestRate, cancels: RequestRate) -> None:
-        self.polls = polls
-        self.starts = starts
-        self.cancels = cancels
+    polls: RequestRate
+    starts: RequestRate
+    cancels: RequestRate
+    accepts: RequestRate
+    publications: RequestRate
 
     @classmethod
     def configured(cls) -> Rates:
         """Return the rates of Airflow's configuration."""
-        return cls(
-            RequestRate(requests_per_second("max_requests_per_second")),
+
+        def with_known_limit(per_second: float) -> RequestRate:
             # Little jitter, since DataZone's limit is known. Slow recovery, since other clients share it.
-            RequestRate(requests_per_second("max_starts_per_second"), jitter=0.02, recovery=0.995),
-            RequestRate(CANCELS_PER_SECOND, jitter=0.02),
+            return RequestRate(per_second, jitter=0.02, recovery=0.995)
+
+        requests = requests_per_second("max_requests_per_second")
+        return cls(
+            polls=RequestRate(requests),
+            starts=with_known_limit(requests_per_second("max_starts_per_second")),
+            cancels=RequestRate(CANCELS_PER_SECOND, jitter=0.02),
+            accepts=with_known_limit(requests_per_second("max_accepts_per_second")),
+            # DataZone's limit is not known. A separate rate, so that publishing does not delay polls. Little
+            # jitter, since publishing must keep up with the Starts.
+            publications=RequestRate(requests, jitter=0.02),
         )
 
 
 def requests_per_second(option: str) -> float:
     """
-    Return a rate from the section ``datazone`` of Airflow's configuration. Default 10.
+    Return a rate from the section ``datazone`` of Airflow's configuration.
 
     :raises ValueError: It is not a number above 0.
     """
-    value = conf.getfloat("datazone", option, fallback=10.0)
+    value = conf.getfloat("datazone", option, fallback=float(CONFIG_OPTIONS[option]["default"]))
     if not 0 < value < math.inf:
         raise ValueError(f"[datazone] {option} must be a number above 0, got {value}.")
     return float(value)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from airflow_provider_datazone.metadata_generation import NEW_RUN_GRACE
+from airflow_provider_datazone.metadata_generation import NEW_RESOURCE_GRACE
 from airflow_provider_datazone.polling.errors import CredentialsRejectedError
 from airflow_provider_datazone.polling.rate import (
+    ACCEPT_THREADS,
     CANCEL_THREADS,
     POLL_THREADS,
+    PUBLISH_THREADS,
     START_THREADS,
     Lane,
     Rates,
@@ -29,12 +31,28 @@ if TYPE_CHECKING:
 
     from airflow_provider_datazone.idempotency import RunRequest
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
-    from airflow_provider_datazone.polling.source import Page, RunSource, Send
+    from airflow_provider_datazone.polling.source import AcceptRequest, Page, PublishRequest, RunSource, Send
 
 T = TypeVar("T")
 
 # Seconds until a Cancel is sent again after a transient error. The trigger limits the total time.
 CANCEL_RETRY_INTERVAL = 2.0
+
+
+class Turn(NamedTuple):
+    """
+    How a request of a batch waits for its turn and is sent.
+
+    :param lock: Held while the request waits for the rate. With one lock per batch and kind of request, only
+        one request of a batch waits at a time, so a small batch gets the same rate as a large one.
+    :param is_needed: Whether the request still has to be sent; checked right before it is sent.
+    :param send: Called with the request in the thread that sends it. Sends the request, or raises an error
+        without sending it.
+    """
+
+    lock: asyncio.Lock
+    is_needed: Callable[[], bool]
+    send: Send[Any]
 
 
 class RequestSender:
@@ -60,6 +78,8 @@ class RequestSender:
         self._polls = Lane(rates.polls, POLL_THREADS)
         self._starts = Lane(rates.starts, START_THREADS)
         self._cancels = Lane(rates.cancels, CANCEL_THREADS)
+        self._accepts = Lane(rates.accepts, ACCEPT_THREADS)
+        self._publications = Lane(rates.publications, PUBLISH_THREADS)
         self._on_rejected = on_rejected
 
     async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
@@ -85,43 +105,54 @@ class RequestSender:
             lambda: self.source.list_asset_page(asset_identifier, next_token), asset_identifier
         )
 
-    async def start(
-        self,
-        request: RunRequest,
-        client_token: str,
-        *,
-        lock: asyncio.Lock,
-        is_needed: Callable[[], bool],
-        send: Send,
-    ) -> MetadataGenerationRun | None:
+    async def start(self, request: RunRequest, client_token: str, turn: Turn) -> MetadataGenerationRun | None:
         """
         Start a run at the rate of Starts.
 
-        :param lock: Held while the request waits for the rate. With one lock per batch, only one request of a
-            batch waits at a time, and a small batch gets as many Starts as a large one.
-        :param is_needed: Whether the run still has to be started, checked right before the request.
-        :param send: Called with the request in the thread that sends it.
+        :param turn: When and how to send the request.
         :return: The run, or ``None`` if it is no longer needed.
         """
-        async with lock:
+        return await self._send_in_turn(
+            self._starts,
+            turn,
+            lambda: self.source.start(request, client_token, turn.send),
+            request.asset_identifier,
+        )
+
+    async def accept(self, request: AcceptRequest, client_token: str, turn: Turn) -> str | None:
+        """Accept predictions; return the asset's new revision, or ``None`` if this is no longer needed."""
+        return await self._send_in_turn(
+            self._accepts,
+            turn,
+            lambda: self.source.accept(request, client_token, turn.send),
+            request.asset_identifier,
+        )
+
+    async def publish(self, request: PublishRequest, client_token: str, turn: Turn) -> str | None:
+        """Publish an asset; return the listing's identifier, or ``None`` if this is no longer needed."""
+        return await self._send_in_turn(
+            self._publications,
+            turn,
+            lambda: self.source.publish(request, client_token, turn.send),
+            request.asset_identifier,
+        )
+
+    async def _send_in_turn(
+        self, lane: Lane, turn: Turn, request: Callable[[], Awaitable[T]], subject: str
+    ) -> T | None:
+        async with turn.lock:
             # First, since requests that passed the rate while the client is built would be sent together.
             await self.source.ready()
-            await self._starts.acquire(is_needed)
+            await lane.acquire(turn.is_needed)
         try:
-            if not is_needed():
-                return None
-            return await self._send(
-                self._starts.rate,
-                lambda: self.source.start(request, client_token, send),
-                request.asset_identifier,
-            )
+            return await self._send(lane.rate, request, subject) if turn.is_needed() else None
         finally:
-            self._starts.release()
+            lane.release()
 
     async def cancel(self, run_identifier: str, log: logging.Logger) -> MetadataGenerationRun:
         """Cancel a run unless it has ended; after a transient error, try again."""
         loop = asyncio.get_running_loop()
-        grace_until = loop.time() + NEW_RUN_GRACE
+        grace_until = loop.time() + NEW_RESOURCE_GRACE
         while True:
             try:
                 await self.source.ready()

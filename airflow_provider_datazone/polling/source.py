@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 
     Page = tuple[list[MetadataGenerationRun], str | None]
-    # Sends a Start in the thread that calls it, or refuses to.
-    Send = Callable[[Callable[[], MetadataGenerationRun]], MetadataGenerationRun]
 
 T = TypeVar("T")
+# Sends a request in the thread that calls it, or raises an error without sending it.
+Send = Callable[[Callable[[], T]], T]
 
 PAGE_SIZE = 50
 
@@ -105,6 +105,32 @@ def _rate_keys(hook: DataZoneHook) -> tuple[str, ...]:
     )
 
 
+class AcceptRequest(NamedTuple):
+    """
+    A request to accept the predictions for an asset.
+
+    :param asset_identifier: The asset.
+    :param revision: Its revision; ``None`` for the latest.
+    :param threshold: The lowest confidence to accept, 0 to 1.
+    """
+
+    asset_identifier: str
+    revision: str | None
+    threshold: float
+
+
+class PublishRequest(NamedTuple):
+    """
+    A request to publish an asset.
+
+    :param asset_identifier: The asset.
+    :param revision: Its revision; ``None`` for the latest. DataZone refuses any other revision.
+    """
+
+    asset_identifier: str
+    revision: str | None
+
+
 class RunSource(Protocol):
     """The requests that a poller sends."""
 
@@ -120,8 +146,16 @@ class RunSource(Protocol):
     async def list_asset_page(self, asset_identifier: str, next_token: str | None) -> Page:
         """Read one page of the runs of an asset."""
 
-    async def start(self, request: RunRequest, client_token: str, send: Send) -> MetadataGenerationRun:
-        """Start a run. A thread calls `send` with the request; `send` sends it, or raises instead."""
+    async def start(
+        self, request: RunRequest, client_token: str, send: Send[MetadataGenerationRun]
+    ) -> MetadataGenerationRun:
+        """Start a run. A thread calls `send` with the request."""
+
+    async def accept(self, request: AcceptRequest, client_token: str, send: Send[str]) -> str:
+        """Accept the predictions for an asset; return its new revision."""
+
+    async def publish(self, request: PublishRequest, client_token: str, send: Send[str]) -> str:
+        """Publish an asset; return the listing's identifier."""
 
     async def cancel(self, run_identifier: str) -> MetadataGenerationRun:
         """Cancel a run unless it has ended."""
@@ -171,7 +205,9 @@ class HookSource:
             )
         )
 
-    async def start(self, request: RunRequest, client_token: str, send: Send) -> MetadataGenerationRun:
+    async def start(
+        self, request: RunRequest, client_token: str, send: Send[MetadataGenerationRun]
+    ) -> MetadataGenerationRun:
         start: Callable[[], Any] = partial(
             self._hook.start_metadata_generation_run,
             request.asset_identifier,
@@ -182,6 +218,30 @@ class HookSource:
             domain_identifier=request.domain_identifier,
         )
         return await self._in_thread(lambda: send(start))
+
+    async def accept(self, request: AcceptRequest, client_token: str, send: Send[str]) -> str:
+        accept: Callable[[], str] = partial(
+            self._hook.accept_predictions,
+            request.asset_identifier,
+            domain_identifier=self._domain_identifier,
+            revision=request.revision,
+            rule="ALL",
+            threshold=request.threshold,
+            client_token=client_token,
+        )
+        return await self._in_thread(lambda: send(accept))
+
+    async def publish(self, request: PublishRequest, client_token: str, send: Send[str]) -> str:
+        def publish() -> str:
+            listing = self._hook.publish_asset(
+                request.asset_identifier,
+                domain_identifier=self._domain_identifier,
+                revision=request.revision,
+                client_token=client_token,
+            )
+            return str(listing["listingId"])
+
+        return await self._in_thread(lambda: send(publish))
 
     async def cancel(self, run_identifier: str) -> MetadataGenerationRun:
         return await self._in_thread(

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_provider_datazone.metadata_generation import NEW_RUN_GRACE, log_status
+from airflow_provider_datazone.metadata_generation import NEW_RESOURCE_GRACE, log_status
 from airflow_provider_datazone.polling.errors import DeadlinePassedError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Wait:
             result=loop.create_future(),
             due=now + poll_interval,
             deadline=math.inf if timeout is None else now + timeout,
-            grace_until=now + NEW_RUN_GRACE,
+            grace_until=now + NEW_RESOURCE_GRACE,
         )
         wait.on_verified(now)
         return wait

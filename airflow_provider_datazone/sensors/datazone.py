@@ -24,7 +24,7 @@ from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.inputs import PlainInputs, validate_interval
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
-from airflow_provider_datazone.metadata_generation import NEW_RUN_GRACE
+from airflow_provider_datazone.metadata_generation import NEW_RESOURCE_GRACE
 from airflow_provider_datazone.task_outcome import (
     fail_without_retry,
     push_run,
@@ -229,7 +229,7 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
             self.run_identifier,
             domain_identifier=self.domain_identifier,
             run_type=self.run_type,
-            grace=min(NEW_RUN_GRACE, self.timeout),
+            grace=min(NEW_RESOURCE_GRACE, self.timeout),
         )
         if run is None or not run.is_terminal:
             return PokeReturnValue(is_done=False)

@@ -33,6 +33,7 @@ from .exceptions import (
 from .scenario import ACTIVE_STATUSES, TERMINAL_STATUSES, RunOutcome, scenario
 
 RUN_STATE_MODEL = "datazone::metadata-generation-run"
+LISTING_STATE_MODEL = "datazone::listing"
 # AWS documents an error for unsupported asset types, but not the list of supported types.
 SUPPORTED_ASSET_TYPES = (
     "amazon.datazone.GlueTableAssetType",
@@ -158,7 +159,7 @@ class Asset(NumberedModel):
         self.created_by = created_by
         self.revisions: list[dict[str, Any]] = []
         self.runs: list[MetadataGenerationRun] = []
-        self.listing: dict[str, Any] | None = None
+        self.listing: Listing | None = None
         # Suggestions by field path, the one with the highest confidence first.
         self.predictions: dict[str, list[dict[str, Any]]] = {}
 
@@ -204,12 +205,11 @@ class Asset(NumberedModel):
             "readOnlyFormsOutput": [],
         }
         if self.listing is not None:
-            result["listing"] = {
-                "listingId": self.listing["listingId"],
-                "listingStatus": self.listing["status"],
-            }
+            result["listing"] = {"listingId": self.listing.id, "listingStatus": self.listing.status}
         if self.predictions and result["revision"] == self.latest_revision:
-            content = {"fieldSuggestions": self.predictions}
+            # AWS documents a list with a field path in each entry, and nothing else of it.
+            suggestions = [{"fieldPath": path, "suggestions": s} for path, s in self.predictions.items()]
+            content = {"fieldSuggestions": suggestions}
             result["readOnlyFormsOutput"] = [_form(SUGGESTION_FORM, content)]
         return result
 
@@ -400,6 +400,66 @@ def _filter_predicate(expression: dict[str, Any]) -> Callable[[Asset], bool]:
     )
 
 
+class Listing(ManagedState):
+    """The listing of an asset. A published revision is ``CREATING``, and then ``ACTIVE``.
+
+    By default the first GetListing returns ``ACTIVE``. Moto's state transitions for ``datazone::listing``
+    change that.
+    """
+
+    def __init__(self, asset: Asset):
+        ManagedState.__init__(self, LISTING_STATE_MODEL, [("CREATING", "ACTIVE")])
+        self.id = _new_id()
+        self.asset = asset
+        self.revision = 0
+        self.asset_revision = ""
+        self.created_at: datetime = utcnow()
+        self.updated_at = self.created_at
+
+    def publish(self) -> None:
+        self.revision += 1
+        self.asset_revision = self.asset.latest_revision
+        self.updated_at = utcnow()
+        self._status, self._tick = "CREATING", 0
+
+    def unpublish(self) -> None:
+        self.revision += 1
+        self.updated_at = utcnow()
+        self._status = "INACTIVE"
+
+    def to_change_set(self) -> dict[str, Any]:
+        return {
+            "listingId": self.id,
+            "listingRevision": str(self.revision),
+            "status": self._status,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the listing in the format of GetListing."""
+        asset = self.asset.to_dict(self.asset_revision)
+        return {
+            "domainId": self.asset.domain.id,
+            "id": self.id,
+            "listingRevision": str(self.revision),
+            "name": asset["name"],
+            "description": asset["description"],
+            "status": self._status,
+            "createdAt": self.created_at,
+            "createdBy": self.asset.created_by,
+            "updatedAt": self.updated_at,
+            "updatedBy": self.asset.created_by,
+            "item": {
+                "assetListing": {
+                    "assetId": self.asset.id,
+                    "assetRevision": self.asset_revision,
+                    "assetType": self.asset.type_identifier,
+                    "owningProjectId": self.asset.project.id,
+                    "createdAt": asset["createdAt"],
+                }
+            },
+        }
+
+
 class MetadataGenerationRun(ManagedState, NumberedModel):
     def __init__(
         self,
@@ -565,6 +625,7 @@ class Domain(NumberedModel):
         self.projects: dict[str, Project] = {}
         self.assets: dict[str, Asset] = {}
         self.runs: dict[str, MetadataGenerationRun] = {}
+        self.listings: dict[str, Listing] = {}
         # Results by operation and client token. They are kept forever; how long AWS keeps them is unknown.
         self.results_by_token: dict[tuple[str, str], Any] = {}
 
@@ -622,9 +683,8 @@ class DataZoneBackend(BaseBackend):
         self.domains: dict[str, Domain] = {}
         # The user profile that creates all resources.
         self.user_id = str(mock_random.uuid4())
-        state_manager.register_default_transition(
-            RUN_STATE_MODEL, transition={"progression": "manual", "times": 1}
-        )
+        for model in (RUN_STATE_MODEL, LISTING_STATE_MODEL):
+            state_manager.register_default_transition(model, transition={"progression": "manual", "times": 1})
 
     def reset(self) -> None:
         scenario.clear()
@@ -749,6 +809,7 @@ class DataZoneBackend(BaseBackend):
         entity_type: str,
         entity_revision: str | None,
         action: str,
+        client_token: str | None,
     ) -> dict[str, Any]:
         domain = self.get_domain(domain_identifier)
         if entity_type != "ASSET":
@@ -757,16 +818,32 @@ class DataZoneBackend(BaseBackend):
         asset.check_revision(entity_revision)
         if entity_revision not in (None, asset.latest_revision):
             raise ValidationException("Only the latest revision of an asset can be published")
-        if asset.listing is None:
-            if action == "UNPUBLISH":
-                raise ResourceNotFoundException(f"Asset {entity_identifier} has no listing")
-            asset.listing = {"listingId": _new_id(), "listingRevision": "0"}
-        asset.listing = {
-            "listingId": asset.listing["listingId"],
-            "listingRevision": str(int(asset.listing["listingRevision"]) + 1),
-            "status": "ACTIVE" if action == "PUBLISH" else "INACTIVE",
-        }
-        return asset.listing
+        key = ("CreateListingChangeSet", client_token or "")
+        if client_token and key in domain.results_by_token:
+            return dict(domain.results_by_token[key])
+        if action == "PUBLISH":
+            if asset.listing is None:
+                asset.listing = Listing(asset)
+                domain.listings[asset.listing.id] = asset.listing
+            asset.listing.publish()
+        elif asset.listing is None:
+            raise ResourceNotFoundException(f"Asset {entity_identifier} has no listing")
+        else:
+            asset.listing.unpublish()
+        result = asset.listing.to_change_set()
+        if client_token:
+            domain.results_by_token[key] = result
+        return dict(result)
+
+    def get_listing(self, domain_identifier: str, identifier: str, listing_revision: str | None) -> Listing:
+        listing = self.get_domain(domain_identifier).listings.get(identifier)
+        # AWS does not document its error message.
+        if listing is None or listing_revision not in (None, str(listing.revision)):
+            raise ResourceNotFoundException(f"Listing {identifier} does not exist")
+        if listing.status == "CREATING":
+            listing.advance()
+            listing._status = listing.status
+        return listing
 
     def start_metadata_generation_run(
         self,

@@ -138,8 +138,16 @@ class DataZoneResponse(BaseResponse):
                 entity_type=params["entityType"],
                 entity_revision=params.get("entityRevision"),
                 action=params["action"],
+                client_token=params.get("clientToken"),
             )
         )
+
+    def get_listing(self) -> ActionResult:
+        params = self._get_params()
+        listing = self.backend.get_listing(
+            params["domainIdentifier"], params["identifier"], params.get("listingRevision")
+        )
+        return ActionResult(listing.to_dict())
 
     def start_metadata_generation_run(self) -> ActionResult:
         params = self._get_params()

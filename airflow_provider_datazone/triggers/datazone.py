@@ -12,8 +12,9 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_datazone.batch.assets import validate_limits
 from airflow_provider_datazone.batch.engine import Batch
-from airflow_provider_datazone.batch.starts import StartsStoppedError
+from airflow_provider_datazone.batch.requests import BatchStoppedError
 from airflow_provider_datazone.batch.state import STATE_KEYS, BatchSettings, BatchState
+from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.batch.summary import describe_timeout
 from airflow_provider_datazone.inputs import require_text, to_text, validate_seconds
 from airflow_provider_datazone.metadata_generation import sanitize
@@ -155,6 +156,9 @@ class DataZoneBatchMetadataGenerationTrigger(DataZoneTrigger):
     :param try_number: Number of the task's try. Default 1.
     :param refusals: DataZone's reason why no more runs are started, by project, or under an empty string for
         all assets. Default: no refusals.
+    :param accept_threshold: Accept the predictions with this confidence or a higher one, 0 to 1. Default
+        ``None``: accept none.
+    :param publish: Whether to publish each asset after that. Default ``False``.
     :param aws_conn_id: The Airflow connection. Default ``aws_default``; ``None`` selects boto3's own
         credential chain in the triggerer.
     :param region_name: AWS Region.
@@ -181,6 +185,8 @@ class DataZoneBatchMetadataGenerationTrigger(DataZoneTrigger):
         deadline: float | None = None,
         try_number: int = 1,
         refusals: dict[str, str] | None = None,
+        accept_threshold: float | None = None,
+        publish: bool = False,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -204,6 +210,8 @@ class DataZoneBatchMetadataGenerationTrigger(DataZoneTrigger):
         self.deadline = deadline
         self.try_number = try_number
         self.refusals = refusals
+        self.accept_threshold = accept_threshold
+        self.publish = publish
         self._batch: Batch | None = None
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -229,10 +237,10 @@ class DataZoneBatchMetadataGenerationTrigger(DataZoneTrigger):
         now = batch.state.saved_at = time.time()
         failure = None if work.cancelled() else work.exception()
         event = self._event("ended", await asyncio.to_thread(batch.state.to_json))
-        if failure is not None and not isinstance(failure, StartsStoppedError):
+        if failure is not None and not isinstance(failure, BatchStoppedError):
             message = self._describe(failure)
             return event | {"status": "error", "message": message, "permanent": is_permanent(failure)}
-        if batch.state.is_finished:
+        if batch.is_finished:
             return event
         if now >= deadline:
             return event | {"status": "timeout", "message": describe_timeout(self.domain_identifier)}
@@ -258,7 +266,7 @@ class DataZoneBatchMetadataGenerationTrigger(DataZoneTrigger):
                 try_began_at=self.began_at,
                 max_concurrent_runs=self.max_concurrent_runs,
                 poll_interval=self.poll_interval,
-                allow_partial_success=self.allow_partial_success,
+                steps=Steps.from_arguments(self.allow_partial_success, self.accept_threshold, self.publish),
             )
             self._batch = Batch(state, settings, log=self.log)
         return self._batch

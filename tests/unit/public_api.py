@@ -176,6 +176,18 @@ class DataZoneHook:
         client_token=None,
     ) -> str: ...
 
+    def get_predictions(
+        self, asset_identifier, *, domain_identifier=None, revision=None
+    ) -> list[dict[str, Any]]: ...
+
+    def publish_asset(
+        self, asset_identifier, *, domain_identifier=None, revision=None, client_token=None
+    ) -> dict[str, Any]: ...
+
+    def get_listing(
+        self, listing_identifier, *, domain_identifier=None, listing_revision=None
+    ) -> dict[str, Any]: ...
+
     def wait_for_metadata_generation_run(
         self, run_identifier, *, domain_identifier=None, run_type=None, poll_interval=30, timeout=None
     ) -> MetadataGenerationRun: ...
@@ -248,6 +260,34 @@ class DataZoneCancelMetadataGenerationRunOperator:
     template_fields = ("run_identifier", "domain_identifier")
 
     def __init__(self, *, run_identifier, domain_identifier=None, **kwargs): ...
+
+    def execute(self, context) -> str: ...
+
+
+@public("operators.datazone", AwsBaseOperator)
+class DataZoneGetPredictionsOperator:
+    template_fields = ("asset_identifier", "domain_identifier", "revision")
+
+    def __init__(self, *, asset_identifier, domain_identifier=None, revision=None, **kwargs): ...
+
+    def execute(self, context) -> list[dict[str, Any]]: ...
+
+
+@public("operators.datazone", AwsBaseOperator)
+class DataZonePublishAssetOperator:
+    template_fields = ("asset_identifier", "domain_identifier", "revision", "client_token")
+
+    def __init__(
+        self,
+        *,
+        asset_identifier,
+        domain_identifier=None,
+        revision=None,
+        client_token=None,
+        wait_for_completion=True,
+        poll_interval=5,
+        **kwargs,
+    ): ...
 
     def execute(self, context) -> str: ...
 
@@ -365,6 +405,10 @@ class BatchFailedError: ...
 
 @public("exceptions", AirflowFailException)
 class QuotaUsedUpError: ...
+
+
+@public("exceptions")
+class ListingFailedError: ...
 
 
 @public("exceptions", AirflowFailException)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
@@ -18,16 +18,18 @@ from airflow_provider_datazone.batch import engine, memory, progress, starts
 from airflow_provider_datazone.batch.assets import AssetRow
 from airflow_provider_datazone.batch.engine import Batch
 from airflow_provider_datazone.batch.state import BatchSettings, BatchState
+from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.batch.summary import require_few_failures
 from airflow_provider_datazone.idempotency import RunRequest
 from airflow_provider_datazone.metadata_generation import TERMINAL_STATUSES, MetadataGenerationRun
 from airflow_provider_datazone.polling import registry
 from airflow_provider_datazone.polling.registry import wait_for_run
-from airflow_provider_datazone.polling.source import HookParameters, OpenedHook
+from airflow_provider_datazone.polling.source import AcceptRequest, HookParameters, OpenedHook, PublishRequest
 from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, client_error, now, simulate
 
 LOG = logging.getLogger("tests.batch")
-Send = Callable[[Callable[[], MetadataGenerationRun]], MetadataGenerationRun]
+T = TypeVar("T")
+Send = Callable[[Callable[[], T]], T]
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
 # The default of `[datazone] max_starts_per_second`, which equals DataZone's limit.
 RATE = 10.0
@@ -75,6 +77,61 @@ class Start:
 
 
 @dataclass
+class Change:
+    """A request to accept predictions or to publish an asset."""
+
+    at: float
+    asset: str
+    token: str
+    revision: str | None
+    # The new revision or the listing, and whether the token was a known one.
+    response: str | None = None
+    replayed: bool = False
+    process: Any = None
+
+
+@dataclass
+class Outcomes:
+    """How DataZone responds to one kind of change."""
+
+    # Errors for an asset, in order, before the change succeeds, and for all assets.
+    refusals: dict[str, list[Exception]] = field(default_factory=dict)
+    refusal: Exception | None = None
+    # The number of changes per asset that succeed but whose response is lost.
+    lost: dict[str, int] = field(default_factory=dict)
+    # The enforced limit: requests per second, with a burst of as many.
+    limit: float | None = None
+
+    def __post_init__(self) -> None:
+        self.changes: list[Change] = []
+        self.throttled: list[float] = []
+        self.answered: dict[str, str] = {}
+        self._tokens, self._filled_at = self.limit or 0.0, 0.0
+
+    @property
+    def effective(self) -> list[Change]:
+        """The changes that DataZone made."""
+        return [change for change in self.changes if change.response and not change.replayed]
+
+    def respond(self, change: Change) -> str:
+        self.changes.append(change)
+        if self.limit is not None:
+            self._tokens = min(self._tokens + (now() - self._filled_at) * self.limit, max(self.limit, 1.0))
+            self._filled_at = now()
+            if self._tokens < 1:
+                self.throttled.append(now())
+                raise client_error("ThrottlingException", 429)
+            self._tokens -= 1
+        if self.refusal is not None:
+            raise self.refusal
+        if self.refusals.get(change.asset):
+            raise self.refusals[change.asset].pop(0)
+        change.replayed = change.token in self.answered
+        change.response = self.answered.setdefault(change.token, f"{change.asset}-{len(self.effective)}")
+        return change.response
+
+
+@dataclass
 class BatchDataZone(SimulatedDataZone):
     """A simulated DataZone that also starts runs, with outcomes per asset or for all assets."""
 
@@ -95,6 +152,8 @@ class BatchDataZone(SimulatedDataZone):
     # Seconds until a List includes a new run.
     listed_after: float = 0.0
     other_client: Callable[[float], float] = lambda now: 0.0
+    accepts: Outcomes = field(default_factory=Outcomes)
+    publications: Outcomes = field(default_factory=Outcomes)
     process: Any = None
 
     def __post_init__(self) -> None:
@@ -137,30 +196,67 @@ class BatchDataZone(SimulatedDataZone):
         self.order[run.id] = len(self.order)
         return run
 
-    async def start(self, request: RunRequest, token: str, send: Send) -> MetadataGenerationRun:
+    async def start(
+        self, request: RunRequest, token: str, send: Send[MetadataGenerationRun]
+    ) -> MetadataGenerationRun:
+        """Respond to a request, which is in the log of starts as soon as it arrives."""
+        process, asset = self.process, request.asset_identifier
+        response = await self._deliver(
+            "start", asset, send, lambda: self._start(request, token, process).at(now())
+        )
+        self._lose(self.lost, asset)
+        return response
+
+    async def accept(self, request: AcceptRequest, token: str, send: Send[str]) -> str:
+        assert any(run.asset == request.asset_identifier for run in self.runs if isinstance(run, AssetRun))
+        return await self._change("accept", self.accepts, request, token, send)
+
+    async def publish(self, request: PublishRequest, token: str, send: Send[str]) -> str:
+        return await self._change("publish", self.publications, request, token, send)
+
+    async def _change(
+        self,
+        kind: str,
+        outcomes: Outcomes,
+        request: AcceptRequest | PublishRequest,
+        token: str,
+        send: Send[str],
+    ) -> str:
+        process, asset = self.process, request.asset_identifier
+
+        def change() -> str:
+            return outcomes.respond(Change(now(), asset, token, request.revision, process=process))
+
+        response = await self._deliver(kind, asset, send, change)
+        self._lose(outcomes.lost, asset)
+        return response
+
+    async def _deliver(self, kind: str, asset: str, send: Send[T], act: Callable[[], T]) -> T:
         """Respond to a request. It arrives even if the task that sent it has been canceled."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[MetadataGenerationRun] = loop.create_future()
-        process = self.process
+        answer: asyncio.Future[T] = loop.create_future()
 
         def arrive() -> None:
             try:
-                run = send(lambda: self._start(request, token, process).at(now()))
+                response = send(act)
             except Exception as error:
                 if not answer.done():
                     answer.set_exception(error)
             else:
                 if not answer.done():
-                    answer.set_result(run)
+                    answer.set_result(response)
 
-        self.requests.append((now(), "start", request.asset_identifier))
+        self.requests.append((now(), kind, asset))
         loop.call_later(self.random.uniform(0, self.latency), arrive)
         answered = await answer
         await asyncio.sleep(self.random.uniform(0, self.latency))
-        if self.lost.get(request.asset_identifier, 0):
-            self.lost[request.asset_identifier] -= 1
-            raise ConnectionClosedError(endpoint_url="https://datazone")
         return answered
+
+    @staticmethod
+    def _lose(lost: dict[str, int], asset: str) -> None:
+        if lost.get(asset, 0):
+            lost[asset] -= 1
+            raise ConnectionClosedError(endpoint_url="https://datazone")
 
     def _start(self, request: RunRequest, token: str, process: Any) -> AssetRun:
         assert list(request.types) == TYPES
@@ -226,9 +322,19 @@ class BatchSource(Source):
     async def list_page(self, status: str, next_token: str | None) -> Any:
         return await self._with_credentials(super().list_page(status, next_token))
 
-    async def start(self, request: RunRequest, token: str, send: Send) -> MetadataGenerationRun:
+    async def start(
+        self, request: RunRequest, token: str, send: Send[MetadataGenerationRun]
+    ) -> MetadataGenerationRun:
         assert not self.closed
         return await self._with_credentials(self.datazone.start(request, token, send))
+
+    async def accept(self, request: AcceptRequest, token: str, send: Send[str]) -> str:
+        assert not self.closed
+        return await self._with_credentials(self.datazone.accept(request, token, send))
+
+    async def publish(self, request: PublishRequest, token: str, send: Send[str]) -> str:
+        assert not self.closed
+        return await self._with_credentials(self.datazone.publish(request, token, send))
 
     async def list_asset_page(self, asset: str, next_token: str | None) -> Any:
         assert not self.closed
@@ -308,7 +414,7 @@ def make_batch(
         try_began_at=EPOCH,
         max_concurrent_runs=50,
         poll_interval=5.0,
-        allow_partial_success=True,
+        steps=Steps(),
     )
     state = state_of(rows, saved_at=saved_at, quota_used_up=quota_used_up)
     return Batch(state, settings._replace(**changes), log=log, on_progress=on_progress)
@@ -390,7 +496,7 @@ def raise_if_failed(
     refusals: dict[str, str] | None = None,
 ) -> None:
     state = state_of(rows, quota_used_up=quota_used_up, refusals=refusals or {})
-    require_few_failures(state, max_failures, allow_partial_success=allow_partial_success)
+    require_few_failures(state, Steps(allow_partial_success), max_failures)
 
 
 def ended_rows(succeeded: int, failed: int) -> list[AssetRow]:

@@ -60,8 +60,9 @@ def simulate(main: Coroutine[Any, Any, Any]) -> Any:
 # ------------------------------------------------------------------ the service
 
 
-def client_error(code: str, status: int) -> ClientError:
-    response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+def client_error(code: str, status: int, message: str = "") -> ClientError:
+    error = {"Code": code, "Message": message} if message else {"Code": code}
+    response = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(response, "Operation")
 
 

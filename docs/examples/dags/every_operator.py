@@ -13,6 +13,8 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneBatchMetadataGenerationOperator,
     DataZoneCancelMetadataGenerationRunOperator,
     DataZoneGetMetadataGenerationRunOperator,
+    DataZoneGetPredictionsOperator,
+    DataZonePublishAssetOperator,
     DataZoneRejectPredictionsOperator,
     DataZoneStartMetadataGenerationRunOperator,
 )
@@ -91,6 +93,14 @@ with DAG(
     )
     # [END howto_operator_cancel]
 
+    # [START howto_operator_get_predictions]
+    read_predictions = DataZoneGetPredictionsOperator(
+        task_id="read_predictions",
+        aws_conn_id="datazone_default",
+        asset_identifier="{{ params.asset }}",
+    )
+    # [END howto_operator_get_predictions]
+
     # [START howto_operator_accept]
     accept_above_threshold = DataZoneAcceptPredictionsOperator(
         task_id="accept_above_threshold",
@@ -119,16 +129,26 @@ with DAG(
     )
     # [END howto_operator_reject]
 
+    # [START howto_operator_publish]
+    publish = DataZonePublishAssetOperator(
+        task_id="publish",
+        aws_conn_id="datazone_default",
+        asset_identifier="{{ params.asset }}",
+        poll_interval=2,
+    )
+    # [END howto_operator_publish]
+
     # [START howto_operator_batch]
     @task
     def find_assets() -> list[str]:
-        assets = DataZoneHook("datazone_default").search_assets(search_text="orders")
-        return [asset["identifier"] for asset in assets]
+        found = DataZoneHook("datazone_default").search_assets(search_text="orders")
+        return [asset["identifier"] for asset in found]
 
+    assets = find_assets()
     enrich = DataZoneBatchMetadataGenerationOperator(
         task_id="enrich",
         aws_conn_id="datazone_default",
-        asset_identifiers=find_assets(),
+        asset_identifiers=assets,
         types=["BUSINESS_DESCRIPTIONS"],
         max_concurrent_runs=50,
         max_failures=0.1,
@@ -138,14 +158,28 @@ with DAG(
     )
     # [END howto_operator_batch]
 
+    # [START howto_batch_publish]
+    enrich_and_publish = DataZoneBatchMetadataGenerationOperator(
+        task_id="enrich_and_publish",
+        aws_conn_id="datazone_default",
+        asset_identifiers=assets,
+        types=["BUSINESS_NAMES"],
+        accept_threshold=0.8,
+        publish=True,
+        deferrable=True,
+        poll_interval=5,
+        retries=2,
+    )
+    # [END howto_batch_publish]
+
     # [START howto_batch_results]
     @task
     def failed_assets(results: list[dict[str, Any]] | None) -> list[str]:
-        return [row["asset"] for row in results or [] if row["status"] != "SUCCEEDED"]
+        return [row["asset"] for row in results or [] if row["status"] != "SUCCEEDED" or "error" in row]
 
     failed_assets(enrich.output["results"]).as_teardown()
     # [END howto_batch_results]
 
-    start_run >> accept_above_threshold >> reject_remaining >> enrich
+    start_run >> read_predictions >> accept_above_threshold >> reject_remaining >> publish >> enrich
     wait_for_run >> read_run >> accept_edited_text >> enrich
-    cancel_run >> enrich
+    cancel_run >> enrich >> enrich_and_publish

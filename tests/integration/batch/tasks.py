@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
     from tests.conftest import Catalog
 
-COUNTED = ("succeeded", "partially_succeeded", "failed", "canceled", "not_started")
+COUNTED = ("succeeded", "partially_succeeded", "failed", "canceled", "accepted", "published", "not_started")
 
 
 def set_outcomes(server: DataZoneServer, asset: str, endings: str) -> None:

@@ -237,7 +237,7 @@ def test_unfinished_batch_is_reported_as_a_checkpoint(assets: Assets):
     server.fail("StartMetadataGenerationRun", "hang", seconds=1.5, asset_identifier=assets.identifiers[1])
     event = event_of(assets.trigger(checkpoint_interval=0.5, max_concurrent_runs=2))
     rows = unpack(event["rows"])
-    assert any(not row.is_done for row in rows)
+    assert any(not row.has_ended for row in rows)
     assert event["status"] == "checkpoint"
 
 

@@ -15,6 +15,7 @@ import pytest
 from airflow_provider_datazone.batch import engine, starts
 from airflow_provider_datazone.batch.assets import AssetRow
 from airflow_provider_datazone.batch.memory import BatchMemory
+from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
     QuotaUsedUpError,
@@ -205,7 +206,7 @@ def test_batch_with_other_types_does_not_load_stored_runs(assets: Assets):
     )
     other = make_memory(assets, make_context(store, try_number=2), ["BUSINESS_NAMES"])
     assert other.identity != first.identity
-    loaded = other.load(assets.rows(), allow_partial_success=True)
+    loaded = other.load(assets.rows(), Steps())
     assert [row.run_identifier for row in loaded] == [None] * 6
     assert other.saved_at == 0.0, "no runs of an earlier try are known for this batch"
 
@@ -217,8 +218,8 @@ def test_partial_success_is_submitted_again_if_no_longer_allowed(assets: Assets)
         row.run_identifier, row.status = "run", "PARTIALLY_SUCCEEDED"
     make_memory(assets, make_context(store)).save(rows)
     memory = make_memory(assets, make_context(store, try_number=2))
-    assert memory.load(assets.rows(), allow_partial_success=True) == rows
-    loaded = memory.load(assets.rows(), allow_partial_success=False)
+    assert memory.load(assets.rows(), Steps()) == rows
+    loaded = memory.load(assets.rows(), Steps(allow_partial_success=False))
     assert [(row.run_identifier, row.submission) for row in loaded] == [(None, 2)] * 6
 
 
@@ -253,7 +254,7 @@ def test_state_of_thousands_of_assets_is_split_across_keys(assets: Assets):
         make_memory(assets, make_context(store, try_number=try_number)).save(rows)
         memory = make_memory(assets, make_context(store, try_number=try_number + 1))
         fresh = [AssetRow(row.asset_identifier, None, "project") for row in rows]
-        assert without_adoption(memory.load(fresh, allow_partial_success=True)) == rows
+        assert without_adoption(memory.load(fresh, Steps())) == rows
         assert memory.saved_at > 0
     assert len(store._values) > 5, "the state spans several keys"
 
@@ -276,7 +277,7 @@ def test_interrupted_save_leaves_the_old_or_the_new_state(assets: Assets, before
             completed = True
         store.remaining_writes = float("inf")
         memory = make_memory(assets, make_context(store, try_number=3))
-        loaded = without_adoption(memory.load(fresh, allow_partial_success=True))
+        loaded = without_adoption(memory.load(fresh, Steps()))
         submitted = [row for row in loaded if row.run_identifier]
         assert (submitted, memory.saved_at) in ((old, 1.0), (new, 2.0))
         seen.add(memory.saved_at)
@@ -296,7 +297,7 @@ def test_corrupted_state_is_ignored(assets: Assets, broken: Any):
     (part,) = [key for key in store._values if key.endswith("_0")]
     store.set(part, broken)
     memory = make_memory(assets, make_context(store, try_number=2))
-    loaded = memory.load(assets.rows(), allow_partial_success=True)
+    loaded = memory.load(assets.rows(), Steps())
     assert [row.run_identifier for row in loaded] == [None] * 6
     assert memory.saved_at == 0.0, "so that the task lists runs in DataZone"
 
@@ -312,7 +313,7 @@ def test_worker_saves_its_progress_while_it_runs(assets: Assets, monkeypatch: py
     def save_and_observe(self: BatchMemory, rows: list[AssetRow], saved_at: float | None = None) -> None:
         save(self, rows, saved_at)
         memory = make_memory(assets, make_context(store, try_number=2))
-        loaded = memory.load(assets.rows(), allow_partial_success=True)
+        loaded = memory.load(assets.rows(), Steps())
         runs = [row.run_identifier for row in loaded if row.run_identifier is not None]
         saved_counts.append(len(runs))
         if len(runs) in (3, 6):

@@ -166,6 +166,8 @@ def check_xcoms(outcome: Outcome, assets: list[str], endings: list[str], duplica
         "partially_succeeded": statuses["PARTIALLY_SUCCEEDED"],
         "failed": statuses["FAILED"],
         "canceled": statuses["CANCELED"],
+        "accepted": 0,
+        "published": 0,
         "not_started": 0,
         "duplicates": duplicates,
     }
@@ -206,6 +208,8 @@ def test_exhausted_quota_stops_starts_and_fails_without_retries(outcomes: Outcom
         "partially_succeeded": 0,
         "failed": 1,
         "canceled": 0,
+        "accepted": 0,
+        "published": 0,
         "not_started": 4,
     }
     for row in outcome.results[2:]:

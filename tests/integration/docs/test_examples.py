@@ -83,15 +83,19 @@ def test_each_operator_works_as_documented(airflow_database: None, configured_ca
     summary = task_instances["enrich"].xcom_pull(task_ids="enrich")
     assert (summary["total"], summary["succeeded"]) == (3, 3)
     assert task_instances["failed_assets"].xcom_pull(task_ids="failed_assets") == []
+    summary = task_instances["enrich_and_publish"].xcom_pull(task_ids="enrich_and_publish")
+    assert (summary["accepted"], summary["published"]) == (3, 3)
+    listing = task_instances["publish"].xcom_pull(task_ids="publish", key="listing")
+    assert listing["status"] == "ACTIVE"
     asset = server.client().get_asset(
         domainIdentifier=configured_catalog.domain_identifier, identifier=edited
     )
     assert "All orders since 2019, one row per order." in json.dumps(asset["formsOutput"])
 
     # Two allowed actions are not in use here: a retry needs one, and a connection test the other.
-    requested = {f"datazone:{operation}" for operation in server.request_counts} - {"datazone:GetAsset"}
+    requested = {f"datazone:{operation}" for operation in server.request_counts}
     setup = {"datazone:CreateDomain", "datazone:CreateProject", "datazone:CreateAsset"}
-    allowed = actions(EXAMPLES / "policies/enrich.json")
+    allowed = actions(EXAMPLES / "policies/enrich.json") | actions(EXAMPLES / "policies/publish.json")
     assert requested - setup <= allowed
     assert allowed - requested <= {"datazone:ListMetadataGenerationRuns", "datazone:GetDomain"}
 

@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_datazone.exceptions import BatchFailedError, InvalidInputError, RequestRefusedError
+from airflow_provider_datazone.exceptions import (
+    BatchFailedError,
+    InvalidInputError,
+    ListingFailedError,
+    RequestRefusedError,
+)
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.metadata_generation import judge
 from airflow_provider_datazone.operators.datazone import (
     DataZoneBatchMetadataGenerationOperator,
     DataZoneGetMetadataGenerationRunOperator,
+    DataZonePublishAssetOperator,
 )
 from tests.conftest import REPOSITORY
 from tests.integration.docs.pages import AIRFLOW_3_0, PAGES
@@ -128,9 +134,9 @@ def messages_of_tasks(
         DataZoneBatchMetadataGenerationOperator, "log", logging.getLogger("tests.docs"), raising=False
     )
 
-    def batch(assets: list[str] | str) -> Any:
+    def batch(assets: list[Any] | str, **arguments: Any) -> Any:
         return DataZoneBatchMetadataGenerationOperator(
-            asset_identifiers=assets, types=["BUSINESS_NAMES"], poll_interval=0.01, **common
+            asset_identifiers=assets, types=["BUSINESS_NAMES"], poll_interval=0.01, **common | arguments
         )
 
     with pytest.raises(InvalidInputError) as invalid:
@@ -141,9 +147,34 @@ def messages_of_tasks(
     with pytest.raises(BatchFailedError) as failed:
         batch([configured_catalog.asset_identifier]).execute(make_context())
     messages.append(str(failed.value))
-    configured_catalog.server.fail("StartMetadataGenerationRun", "AccessDeniedException")
+    server, asset = configured_catalog.server, configured_catalog.asset_identifier
+    server.fail("StartMetadataGenerationRun", "AccessDeniedException")
     with pytest.raises(RequestRefusedError):
-        batch([configured_catalog.asset_identifier]).execute(make_context())
+        batch([asset]).execute(make_context())
+    twice = [asset, {"asset_identifier": asset, "asset_revision": "1"}]
+    for arguments in ({"assets": twice, "accept_threshold": 0.8}, {"assets": [asset], "publish": True}):
+        with pytest.raises(InvalidInputError) as invalid:
+            batch(**arguments).execute(make_context())  # type: ignore[arg-type]
+        messages.append(str(invalid.value))
+    monkeypatch.setattr(DataZonePublishAssetOperator, "log", logging.getLogger("tests.docs"), raising=False)
+    server.fail("GetListing", "ThrottlingException")
+    botocore_config = {"retries": {"total_max_attempts": 1}}
+    publish = DataZonePublishAssetOperator(
+        asset_identifier=asset, poll_interval=0.01, botocore_config=botocore_config, **common
+    )
+
+    def unpublish(*args: Any) -> None:
+        server.client().create_listing_change_set(
+            domainIdentifier=configured_catalog.domain_identifier,
+            entityIdentifier=asset,
+            entityType="ASSET",
+            action="UNPUBLISH",
+        )
+
+    monkeypatch.setattr(publish, "_push_listing", unpublish)
+    with pytest.raises(ListingFailedError) as inactive:
+        publish.execute(make_context())
+    messages.append(str(inactive.value))
     return messages
 
 

@@ -14,6 +14,7 @@ from hypothesis import given, strategies as st
 
 from airflow_provider_datazone.batch.assets import AssetRow, pack, unpack
 from airflow_provider_datazone.batch.memory import BatchMemory
+from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
     InvalidInputError,
@@ -436,7 +437,7 @@ def test_unpack_ignores_unknown_columns_of_a_later_version() -> None:
     import base64
     import zlib
 
-    known = ["asset1", None, "project1", 1, "run1", "SUCCEEDED", [], None, None, False]
+    known = ["asset1", None, "project1", 1, "run1", "SUCCEEDED", [], None, None, False, None, None]
     packed_rows = [[*known, "what only that version knows"]]
     packed = base64.b85encode(zlib.compress(json.dumps(packed_rows).encode())).decode()
     assert unpack(packed) == [AssetRow("asset1", None, "project1", 1, "run1", "SUCCEEDED")]
@@ -486,7 +487,7 @@ def test_batch_memory_handles_any_stored_record(data: Any) -> None:
     key = "metadata_generation_batch"
     store.set(key, data.draw(st.one_of(spoiled(store.get(key)), values)))
     memory = BatchMemory(context, "dzd-1", ["BUSINESS_NAMES"])
-    loaded = memory.load([AssetRow("asset1", None, "project1")], allow_partial_success=True)
+    loaded = memory.load([AssetRow("asset1", None, "project1")], Steps())
     assert [row.key for row in loaded] == [row.key for row in rows]
     assert memory.identity
     assert math.isfinite(memory.saved_at)

@@ -407,7 +407,10 @@ def predictions_of(asset: dict[str, Any]) -> dict[str, list[str]]:
     """Return the remaining suggestions for an asset by field path."""
     for form in asset["readOnlyFormsOutput"]:
         suggestions = json.loads(form["content"])["fieldSuggestions"]
-        return {path: [entry["suggestion"] for entry in entries] for path, entries in suggestions.items()}
+        return {
+            entry["fieldPath"]: [suggestion["suggestion"] for suggestion in entry["suggestions"]]
+            for entry in suggestions
+        }
     return {}
 
 

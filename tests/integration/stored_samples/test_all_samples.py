@@ -23,6 +23,7 @@ NAMES = {
         "batch: under way, deferred again at a checkpoint",
         "batch: second try, deferred by the operator",
         "batch: quota used up, a run active",
+        "batch: publishing, deferred again at a checkpoint",
         "batch: defaults",
         "batch: every argument",
     },

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTas
 
 from airflow_provider_datazone.batch.assets import AssetRow
 from airflow_provider_datazone.batch.memory import BatchMemory
+from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
     MetadataGenerationRunFailedError,
@@ -198,6 +199,7 @@ BATCH_OUTCOMES: dict[str, tuple[type[BaseException] | None, str]] = {
     "batch: ended, with failures": (BatchFailedError, "3 of 5 assets have not succeeded"),
     "batch: ended, quota used up": (QuotaUsedUpError, "monthly quota is used up: 2 were not started"),
     "batch: ended, refused for all assets": (RequestRefusedError, "3 of 3 .*not yours"),
+    "batch: ended, all published": (None, ""),
     "batch: checkpoint": (TaskDeferred, ""),
     "batch: timeout": (AirflowTaskTimeout, "has not ended in time"),
     "batch: permanent error": (RequestRefusedError, "No AWS Region"),
@@ -220,7 +222,9 @@ def test_batch_resumes_with_a_stored_event(sample: dict[str, Any], catalog: Samp
     resume = ("execute_complete", {"event": event}, context)
     pushed = context["ti"].pushed
     if error is None:
-        summary = make_batch(rows).resume_execution(*resume)
+        steps = {"accept_threshold": 0.8, "publish": True} if "published" in sample["name"] else {}
+        summary = make_batch(rows, **steps).resume_execution(*resume)
+        assert summary["published"] == (len(rows) if steps else 0)
         assert (summary["total"], summary["succeeded"], summary["failed"]) == (len(rows), len(rows), 0)
         assert pushed["return_value"] == summary
     else:
@@ -245,7 +249,7 @@ def test_batch_resumes_with_a_stored_event(sample: dict[str, Any], catalog: Samp
         memory = BatchMemory(make_context(store, try_number=2), DOMAIN, TYPES)
         assert memory.saved_at == event["noted_at"]
         fresh = [AssetRow(row.asset, row.revision, row.project) for row in rows]
-        loaded = memory.load(fresh, allow_partial_success=True)
+        loaded = memory.load(fresh, Steps())
         assert [row.run_identifier for row in loaded] == [
             None if row.status in ("FAILED", "CANCELED") else row.run for row in rows
         ]

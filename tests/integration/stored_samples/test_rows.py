@@ -33,12 +33,35 @@ EACH_STATE = [
     AssetRow("sampleasset006", None, PROJECT, error="DataZone refused"),
     AssetRow("sampleasset007", None, PROJECT, error="an unknown asset", is_refused=True),
 ]
-ROWS = {"each state of an asset": EACH_STATE, "no assets": []}
+SUCCEEDED_STATS = [{"type": stat["type"], "status": "SUCCEEDED"} for stat in PARTIAL_TYPE_STATS]
+# Assets whose run has succeeded: published, accepted, neither, and not accepted because of an error.
+PUBLISHED = [
+    AssetRow(
+        f"sampleasset00{number}",
+        None,
+        PROJECT,
+        run_identifier=f"samplerun0000{number}",
+        status="SUCCEEDED",
+        type_stats=SUCCEEDED_STATS,  # type: ignore[arg-type]
+        **attributes,
+    )
+    for number, attributes in enumerate(
+        [
+            {"revision": "2", "listing": "samplelisting1"},
+            {"revision": "2"},
+            {},
+            {"error": "DataZone refused to accept"},
+        ],
+        start=1,
+    )
+]
+ROWS = {"each state of an asset": EACH_STATE, "no assets": [], "accepted and published assets": PUBLISHED}
 # The number of columns in a row of each version. Columns that were added later have their defaults.
 COLUMNS = {
     FIRST_BATCH: 8,
     "0.1.0 in development, since a batch trigger stores its try": 9,
     "0.1.0 in development, since a batch stores refusals": 10,
+    "0.2.0 in development, since a batch accepts and publishes": 12,
 }
 
 

@@ -6,18 +6,25 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_datazone.batch.assets import unpack
 from airflow_provider_datazone.triggers.datazone import (
     DataZoneBatchMetadataGenerationTrigger,
     DataZoneMetadataGenerationRunTrigger,
 )
 from tests.conftest import TYPE_STATS
 from tests.integration.batch.tasks import event_of
-from tests.integration.stored_samples.samples import RUN, SampleCatalog, samples, stored_rows
+from tests.integration.stored_samples.samples import DOMAIN, RUN, SampleCatalog, samples, stored_rows
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 TRIGGERS = {"run": DataZoneMetadataGenerationRunTrigger, "batch": DataZoneBatchMetadataGenerationTrigger}
 # Arguments that earlier versions do not store, and their defaults.
-LATER_ARGUMENTS = {"quota_used_up": False, "try_number": 1, "refusals": None}
+LATER_ARGUMENTS = {
+    "quota_used_up": False,
+    "try_number": 1,
+    "refusals": None,
+    "accept_threshold": None,
+    "publish": False,
+}
 
 
 def load_trigger(sample: dict[str, Any]) -> Any:
@@ -106,6 +113,30 @@ def test_stored_trigger_resumes_its_batch(
     assert event["quota_used_up"] is not_started
     for name in ("domain_identifier", "types", "started_at", "duplicates"):
         assert event[name] == sample["kwargs"][name]
+
+
+@pytest.mark.parametrize("sample", samples("triggers", "batch: publishing"))
+def test_stored_trigger_continues_to_publish(
+    sample: dict[str, Any], catalog: SampleCatalog, airflow_database: None
+):
+    before = stored_rows(sample["kwargs"]["rows"])
+    catalog.add_runs_of(before, active="SUCCEEDED")
+    # The second asset is accepted, but not published. The first one needs nothing more.
+    catalog.server.client().accept_predictions(
+        domainIdentifier=DOMAIN, identifier=before[1].asset, acceptRule={"rule": "ALL"}
+    )
+    starts, counts = catalog.starts, catalog.server.request_counts
+    accepts = counts["AcceptPredictions"]
+    loaded = load_trigger(sample)
+    loaded.poll_interval, loaded.deadline = 0.02, None
+    event = event_of(loaded)
+    assert event["status"] == "ended"
+    rows = unpack(event["rows"])
+    assert [row.revision for row in rows] == ["2"] * 5
+    assert (rows[0].listing, sum(row.listing is not None for row in rows)) == ("samplelisting1", 5)
+    counts = catalog.server.request_counts
+    assert (catalog.starts - starts, counts["AcceptPredictions"] - accepts) == (1, 3)
+    assert counts["CreateListingChangeSet"] == 4
 
 
 @pytest.mark.parametrize("sample", samples("triggers", "batch: first"))

@@ -83,7 +83,8 @@ class Runs:
     @property
     def suggestions(self) -> dict[str, Any]:
         forms = self.client.get_asset(**self.of_asset)["readOnlyFormsOutput"]
-        return dict(json.loads(forms[0]["content"])["fieldSuggestions"]) if forms else {}
+        entries = json.loads(forms[0]["content"])["fieldSuggestions"] if forms else []
+        return {entry["fieldPath"]: entry["suggestions"] for entry in entries}
 
 
 def post(url: str, body: bytes | None, method: str = "POST") -> tuple[int, dict[str, Any]]:

@@ -150,7 +150,13 @@ class TestPredictions:
         with pytest.raises(runs.client.exceptions.ValidationException):
             runs.client.create_listing_change_set(**publish, entityRevision="1")
         listing = runs.client.create_listing_change_set(**publish, entityRevision="2")
-        assert (listing["status"], listing["listingRevision"]) == ("ACTIVE", "1")
+        assert (listing["status"], listing["listingRevision"]) == ("CREATING", "1")
+        of_listing = {"domainIdentifier": runs.asset.domain_identifier, "identifier": listing["listingId"]}
+        found = runs.client.get_listing(**of_listing)
+        assert (found["status"], found["listingRevision"]) == ("ACTIVE", "1")
+        assert found["item"]["assetListing"]["assetRevision"] == "2"
+        with pytest.raises(runs.client.exceptions.ResourceNotFoundException):
+            runs.client.get_listing(**of_listing, listingRevision="2")
         assert runs.client.get_asset(**runs.of_asset)["listing"]["listingId"] == listing["listingId"]
         unpublished = runs.client.create_listing_change_set(**{**publish, "action": "UNPUBLISH"})
         assert (unpublished["listingId"], unpublished["status"]) == (listing["listingId"], "INACTIVE")

@@ -63,7 +63,7 @@ def test_sample_asset_has_predictions_by_field_path(wire: Wire, asset: AssetIden
     wire.client.get_asset(domainIdentifier=asset.domain_identifier, identifier=asset.asset_identifier)
     (form,) = wire.last["readOnlyFormsOutput"]
     assert (form["formName"], form["typeName"]) == ("SuggestionForm", "amazon.datazone.SuggestionFormType")
-    assert set(json.loads(form["content"])["fieldSuggestions"]) == {
+    assert {entry["fieldPath"] for entry in json.loads(form["content"])["fieldSuggestions"]} == {
         "summary",
         "columns[0].columnDescription",
         "columns[1].columnDescription",

@@ -81,13 +81,14 @@ def test_every_response_follows_the_service_model(wire: Wire) -> None:
     choice = {"predictionTarget": "columns[0].columnDescription", "editedValue": "The order's number"}
     assert client.accept_predictions(**of_asset, acceptChoices=[choice])["revision"] == "2"
     client.reject_predictions(**of_asset, rejectRule={"rule": "ALL", "threshold": 0.5})
-    client.create_listing_change_set(
+    listing = client.create_listing_change_set(
         domainIdentifier=domain,
         entityIdentifier=asset,
         entityType="ASSET",
         entityRevision="2",
         action="PUBLISH",
-    )
+    )["listingId"]
+    assert client.get_listing(domainIdentifier=domain, identifier=listing)["status"] == "ACTIVE"
     client.get_asset(**of_asset)
     client.get_asset(**of_asset, revision="1")
     start(wire, identifiers, types=[DESCRIPTIONS])

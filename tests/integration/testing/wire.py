@@ -27,6 +27,7 @@ OPERATIONS = {
     "CreateAsset",
     "CreateDomain",
     "CreateListingChangeSet",
+    "GetListing",
     "CreateProject",
     "GetAsset",
     "GetDomain",

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_datazone.batch import engine
 from airflow_provider_datazone.batch.assets import AssetRow
-from airflow_provider_datazone.batch.starts import StartGate, StartsStoppedError
+from airflow_provider_datazone.batch.requests import BatchStoppedError, RequestGate
 from airflow_provider_datazone.polling import sender
 from tests.unit.simulated_batch import (
     PARAMETERS,
@@ -138,7 +138,7 @@ def test_cancel_all_cancels_every_run_and_starts_no_more(seconds: float, start_s
         assert failed == {}
         assert canceled == len(datazone.runs) > 0
         assert {run.status(now()) for run in datazone.runs} == {"CANCELED"}
-        with pytest.raises(StartsStoppedError):
+        with pytest.raises(BatchStoppedError):
             await work
         started = len(datazone.runs)
         await asyncio.sleep(3600)
@@ -148,7 +148,7 @@ def test_cancel_all_cancels_every_run_and_starts_no_more(seconds: float, start_s
 
 
 def test_closed_gate_rejects_requests():
-    gate = StartGate()
+    gate = RequestGate()
     seen = []
 
     def request() -> str:
@@ -158,6 +158,6 @@ def test_closed_gate_rejects_requests():
 
     assert gate.send("asset", request) == "a run"
     assert seen == [{"asset"}]
-    with pytest.raises(StartsStoppedError):
+    with pytest.raises(BatchStoppedError):
         gate.send("another", request)
     assert (gate.in_flight, len(seen)) == (frozenset(), 1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.batch.summary import Counts
 from tests.unit.simulated_batch import (
     LOG,
@@ -154,7 +155,7 @@ def test_rate_is_omitted_if_no_run_started_since_the_last_line(progress: Lines):
 def test_last_line_of_a_stopped_batch_counts_all_failures(progress: Lines):
     datazone = BatchDataZone(lasts=5, reasons={"asset2": QUOTA}, endings={"asset2": ["FAILED"]})
     rows = run_batch(datazone, assets(10), max_concurrent_runs=3)
-    assert progress.lines[-1].done == Counts.of(rows).done < 10
+    assert progress.lines[-1].done == Counts.of(rows, Steps()).done < 10
 
 
 # --------------------------------------------------------------- first failures
@@ -258,7 +259,9 @@ def test_batch_stopped_by_the_quota_counts_only_finished_assets_as_done(progress
 def test_rows_are_saved_every_30_seconds():
     saved: list[tuple[float, Counts]] = []
     rows = assets(200)
-    run_batch(BatchDataZone(lasts=100), rows, on_progress=lambda: saved.append((now(), Counts.of(rows))))
+    run_batch(
+        BatchDataZone(lasts=100), rows, on_progress=lambda: saved.append((now(), Counts.of(rows, Steps())))
+    )
     assert [at for at, _ in saved] == pytest.approx([30.0 * n for n in range(1, len(saved) + 1)], abs=0.1)
     assert len(saved) >= 10
     assert saved[0][1].active == 50

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_provider_datazone.batch import starts
+from airflow_provider_datazone.batch import requests
 from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.batch.summary import Counts, require_few_failures, summarize
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
@@ -41,18 +42,18 @@ def test_refused_start_fails_only_its_asset(refusal: ClientError):
     datazone = BatchDataZone(refusals={"asset3": [refusal] * 50})
     rows = run_batch(datazone, assets(20))
     assert statuses(rows) == {"SUCCEEDED": 19, None: 1}
-    assert rows[3].is_done
+    assert rows[3].has_ended
     assert refusal.response["Error"]["Code"] in str(rows[3].error)
     assert rows[3].to_result() == {
         "asset": "asset3", "run": None, "status": None, "typeStats": [], "error": rows[3].error,
     }  # fmt: skip
-    assert Counts.of(rows).failed == 1
+    assert Counts.of(rows, Steps()).failed == 1
     attempts = [start.at for start in datazone.starts if start.asset == "asset3"]
     if refusal is not REFUSALS["conflict without a run"]:
         assert len(attempts) == 1
     else:
         assert len(attempts) < 10
-        assert starts.CONFLICT_GRACE <= attempts[-1] - attempts[0] <= 2 * starts.CONFLICT_GRACE + 2
+        assert requests.CONFLICT_GRACE <= attempts[-1] - attempts[0] <= 2 * requests.CONFLICT_GRACE + 2
 
 
 def test_batch_waits_until_get_finds_a_new_run():
@@ -116,22 +117,25 @@ def test_summary_counts_each_final_status():
         refusals={"asset4": [REFUSALS["unsupported asset type"]]},
     )
     rows = run_batch(datazone, assets(6))
-    assert Counts.of(rows) == Counts(
-        total=6, succeeded=2, partially_succeeded=1, failed=2, canceled=1, active=0, not_started=0
-    )
-    summary = summarize(state_of(rows, duplicates=3), seconds=12.34, allow_partial_success=False)
+    assert Counts.of(rows, Steps()) == Counts(
+        total=6, succeeded=2, partially_succeeded=1, failed=2, canceled=1, active=0, accepted=0, published=0,
+        not_started=0, done=6,
+    )  # fmt: skip
+    summary = summarize(state_of(rows, duplicates=3), Steps(allow_partial_success=False), seconds=12.34)
     failures = summary.pop("failures")
     assert summary == {
-        "total": 6, "succeeded": 2, "partially_succeeded": 1, "failed": 2, "canceled": 1, "not_started": 0,
-        "duplicates": 3, "duration_seconds": 12.3,
+        "total": 6, "succeeded": 2, "partially_succeeded": 1, "failed": 2, "canceled": 1, "accepted": 0,
+        "published": 0, "not_started": 0, "duplicates": 3, "duration_seconds": 12.3,
     }  # fmt: skip
     assert [failure["asset"] for failure in failures] == ["asset1", "asset2", "asset3", "asset4"]
     assert failures[0] == {
         "asset": "asset1", "run": "run1", "status": "FAILED", "typeStats": stats("FAILED", "no names today"),
     }  # fmt: skip
-    assert [
-        f["asset"] for f in summarize(state_of(rows), seconds=1.0, allow_partial_success=True)["failures"]
-    ] == ["asset1", "asset2", "asset4"]
+    assert [f["asset"] for f in summarize(state_of(rows), Steps(), seconds=1.0)["failures"]] == [
+        "asset1",
+        "asset2",
+        "asset4",
+    ]
 
 
 # ---------------------------------------------------------------- start timeout
@@ -142,10 +146,10 @@ def test_start_that_always_fails_ends_after_the_start_timeout():
     datazone = BatchDataZone(refusals={"asset7": list(broken)})
     rows = run_batch(datazone, assets(20))
     assert statuses(rows) == {"SUCCEEDED": 19, None: 1}
-    assert rows[7].is_done
+    assert rows[7].has_ended
     assert "InternalServerException" in str(rows[7].error)
     last = max(start.at for start in datazone.starts)
-    assert starts.START_TIMEOUT <= last <= starts.START_TIMEOUT + 2 * starts.LONGEST_PAUSE
+    assert requests.REQUEST_TIMEOUT <= last <= requests.REQUEST_TIMEOUT + 2 * requests.LONGEST_PAUSE
 
 
 # ------------------------------------------------------ refusals of every asset
@@ -183,15 +187,15 @@ def test_refusal_that_applies_to_all_assets_stops_the_batch_without_retries(code
     async def main(airflow: Airflow) -> Any:
         batch = make_batch(rows)
         await batch.run(PARAMETERS)
-        assert batch.state.is_finished
+        assert batch.is_finished
         return batch.state.refusals
 
     refusals = run_on(datazone, main)
     # Other starts may already be in flight.
     assert len(datazone.starts) <= 2
-    assert Counts.of(rows).not_started >= 118
+    assert Counts.of(rows, Steps()).not_started >= 118
     with pytest.raises(RequestRefusedError, match="A retry would fail with the same error"):
-        require_few_failures(state_of(rows, refusals=refusals), 0, allow_partial_success=True)
+        require_few_failures(state_of(rows, refusals=refusals), Steps(), 0)
 
 
 def test_refusal_for_one_project_does_not_affect_other_projects():
@@ -212,7 +216,7 @@ def test_refusal_of_one_asset_does_not_affect_other_assets():
     rows = run_batch(datazone, assets(30))
     assert statuses(rows) == {"SUCCEEDED": 29, None: 1}
     with pytest.raises(RequestRefusedError, match="Asset doesn't exist"):
-        require_few_failures(state_of(rows), 0, allow_partial_success=True)
+        require_few_failures(state_of(rows), Steps(), 0)
 
 
 def test_batch_is_retried_if_a_retry_can_help_one_asset():
@@ -220,4 +224,4 @@ def test_batch_is_retried_if_a_retry_can_help_one_asset():
     datazone = BatchDataZone(refusals={"asset3": [error]}, endings={"asset4": ["FAILED"]})
     rows = run_batch(datazone, assets(30))
     with pytest.raises(BatchFailedError):
-        require_few_failures(state_of(rows), 0, allow_partial_success=True)
+        require_few_failures(state_of(rows), Steps(), 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.batch.summary import summarize
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
@@ -25,7 +26,7 @@ def test_summary_lists_the_first_hundred_failures():
     rows = assets(300)
     for row in rows:
         row.error = "no"
-    shown = summarize(state_of(rows), seconds=1.0, allow_partial_success=True)["failures"]
+    shown = summarize(state_of(rows), Steps(), seconds=1.0)["failures"]
     assert [failure["asset"] for failure in shown] == [row.asset_identifier for row in rows[:100]]
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from airflow_provider_datazone.batch import starts
+from airflow_provider_datazone.batch import requests
 from airflow_provider_datazone.batch.assets import AssetRow
 from tests.unit.polling.test_credentials import SameFingerprint
 from tests.unit.simulated_batch import (
@@ -157,7 +157,7 @@ def test_throttling_beyond_the_start_timeout_fails_no_asset():
     datazone = BatchDataZone(refusals={"asset0": list(throttling)})
     rows = run_batch(datazone, assets(1))
     assert statuses(rows) == {"SUCCEEDED": 1}
-    assert datazone.starts[-1].at > starts.START_TIMEOUT
+    assert datazone.starts[-1].at > requests.REQUEST_TIMEOUT
 
 
 # ---------------------------------------------------------- rejected signatures

@@ -19,18 +19,22 @@ from botocore.exceptions import ConnectionClosedError
 from airflow_provider_datazone.idempotency import RunRequest
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.polling.rate import CANCELS_PER_SECOND, LONGEST_PAUSE
+from airflow_provider_datazone.polling.source import AcceptRequest, PublishRequest
 from tests.unit.simulated_batch import (
     RATE,
     AssetRun,
     BatchDataZone,
+    Change,
+    Outcomes,
     Send,
+    T,
 )
 from tests.unit.simulation import client_error, now
 
 LOG = logging.getLogger("tests.model")
 # The limits of the account, per second and as a burst.
-LIMITS = {"start": 10.0, "cancel": 20.0, "poll": 25.0}
-RATES = {"start": RATE, "cancel": CANCELS_PER_SECOND, "poll": 10.0}
+LIMITS = {"start": 10.0, "cancel": 20.0, "poll": 25.0, "accept": 20.0, "publish": 25.0}
+RATES = {"start": RATE, "cancel": CANCELS_PER_SECOND, "poll": 10.0, "accept": 20.0, "publish": 10.0}
 LONGEST_HANG = 30.0
 # Maximum seconds until a thread begins its work, as in a busy process.
 LONGEST_DISPATCH = 0.2
@@ -201,13 +205,16 @@ class Domain(BatchDataZone):
         return run
 
     def forget_tokens(self) -> None:
-        """Forget all client tokens, so a repeated request starts a new run."""
+        """Forget all client tokens, so a repeated request is a new one."""
         self.forgotten.update(self.answered)
         self.answered.clear()
+        for outcomes in (self.accepts, self.publications):
+            self.forgotten.update(outcomes.answered)
+            outcomes.answered.clear()
 
 
 class ThreadSource:
-    """The source of one poller, which sends Starts in threads, with one set of credentials."""
+    """The source of one poller, which sends changes in threads, with one set of credentials."""
 
     def __init__(self, domain: Domain, credentials: str, build_seconds: float) -> None:
         self.domain = domain
@@ -238,45 +245,69 @@ class ThreadSource:
     async def cancel(self, run_identifier: str) -> MetadataGenerationRun:
         return await self._send("cancel", run_identifier, lambda: self.domain.cancel(run_identifier))
 
-    async def start(self, request: RunRequest, token: str, send: Send) -> MetadataGenerationRun:
+    async def start(
+        self, request: RunRequest, token: str, send: Send[MetadataGenerationRun]
+    ) -> MetadataGenerationRun:
+        sender = incarnation.get()
+
+        def start() -> MetadataGenerationRun:
+            run = self.domain._start(request, token, sender)
+            sender.started[run.id] = run
+            return run.at(now())
+
+        return await self._send_in_thread("start", request.asset_identifier, send, start)
+
+    async def accept(self, request: AcceptRequest, token: str, send: Send[str]) -> str:
+        return await self._change("accept", self.domain.accepts, request, token, send)
+
+    async def publish(self, request: PublishRequest, token: str, send: Send[str]) -> str:
+        return await self._change("publish", self.domain.publications, request, token, send)
+
+    async def _change(
+        self,
+        kind: str,
+        outcomes: Outcomes,
+        request: AcceptRequest | PublishRequest,
+        token: str,
+        send: Send[str],
+    ) -> str:
+        asset, revision = request.asset_identifier, request.revision
+        return await self._send_in_thread(
+            kind, asset, send, lambda: outcomes.respond(Change(now(), asset, token, revision))
+        )
+
+    async def _send_in_thread(self, kind: str, about: str, send: Send[T], respond: Callable[[], T]) -> T:
         """Send a request in a thread, which continues even if the task that sent it has been canceled."""
         assert not self.closed
         await self.ready()
-        answer: asyncio.Future[MetadataGenerationRun] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         sender = incarnation.get()
         account = self.account
 
-        def request_run() -> MetadataGenerationRun:
+        def request() -> T:
             sender.sent(now())
-            sender.in_flight += 1
-            thread.pause(account.delay("start"))
+            sender.in_flight[kind] += 1
+            thread.pause(account.delay(kind))
             try:
-                run: MetadataGenerationRun = account.answer(
-                    "start", self.credentials, lambda: self._start_run(request, token, sender)
-                )
+                response: T = account.answer(kind, self.credentials, respond)
             finally:
-                thread.pause(account.delay("start"))
-                sender.in_flight -= 1
-            return run
+                thread.pause(account.delay(kind))
+                sender.in_flight[kind] -= 1
+            return response
 
         def work() -> None:
             try:
-                run = send(request_run)
+                response = send(request)
             except Exception as error:
                 answer.done() or answer.set_exception(error)
             else:
-                answer.done() or answer.set_result(run)
+                answer.done() or answer.set_result(response)
 
         thread = Thread(work)
         account.threads.append(thread)
-        account.record("start", request.asset_identifier)
+        account.record(kind, about)
         asyncio.get_running_loop().call_later(account.random.uniform(0, LONGEST_DISPATCH), thread.resume)
         return await answer
-
-    def _start_run(self, request: RunRequest, token: str, sender: Any) -> MetadataGenerationRun:
-        run = self.domain._start(request, token, sender)
-        sender.started[run.id] = run
-        return run.at(now())
 
     async def _send(self, kind: str, about: str, request: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Send a request. It arrives even if the task that sent it has been canceled."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ from typing import Any
 from airflow_provider_datazone.batch.assets import AssetRow, active_runs, pack, unpack
 from airflow_provider_datazone.batch.engine import SECONDS_TO_DRAIN, Batch
 from airflow_provider_datazone.batch.memory import BatchMemory
+from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.polling import registry
 from airflow_provider_datazone.polling.source import HookParameters, OpenedHook
@@ -82,13 +83,13 @@ class Incarnation:
     task: asyncio.Task[None] | None = None
     # The runs that Start returned.
     started: dict[str, AssetRun] = field(default_factory=dict)
-    late_starts: list[float] = field(default_factory=list)
-    # The number of Starts without a response.
-    in_flight: int = 0
+    late_requests: list[float] = field(default_factory=list)
+    # The number of requests without a response, by kind.
+    in_flight: Counter[str] = field(default_factory=Counter)
 
     def sent(self, at: float) -> None:
         if at > self.ends_at:
-            self.late_starts.append(at)
+            self.late_requests.append(at)
 
 
 class Store(dict[str, Any]):
@@ -110,6 +111,7 @@ class BatchTask:
     poll_interval: float
     # Whether it saves its rows every 30 seconds, like a worker. A triggerer does not.
     saves_progress: bool
+    steps: Steps
     store: Store = field(default_factory=Store)
     try_number: int = 0
     current: Incarnation | None = None
@@ -138,7 +140,7 @@ class BatchTask:
         """Begin another try with the saved rows."""
         self.try_number += 1
         memory = self.memory()
-        rows = memory.load(self.new_rows(), allow_partial_success=False)
+        rows = memory.load(self.new_rows(), self.steps)
         self.given = pack(rows), memory.saved_at
         self.try_began_at = SimulatedTime.time()
         self.resume()
@@ -156,7 +158,7 @@ class BatchTask:
             try_began_at=self.try_began_at,
             max_concurrent_runs=self.max_concurrent_runs,
             poll_interval=self.poll_interval,
-            allow_partial_success=False,
+            steps=self.steps,
             log=LOG,
             on_progress=(lambda: memory.save(rows)) if self.saves_progress else None,
             saved_at=saved_at,
@@ -178,9 +180,7 @@ class BatchTask:
         self.failure = failure
         self.save()
         self.current = None
-        self.is_finished = self.failure is None and all(
-            row.status == "SUCCEEDED" for row in ended.batch.state.rows
-        )
+        self.is_finished = self.failure is None and all(map(self.steps.is_success, ended.batch.state.rows))
 
     def save(self) -> None:
         assert self.current is not None
@@ -195,8 +195,8 @@ class BatchTask:
         assert current.task is not None
         began = now()
         await current.batch.drain()
-        assert not current.in_flight or now() - began >= SECONDS_TO_DRAIN, (
-            "a Start is in flight after the drain"
+        assert not current.in_flight.total() or now() - began >= SECONDS_TO_DRAIN, (
+            "a request is in flight after the drain"
         )
         current.ends_at = min(current.ends_at, began)
         current.task.cancel()
@@ -229,7 +229,7 @@ class BatchTask:
                 return_exceptions=True,
             )
             failed = {str(n): error for n, error in enumerate(canceled) if isinstance(error, BaseException)}
-        assert not current.in_flight, "a Start is in flight after all runs were canceled"
+        assert not current.in_flight["start"], "a Start is in flight after all runs were canceled"
         if not failed:
             known = {row.run_identifier for row in batch.state.rows}
             left = [run for run in current.started.values() if run.id in known and now() < run.ends]

@@ -30,10 +30,10 @@ picks = st.integers(0, 50)
 intervals = st.sampled_from([5.0, 30.0])
 gaps = st.sampled_from([0.0, 0.5, 5.0, 59.0, 61.0, 400.0])
 connections = st.integers(1, 2)
-kinds = st.sampled_from(["start", "cancel", "poll", "all"])
+kinds = st.sampled_from(["start", "cancel", "poll", "accept", "publish", "all"])
 batches_drawn = st.tuples(
     st.just("batch"), st.integers(1, 2), connections, st.sampled_from([1, 2, 10, 40]),
-    st.sampled_from([1, 3, 20, 400]), intervals, st.booleans(),
+    st.sampled_from([1, 3, 20, 400]), intervals, st.booleans(), st.sampled_from([None, 0.5]), st.booleans(),
 )  # fmt: skip
 steps_drawn = st.one_of(
     batches_drawn,
@@ -141,6 +141,18 @@ CALM = Plan(0, 0.02, 0.0, 0.0, 200.0, frozenset(), 0.0, 0.0)
     plan=CALM,
     first=("batch", 1, 1, 40, 400, 5.0, False),
     steps=[(0.0, ("wait", 3, 1, 30.0, None)), (1.0, ("kill", 0, 59.0, True))],
+)
+# The responses to accepts and publications are lost, and the process is killed.
+@example(
+    plan=replace(CALM, latency=3.0, lasts=20.0),
+    first=("batch", 1, 1, 40, 20, 5.0, False, 0.5, True),
+    steps=[
+        (0.0, ("trouble", "lost answers", "accept", 120.0, 0.3)),
+        (0.0, ("trouble", "lost answers", "publish", 120.0, 0.3)),
+        (31.0, ("kill", 0, 5.0, True)),
+        (7.0, ("kill", 0, 61.0, False)),
+        (7.0, ("checkpoint", 0)),
+    ],
 )
 @given(
     plan=plans_drawn,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.polling import registry
 from airflow_provider_datazone.polling.errors import DeadlinePassedError
@@ -104,6 +105,8 @@ class World:
         limit: int,
         poll_interval: float,
         saves_progress: bool,
+        accept_threshold: float | None = None,
+        publish: bool = False,
     ) -> None:
         if len(self.batches) == MAX_BATCHES:
             return
@@ -111,6 +114,7 @@ class World:
         batch = BatchTask(
             len(self.batches), self.domains[name], name, self.parameters(connection), assets, limit,
             poll_interval, saves_progress,
+            Steps(False, accept_threshold, publish and accept_threshold is not None),
         )  # fmt: skip
         self.batches.append(batch)
         batch.retry()
@@ -282,8 +286,8 @@ class World:
 
     def check_batch(self, batch: BatchTask) -> None:
         for each in batch.history:
-            assert not each.late_starts, (
-                f"Starts were sent at {each.late_starts}, after the end at {each.ends_at}"
+            assert not each.late_requests, (
+                f"requests were sent at {each.late_requests}, after the end at {each.ends_at}"
             )
             for row in each.batch.state.rows:
                 if row.adopted_at is not None and row.run_identifier not in each.known:
@@ -397,11 +401,27 @@ class World:
                 assert len(succeeded) == 1 or forgotten or (adopted and not succeeded), (
                     f"{row.asset_identifier} has {succeeded}"
                 )
+                self.check_changes(batch, row.asset_identifier)
         # Wait for requests and responses that are in flight.
         await asyncio.sleep(3 * LONGEST_HANG)
         await settle()
         self.check()
         self.airflow.new_process()
+
+    def check_changes(self, batch: BatchTask, asset: str) -> None:
+        """Check that an asset was accepted and published once for each succeeded run, if it should be."""
+        runs = sum(run.end_status == "SUCCEEDED" for run in batch.domain.runs_of(asset))
+        revisions: list[str | None] = []
+        for outcomes, expected in (
+            (batch.domain.accepts, batch.steps.accept_threshold is not None),
+            (batch.domain.publications, batch.steps.publish),
+        ):
+            changes = [change for change in outcomes.effective if change.asset == asset]
+            forgotten = any(change.token in batch.domain.forgotten for change in changes)
+            assert expected <= len(changes), (asset, changes)
+            assert len(changes) <= expected * runs or forgotten, (asset, changes)
+            assert all(change.revision in revisions for change in changes if revisions), (asset, changes)
+            revisions = [change.response for change in changes]
 
     async def wait_for_tasks(self) -> None:
         """Wait until all tasks have ended."""

@@ -48,7 +48,7 @@ class Pollers:
 
     def __init__(self, datazone: SimulatedDataZone) -> None:
         self.datazone = datazone
-        self.rates = Rates(RequestRate(RATE), RequestRate(RATE), RequestRate(RATE))
+        self.rates = Rates(*(RequestRate(RATE) for _ in range(5)))
         self.current: RunPoller | None = None
         self.sources: list[Source] = []
 

@@ -25,7 +25,7 @@ from tests.unit.simulation import SimulatedDataZone, Source, client_error, now
 def poller_of(datazone: SimulatedDataZone) -> tuple[RunPoller, Source]:
     source = Source(datazone)
     rate = RequestRate(RATE)
-    return RunPoller(source, Rates(rate, rate, rate), lambda: None), source
+    return RunPoller(source, Rates(rate, rate, rate, rate, rate), lambda: None), source
 
 
 async def wait_on(poller: RunPoller, run: str) -> Any:
