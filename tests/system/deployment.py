@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from tests.conftest import REPOSITORY
 from tests.system.database import Database, SQLite
 from tests.system.ports import free_port
 
@@ -108,6 +109,9 @@ class Deployment:
             f"AIRFLOW__{name}": str(value) for name, value in all_settings.items()
         }
         self.environment["AIRFLOW_HOME"] = str(home)
+        # DAG files import helpers of the tests.
+        paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+        self.environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         if AIRFLOW_2:
             # Airflow 2 rejects SQLite with LocalExecutor except in tests, and SequentialExecutor needs several seconds for
             # each task. Remove this with support for 2.11.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from packaging.version import Version
 
 from tests.conftest import REPOSITORY, Catalog, make_catalog
 from tests.system.broker import Broker
@@ -21,11 +24,16 @@ if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
     from tests.system.deployment import Component
 
-EXAMPLES = sorted((REPOSITORY / "example_dags").glob("*.py"))
+# Airflow has human-in-the-loop operators since 3.1.
+WITH_REVIEWS = Version(version("apache-airflow")) >= Version("3.1")
 WAIT = "example_datazone_metadata_generation"
 ENRICH = "example_datazone_enrich_asset"
 ENRICH_MANY = "example_datazone_enrich_many_assets"
 ENRICH_CATALOG = "example_datazone_enrich_catalog"
+REVIEW = "example_datazone_review_predictions"
+EXAMPLES = [
+    path for path in sorted((REPOSITORY / "example_dags").glob("*.py")) if WITH_REVIEWS or path.stem != REVIEW
+]
 DESCRIPTIONS, NAMES = TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
 QUOTA = "business name generation has reached monthly quota"
 # No example task is retried in these tests.
@@ -72,6 +80,19 @@ class User:
 
     def dag_run_state(self, dag_id: str, run_id: str) -> str:
         return str(self._request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def reviews(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the open and the answered requests for a review."""
+        found = self._request("GET", f"/dags/{dag_id}/dagRuns/{run_id}/hitlDetails")
+        return list(found["hitl_details"])
+
+    def answer(self, dag_id: str, run_id: str, choice: str) -> str:
+        """Answer a request for a review, and return its text."""
+        (review,) = self.reviews(dag_id, run_id)
+        ti = review["task_instance"]
+        path = f"{self._path_of(ti)}/{ti['map_index']}/hitlDetails"
+        self._request("PATCH", path, {"chosen_options": [choice]})
+        return str(review["body"])
 
     def states(self, dag_id: str, run_id: str) -> dict[str, str | None]:
         return {name: found["state"] for name, found in self._instances(dag_id, run_id).items()}
@@ -197,8 +218,25 @@ EXAMPLE_RUNS = [
         ENRICH_CATALOG,
         "enrich_catalog",
         SUCCESS,
-        {"find_assets": SUCCESS, "enrich": SUCCESS, "accept_and_publish": SUCCESS, "report": SUCCESS},
+        {"find_assets": SUCCESS, "enrich": SUCCESS, "report": SUCCESS},
     ),
+]
+# What a person chooses in each run of the DAG that asks for a review, and the state of the tasks after that.
+REVIEWS = {"Approve": SUCCESS, "Reject": SKIPPED} if WITH_REVIEWS else {}
+EXAMPLE_RUNS += [
+    Example(
+        REVIEW,
+        choice,
+        SUCCESS,
+        {
+            "start_run": SUCCESS,
+            "read_predictions": SUCCESS,
+            "review": SUCCESS,
+            "accept_predictions": state,
+            "publish": state,
+        },
+    )
+    for choice, state in REVIEWS.items()
 ]
 STATUSES: dict[str, dict[str, str]] = {
     "all_succeed": {},
@@ -206,7 +244,10 @@ STATUSES: dict[str, dict[str, str]] = {
     "all_fail": dict.fromkeys(TYPES, "FAILED"),
 }
 # The tasks of the operators and the sensor of this package.
-PACKAGE_TASKS = ("wait_for_run", "read_type_stats", "start_run", "accept_predictions", "enrich")
+PACKAGE_TASKS = (
+    *("wait_for_run", "read_type_stats", "start_run", "read_predictions", "accept_predictions", "publish"),
+    "enrich",
+)
 
 
 def expected_type_stats(statuses: dict[str, str], message: str) -> list[dict[str, str]]:
@@ -227,6 +268,8 @@ class Results(NamedTuple):
     dag_runs: dict[str, str]
     instances: dict[str, dict[str, Instance]]
     triggerers: list[Component]
+    # The text that each person read before the choice.
+    reviews: dict[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -295,6 +338,7 @@ def example_results(deployment: Deployment, datazone_server: DataZoneServer) -> 
         "enrich": [create("orders")],
         "enrich_many": [create(name) for name in ("orders", "items", "stores")],
         "enrich_catalog": [create(f"table_{number}") for number in range(TABLES)],
+        **{choice: [create("customers")] for choice in REVIEWS},
     }
     create("table_described", description="Nobody has to write this again.")
     # Longer than a task needs to defer.
@@ -325,6 +369,7 @@ def example_results(deployment: Deployment, datazone_server: DataZoneServer) -> 
     conf["enrich"] = defaults | {"asset_identifier": assets["enrich"][0]}
     conf["enrich_many"] = {"asset_identifiers": assets["enrich_many"]}
     conf["enrich_catalog"] = {"search_text": "table_"}
+    conf |= {choice: {"asset_identifier": assets[choice][0]} for choice in REVIEWS}
 
     user = User(deployment)
     triggerers = [deployment.start_triggerer()[0] for _ in range(2)]
@@ -339,6 +384,15 @@ def example_results(deployment: Deployment, datazone_server: DataZoneServer) -> 
     deployment.wait_for("deferred waits", waiting, seconds=SECONDS)
     for run in runs.values():
         server.set_run_status(run, None)
+
+    def asking() -> bool:
+        # Airflow fails a task that is answered before the scheduler has processed the end of its process.
+        (scheduler,) = deployment.living("scheduler")
+        ended = "TaskInstance Finished: dag_id={}, task_id=review, run_id={},"
+        return all(ended.format(REVIEW, choice) in scheduler.output for choice in REVIEWS)
+
+    deployment.wait_for("reviews", asking, seconds=SECONDS)
+    reviews = {choice: user.answer(REVIEW, choice, choice) for choice in REVIEWS}
     dag_runs: dict[str, str] = {}
 
     def have_ended() -> bool:
@@ -349,7 +403,7 @@ def example_results(deployment: Deployment, datazone_server: DataZoneServer) -> 
     instances = {
         example.run_id: user.read_instances(example.dag_id, example.run_id) for example in EXAMPLE_RUNS
     }
-    return Results(catalog, runs, assets, dag_runs, instances, triggerers)
+    return Results(catalog, runs, assets, dag_runs, instances, triggerers, reviews)
 
 
 def test_every_example_is_run() -> None:
@@ -359,7 +413,10 @@ def test_every_example_is_run() -> None:
 @pytest.mark.parametrize("example", EXAMPLE_RUNS, ids=lambda example: example.run_id)
 def test_tasks_end_in_the_expected_states(example_results: Results, example: Example) -> None:
     instances = example_results.instances[example.run_id]
-    assert {name: instance.state for name, instance in instances.items()} == example.states
+    states = {name: instance.state for name, instance in instances.items()}
+    assert states == example.states, "\n".join(
+        texts(instances[name].log) for name, state in states.items() if state == FAILED
+    )
     assert example_results.dag_runs[example.run_id] == example.state
     tried = {i.try_number for i in instances.values() if i.state in (SUCCESS, FAILED)}
     assert tried == {TRY_NUMBER}
@@ -391,7 +448,25 @@ def test_start_pushes_its_run_to_xcom_and_predictions_are_published(example_resu
     assert started["run"]["target"]["identifier"] == asset
     # Airflow 3.0 returns "2" as a number.
     assert str(instances["accept_predictions"].xcoms["return_value"]) == "2"
-    assert instances["publish"].xcoms["return_value"]["listingId"]
+    listing = instances["publish"].xcoms["listing"]
+    assert (listing["listingId"], listing["status"]) == (instances["publish"].xcoms["return_value"], "ACTIVE")
+
+
+@pytest.mark.skipif(not WITH_REVIEWS, reason="Airflow has human-in-the-loop operators since 3.1")
+@pytest.mark.parametrize("choice", ["Approve", "Reject"])
+def test_person_reads_the_predictions_and_decides(example_results: Results, choice: str) -> None:
+    instances = example_results.instances[choice]
+    predictions = instances["read_predictions"].xcoms["return_value"]
+    assert "summary" in {prediction["fieldPath"] for prediction in predictions}
+    review = example_results.reviews[choice]
+    assert review == instances["read_predictions"].xcoms["markdown"]
+    # The table escapes Markdown.
+    shown = html.unescape(review)
+    assert all(prediction["suggestions"][0]["suggestion"] in shown for prediction in predictions)
+    catalog, (asset,) = example_results.catalog, example_results.assets[choice]
+    found = catalog.server.client().get_asset(domainIdentifier=catalog.domain_identifier, identifier=asset)
+    assert found["revision"] == ("2" if choice == "Approve" else "1")
+    assert ("listing" in found) == (choice == "Approve")
 
 
 def test_mapped_tasks_push_the_runs_of_their_assets_to_xcom(example_results: Results) -> None:
@@ -422,12 +497,15 @@ def test_batch_has_a_summary_and_a_result_for_each_asset(example_results: Result
     assert [row["asset"] for row in results] == found
     assert {row["asset"] for row in results if row["status"] == "FAILED"} == {failing}
     assert len({row["run"] for row in results}) == TABLES
-    assert instances["accept_and_publish"].xcoms["return_value"] == TABLES - 1
+    assert (summary["accepted"], summary["published"]) == (TABLES - 1, TABLES - 1)
+    assert {row["asset"] for row in results if "listing" not in row} == {failing}
 
 
 def test_no_run_is_started_twice(example_results: Results) -> None:
     counts = example_results.catalog.server.request_counts
-    assert counts["StartMetadataGenerationRun"] == len(example_results.runs) + 1 + MANY + TABLES
+    assert counts["StartMetadataGenerationRun"] == (
+        len(example_results.runs) + 1 + MANY + TABLES + len(REVIEWS)
+    )
 
 
 def package_instances(example_results: Results) -> Iterator[tuple[str, Instance]]:
@@ -467,15 +545,16 @@ def test_batch_logs_its_progress(example_results: Results) -> None:
 
 
 def test_report_tasks_log_their_reports(example_results: Results) -> None:
-    logs = {name: texts(instances["report"].log) for name, instances in example_results.instances.items()}
+    logs = {
+        name: texts(instances["report"].log)
+        for name, instances in example_results.instances.items()
+        if "report" in instances
+    }
     assert f"{NAMES}: FAILED no luck in one_fails" in logs["one_fails"]
-    listing = example_results.instances["enrich"]["publish"].xcoms["return_value"]["listingId"]
-    assert any(
-        "Published: {" in line.text and listing in line.text
-        for line in example_results.instances["enrich"]["report"].log
-    )
+    listing = example_results.instances["enrich"]["publish"].xcoms["return_value"]
+    assert f"Published: {listing}" in logs["enrich"]
     assert f"Predictions were accepted for {MANY - 1} of {MANY} assets." in logs["enrich_many"]
-    assert f"{TABLES - 1} of {TABLES} succeeded, {TABLES - 1} were published." in logs["enrich_catalog"]
+    assert f"{TABLES - 1} of {TABLES} assets were published." in logs["enrich_catalog"]
 
 
 def test_only_failed_tasks_log_errors(example_results: Results) -> None:

@@ -20,7 +20,14 @@ from tests.ui.pages import AIRFLOW_VERSION, UI, Airflow2UI, Airflow3UI
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
 
-DAG_FILE = REPOSITORY / "example_dags" / "example_datazone_metadata_generation.py"
+DAG_FILES = [
+    REPOSITORY / "example_dags" / f"{name}.py"
+    for name in (
+        "example_datazone_metadata_generation",
+        # Before Airflow 3.1 it has no DAG.
+        *(() if AIRFLOW_2 else ("example_datazone_review_predictions",)),
+    )
+]
 # The timeout in milliseconds for the content of a page, high enough for a busy machine.
 PAGE_TIMEOUT = 90_000
 CHROMIUM_FLAGS = [
@@ -49,7 +56,7 @@ def deployment(
 ) -> Iterator[Deployment]:
     deployment = Deployment(
         tmp_path_factory.mktemp("airflow"),
-        DAG_FILE,
+        *DAG_FILES,
         settings={"CORE__TEST_CONNECTION": "Enabled"},
         with_rest_api=True,
     )

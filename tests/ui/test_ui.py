@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from airflow_provider_datazone.get_provider_info import CONNECTION_FIELDS
 from tests.conftest import Catalog, make_catalog
+from tests.system.deployment import AIRFLOW_2
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 DAG = "example_datazone_metadata_generation"
+REVIEW = "example_datazone_review_predictions"
 RUN = "looked_at"
 QUOTA = "business name generation has reached monthly quota"
 STATES = {
@@ -174,3 +176,32 @@ def test_link_opens_the_domain_in_the_console(ui: UI, dag_run: Catalog, task: st
     link = ui.page.get_by_role("link", name="Amazon DataZone Domain")
     console = "https://us-east-1.console.aws.amazon.com/datazone/home?region=us-east-1"
     expect(link).to_have_attribute("href", f"{console}#/domains/{dag_run.domain_identifier}")
+
+
+# -------------------------------------------------------------------- review
+
+
+@pytest.mark.skipif(AIRFLOW_2, reason="Airflow has human-in-the-loop operators since 3.1")
+def test_person_sees_the_predictions_as_a_table(ui: UI, deployment: Deployment, catalog: Catalog) -> None:
+    connection = json.loads(catalog.server.connection)
+    connection["extra"] |= {
+        "domain_identifier": catalog.domain_identifier,
+        "owning_project_identifier": catalog.project_identifier,
+    }
+    connection |= {"login": ACCESS_KEY, "password": SECRET_KEY}
+    deployment.change_connection("datazone_default", connection)
+    catalog.server.set_run_outcome(polls=0, times=None)
+    conf = {"asset_identifier": catalog.asset_identifier}
+    deployment.run("dags", "trigger", REVIEW, "--run-id", REVIEW, "--conf", json.dumps(conf))
+    deployment.wait_for(
+        "the review",
+        lambda: (
+            [ti.state for ti in deployment.task_instances(REVIEW, "review")]
+            in (["awaiting_input"], ["deferred"])
+        ),
+        seconds=300,
+    )
+    ui.open_task(REVIEW, REVIEW, "review", "required_actions")
+    expect(ui.page.get_by_role("row").filter(has_text="summary").first).to_be_visible()
+    for choice in ("Approve", "Reject"):
+        expect(ui.page.get_by_role("button", name=choice)).to_be_visible()
