@@ -65,7 +65,7 @@ bench: .venv/.installed .venvs/bench/.installed ## Run the benchmarks against th
 	.venvs/bench/bin/python benchmarks/waits.py
 	.venvs/bench/bin/python benchmarks/batch.py
 	.venvs/bench/bin/python benchmarks/mapped.py
-	DATAZONE_TEST_ASSETS=500 DATAZONE_TEST_KILLS=10 $(BIN)/python -m pytest tests/faults/test_batch.py
+	DATAZONE_TEST_ASSETS=300 DATAZONE_TEST_KILLS=10 $(BIN)/python -m pytest tests/faults/test_batch.py
 
 .PHONY: bench-short
 bench-short: .venvs/bench/.installed ## The same with fewer waits and assets, only to try them out; two minutes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,15 @@ from typing import Any
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_datazone.operators.datazone import DataZoneBatchMetadataGenerationOperator
+from tests.faults.workers import write_process
 
 TASK_ID = "batch"
 MODES = {"batch_in_worker": False, "batch_in_triggerer": True}
 
 
-def tell_process(context: Any) -> None:
-    """Write the process id of the task to a file in one atomic step."""
-    path = Path(context["dag_run"].conf["process"])
-    new = path.with_suffix(".new")
-    new.write_text(str(os.getpid()), encoding="utf-8")
-    new.rename(path)
+def begin(context: Any) -> None:
+    """Write the process id of the task to a file."""
+    write_process(Path(context["dag_run"].conf["process"]))
 
 
 for dag_id, deferrable in MODES.items():
@@ -40,8 +37,10 @@ for dag_id, deferrable in MODES.items():
             aws_conn_id="datazone_default",
             max_concurrent_runs=20,
             poll_interval=0.5,
+            accept_threshold=0,
+            publish=True,
             deferrable=deferrable,
             retries=100,
             retry_delay=timedelta(0),
-            pre_execute=tell_process,
+            pre_execute=begin,
         )

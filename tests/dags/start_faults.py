@@ -5,47 +5,21 @@ from __future__ import annotations
 import os
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
+from tests.faults.workers import ATTEMPTS, kill_worker, mark, write_process
 
 TASK_ID = "start"
 MAPPED = 3
 POLL_INTERVAL = 0.5
 # More retries than any fault needs, so a task that fails permanently has retries left.
 RETRIES = 4
-# The attempts of botocore for a start request, for faults that affect all attempts.
-ATTEMPTS = 2
 # High enough for a task to reach its wait on a busy machine.
 EXECUTION_TIMEOUT = timedelta(seconds=15)
-
-
-def kill_worker(process: int) -> None:
-    """
-    Kill a task with its supervisor, so that no process reports how it ended.
-
-    On Airflow 3, the supervisor is the worker of the executor, which the executor replaces. On Airflow 2, the worker of
-    the executor forks supervisors and continues. The scheduler ignores its report of a dead supervisor.
-    """
-    # Each Airflow component is a session leader.
-    scheduler = os.getsid(process)
-    chain = [psutil.Process(process)]
-    while (parent := chain[-1].parent()).pid != scheduler:
-        chain.append(parent)
-    if version("apache-airflow").startswith("2."):
-        chain.pop()
-    for killed in reversed(chain):
-        killed.kill()
-
-
-def mark(folder: str, dag_id: str, what: str, try_number: int = 1, map_index: int = -1) -> Path:
-    """Return the path of the file that marks an event in a try of a task."""
-    return Path(folder, f"{dag_id}.{map_index}.{try_number}.{what}")
 
 
 def begin(context: Any, kill_at: str | None = None, timeout: timedelta | None = None) -> None:
@@ -77,10 +51,7 @@ def begin(context: Any, kill_at: str | None = None, timeout: timedelta | None = 
                 die()
         elif kill_at is not None:
             events.register(f"{kill_at}.datazone.StartMetadataGenerationRun", die)
-    # Renaming makes the complete file appear in one step.
-    unfinished = process.with_suffix(".new")
-    unfinished.write_text(str(os.getpid()), encoding="utf-8")
-    unfinished.rename(process)
+    write_process(process)
 
 
 BEFORE_START = {"pre_execute": partial(begin, kill_at="before-send")}

@@ -10,7 +10,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from tests.dags.start_faults import MAPPED, TASK_ID, TASKS, kill_worker, mark
+from tests.dags.start_faults import MAPPED, TASK_ID, TASKS
+from tests.faults.workers import kill_worker, mark
 from tests.system.deployment import AIRFLOW_2
 
 if TYPE_CHECKING:

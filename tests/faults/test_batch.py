@@ -1,4 +1,4 @@
-"""A batch starts one run for each asset even if its worker or triggerer is killed at random moments."""
+"""A batch starts, accepts and publishes once for each asset, even if its process is killed at random moments."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from tests.system.deployment import Deployment
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import AssetIdentifiers, DataZoneServer
 
-# Small numbers for a quick test; `make bench` kills 10 times with 500 assets.
+# Small numbers for a quick test; `make bench` kills 10 times with 300 assets.
 ASSETS = int(os.environ.get("DATAZONE_TEST_ASSETS", "60"))
 KILLS = int(os.environ.get("DATAZONE_TEST_KILLS", "3"))
 SECONDS_PER_KILL = 90
 STARTS_PER_SECOND = 20
-START = "StartMetadataGenerationRun"
+# The requests that change something, one for each asset.
+CHANGES = {"StartMetadataGenerationRun", "AcceptPredictions", "CreateListingChangeSet"}
 DAG_FILE = "batch_kills.py"
 # Use Airflow's defaults except for the rates, because Airflow replaces workers and triggerers immediately.
 SETTINGS = {
     "DATAZONE__MAX_STARTS_PER_SECOND": STARTS_PER_SECOND,
+    "DATAZONE__MAX_ACCEPTS_PER_SECOND": STARTS_PER_SECOND,
     "DATAZONE__MAX_REQUESTS_PER_SECOND": 10 * STARTS_PER_SECOND,
 }
 WITH_REST_API = False
@@ -72,11 +74,28 @@ class Batch:
             found[item["target"]["identifier"]].append(item)
         return found
 
-    def started(self) -> int:
-        """Return the number of assets with a start request."""
+    def changes(self) -> int:
+        """Return the number of requests that change something, without repetitions."""
         identifiers = {asset.asset_identifier for asset in self.assets}
-        targets = (r.parameters["target"] for r in self.server.requests if r.operation == START)
-        return len({target["identifier"] for target in targets} & identifiers)
+        changes = set()
+        for request in self.server.requests:
+            if request.operation in CHANGES:
+                parameters = request.parameters
+                target = parameters.get("target", {}).get("identifier")
+                asset = target or parameters.get("identifier") or parameters.get("entityIdentifier")
+                changes.add((request.operation, asset))
+        return sum(asset in identifiers for _, asset in changes)
+
+    def published(self) -> dict[str, tuple[str, str | None]]:
+        """Return the revision of each asset, and the number of its publications."""
+        client, domain = self.server.client(), self.assets[0].domain_identifier
+        found = {}
+        for asset in (asset.asset_identifier for asset in self.assets):
+            details = client.get_asset(domainIdentifier=domain, identifier=asset)
+            listing = details["listing"]["listingId"]
+            published = client.get_listing(domainIdentifier=domain, identifier=listing)
+            found[asset] = (details["revision"], published["listingRevision"])
+        return found
 
     def state(self) -> str | None:
         (instance,) = self.deployment.task_instances(self.dag_id, TASK_ID)
@@ -91,16 +110,16 @@ class Batch:
 
     def kill_at_random(self, kill: Callable[[], None]) -> None:
         """Kill at random moments, then wait until the task ends."""
-        moments = Random(f"{self.dag_id} {ASSETS}").sample(range(1, ASSETS), KILLS)
+        moments = Random(f"{self.dag_id} {ASSETS}").sample(range(1, len(CHANGES) * ASSETS), KILLS)
         for moment in sorted(moments):
-            self._wait_for_starts(moment)
+            self._wait_for_changes(moment)
             kill()
         seconds = SECONDS_PER_KILL + 4 * ASSETS / STARTS_PER_SECOND
         self.deployment.wait_for("the end", lambda: self.state() in ("success", "failed"), seconds=seconds)
 
-    def _wait_for_starts(self, number: int) -> None:
-        what = f"a start for {number} assets"
-        self.deployment.wait_for(what, lambda: self.started() >= number, seconds=SECONDS_PER_KILL)
+    def _wait_for_changes(self, number: int) -> None:
+        what = f"{number} changes"
+        self.deployment.wait_for(what, lambda: self.changes() >= number, seconds=SECONDS_PER_KILL)
 
     def check(self) -> None:
         assert self.state() == "success"
@@ -113,6 +132,9 @@ class Batch:
         for number, row in enumerate(results):
             assert row["run"] == runs[row["asset"]][0]["id"]
             assert row["typeStats"][1]["errorMessage"] == f"no names for {number}"
+            assert row["revision"] == "2"
+        # Accepting creates one revision, and each publication one revision of the listing.
+        assert self.published() == {asset.asset_identifier: ("2", "1") for asset in self.assets}
 
 
 def test_batch_survives_kills_of_its_worker(deployment: Deployment, datazone_server: DataZoneServer) -> None:

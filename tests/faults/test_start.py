@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.dags.start_faults import ATTEMPTS, TASKS
+from tests.dags.start_faults import TASKS
 from tests.faults.stage import Case, Outcome, Play, Stage
+from tests.faults.workers import ATTEMPTS
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
