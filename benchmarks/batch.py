@@ -1,9 +1,9 @@
 """
 Measure what a batch of thousands of assets costs a triggerer, and how much of the start rate it uses.
 
-The benchmark runs the batch's trigger as a triggerer does, against an endpoint that limits starts to 10 per
-second, as DataZone does. When the trigger returns a checkpoint for a worker to save, the benchmark resumes
-the batch at once.
+The benchmark runs the batch's trigger as a triggerer does, against an endpoint that limits starts to 10 and
+accepts to 20 per second, as DataZone does: once to generate alone, and once to accept and publish, too. When
+the trigger returns a checkpoint for a worker to save, the benchmark resumes the batch at once.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import endpoint
 from waits import DOMAIN, TICK, Watchdog, run_child, show
 
 START_LIMIT = 10.0
+ACCEPT_LIMIT = 20.0
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
 
 
@@ -34,8 +35,9 @@ class Scenario(NamedTuple):
     run_seconds: float
     max_concurrent_runs: int
     poll_interval: float
-    # The limit of requests per second besides starts: Gets and Lists.
+    # The limit of Gets and Lists per second, and that of published assets.
     rate: float
+    publish: bool = False
 
 
 FULL = Scenario(10_000, run_seconds=30, max_concurrent_runs=400, poll_interval=5, rate=25)
@@ -62,6 +64,8 @@ async def run_batch(scenario: Scenario) -> dict[str, Any]:
         "max_concurrent_runs": scenario.max_concurrent_runs,
         "poll_interval": scenario.poll_interval,
         "aws_conn_id": "bench",
+        "accept_threshold": 0.8 if scenario.publish else None,
+        "publish": scenario.publish,
     }
     watchdog = Watchdog()
     watchdog_task = asyncio.create_task(watchdog.run())
@@ -100,12 +104,16 @@ def child(scenario: Scenario) -> None:
 
 def measure(scenario: Scenario, home: str) -> dict[str, Any]:
     rates = {"MAX_REQUESTS_PER_SECOND": scenario.rate, "MAX_STARTS_PER_SECOND": START_LIMIT}
-    with endpoint.running("starts", scenario.run_seconds, START_LIMIT) as url:
+    with endpoint.running("starts", scenario.run_seconds, START_LIMIT, ACCEPT_LIMIT) as url:
         result = run_child(__file__, scenario, url, home, rates, 3600)
         report = endpoint.report(url)
     counts = Counter(operation for _, operation, _ in report["requests"])
     starts = [received_at for received_at, operation, _ in report["requests"] if operation == "Start"]
     return result | {
+        "accepts": counts["Accept"],
+        "publications": counts["Publish"],
+        "accepted": len(set(report["changed"]["Accept"])),
+        "published": len(set(report["changed"]["Publish"])),
         "starts": counts["Start"],
         "throttled": counts["throttled"],
         "gets": counts["Get"],
@@ -122,11 +130,13 @@ ROWS = {
     "runs started": "runs",
     "seconds": "seconds",
     "starts per second": "start rate",
-    "throttled starts": "throttled",
+    "throttled requests": "throttled",
     "active runs, maximum": "active",
     "Start requests that were not throttled": "starts",
     "Get requests": "gets",
     "List requests": "lists",
+    "Accept requests that were not throttled": "accepts",
+    "Publish requests": "publications",
     "memory added, MB": "memory",
     "longest block of the event loop, s": "longest",
     "total of blocks over 0.1 s, s": "total",
@@ -141,11 +151,17 @@ def targets(scenario: Scenario, result: dict[str, Any]) -> Iterable[tuple[bool, 
     yield result["statuses"] == {"SUCCEEDED": scenario.assets}, "each asset has succeeded"
     yield result["runs"] == result["assets"] == scenario.assets, "each asset had one run"
     yield result["start rate"] >= 0.95 * START_LIMIT, "the batch uses 95% of the start rate"
-    requests = result["starts"] + result["throttled"] + result["gets"] + result["lists"]
+    requests = sum(result[key] for key in ("throttled", "starts", "gets", "lists", "accepts", "publications"))
     yield result["throttled"] <= 0.01 * requests, "at most 1% of the requests are throttled"
     yield result["active"] <= scenario.max_concurrent_runs, "at most max_concurrent_runs runs are active"
     yield result["gets"] == result["starts"] == scenario.assets, "one Start and one Get per asset"
-    yield result["memory"] < 150, "memory added is under 150 MB"
+    changes = scenario.assets if scenario.publish else 0
+    yield result["accepts"] == result["accepted"] == changes, f"{changes:,} assets are accepted, each once"
+    yield (
+        result["publications"] == result["published"] == changes,
+        f"{changes:,} assets are published, each once",
+    )
+    yield result["memory"] < 80, "memory added is under 80 MB"
     yield result["longest"] < 0.5, "the event loop is never blocked for more than 0.5 s"
 
 
@@ -169,14 +185,22 @@ def main() -> None:
         f"{scenario.rate:g} requests per second besides starts; load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
-    with tempfile.TemporaryDirectory() as home:
-        result = measure(scenario, home)
-    print("\n| | |\n|---|---:|")
+    scenarios = [scenario, scenario._replace(publish=True)]
+    results = []
+    for each in scenarios:
+        with tempfile.TemporaryDirectory() as home:
+            results.append(measure(each, home))
+    print("\n| | generate | generate, accept and publish |\n|---|---:|---:|")
     for name, key in ROWS.items():
-        print(f"| {name} | {show([result[key]])} |")
+        print(f"| {name} | {show([results[0][key]])} | {show([results[1][key]])} |")
     print()
-    for holds, target in targets(scenario, result):
-        print("OK    " if holds else "NOT OK", target)
+    for each, result in zip(scenarios, results, strict=True):
+        for holds, target in targets(each, result):
+            print("OK    " if holds else "NOT OK", target)
+    ratio = results[1]["seconds"] / results[0]["seconds"]
+    print(
+        "OK    " if ratio <= 1.05 else "NOT OK", f"accepting and publishing takes {ratio:.3f} times as long"
+    )
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@ An endpoint that responds like DataZone, fast enough not to affect the measureme
 
 ``waits`` serves runs ``r0`` to ``r<N-1>``. Their time starts when a client has polled each run once. All are
 active for a while, then some end one after the other, then all others at once. ``starts`` begins without runs
-and throttles starts above the account's limit. ``GET /report`` returns the requests with their times, and the
-end times or the assets of the runs.
+and throttles starts and accepted predictions above the account's limits. ``GET /report`` returns the requests
+with their times, and the end times or the assets of the runs.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ PAGE_SIZE = 50
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 PATH = re.compile(r"/v2/domains/[^/]+/(metadata-generation-runs|notebook-runs)(?:/([^/]+))?")
+ACCEPT_PATH = re.compile(r"/v2/domains/[^/]+/assets/([^/]+)/accept-predictions")
+PUBLISH_PATH = re.compile(r"/v2/domains/[^/]+/listings/change-set")
 
 
 class Runs:
@@ -141,23 +143,47 @@ class Runs:
         return 200, self.list(query.get("status"), size, query.get("nextToken"))
 
 
+class TokenBucket:
+    """
+    A limit of requests per second.
+
+    :param limit: The limit, also the burst after a pause.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self._tokens, self._updated_at = limit, time.monotonic()
+
+    def take(self) -> bool:
+        """Return whether another request is allowed."""
+        now = time.monotonic()
+        self._tokens = min(self._tokens + (now - self._updated_at) * self.limit, self.limit)
+        self._updated_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
 class Starts:
     """
-    Runs that a client starts, that are active for a while and then succeed.
+    Runs that a client starts, that are active for a while and then succeed, and assets that it publishes.
 
     :param run_seconds: The duration of a run.
-    :param limit: The allowed starts per second, also the burst after a pause.
+    :param starts: The allowed starts per second.
+    :param accepts: The allowed requests per second that accept predictions.
     """
 
-    def __init__(self, run_seconds: float, limit: float) -> None:
+    def __init__(self, run_seconds: float, starts: float, accepts: float) -> None:
         self.run_seconds = run_seconds
-        self.limit = limit
+        self._starts, self._accepts = TokenBucket(starts), TokenBucket(accepts)
         self.runs: dict[str, tuple[float, str, str]] = {}
         # In the order of their starts, which is also the order of their ends.
         self.active: dict[str, None] = {}
         self.by_token: dict[str, str] = {}
         self.requests: list[tuple[float, str, int]] = []
-        self._tokens, self._updated_at = limit, time.monotonic()
+        # The accepted and the published assets.
+        self.changed: dict[str, list[str]] = {"Accept": [], "Publish": []}
 
     def _remove_ended(self) -> None:
         now = time.monotonic()
@@ -181,20 +207,34 @@ class Starts:
         request = json.loads(body)
         run = self.by_token.get(request["clientToken"])
         if run is None:
-            now = time.monotonic()
-            self._tokens = min(self._tokens + (now - self._updated_at) * self.limit, self.limit)
-            self._updated_at = now
-            if self._tokens < 1:
-                self.requests.append((now, "throttled", len(self.active)))
-                return 429, '{"message": "Rate exceeded"}'
-            self._tokens -= 1
+            if not self._starts.take():
+                return self._throttle()
             run = f"r{len(self.runs)}"
             created_at = datetime.now(timezone.utc).isoformat()
-            self.runs[run] = (now, request["target"]["identifier"], created_at)
+            self.runs[run] = (time.monotonic(), request["target"]["identifier"], created_at)
             self.active[run] = None
             self.by_token[request["clientToken"]] = run
         self.requests.append((time.monotonic(), "Start", len(self.active)))
         return 201, json.dumps(self._render(run, "SUBMITTED"))
+
+    def _throttle(self) -> tuple[int, str]:
+        self.requests.append((time.monotonic(), "throttled", len(self.active)))
+        return 429, '{"message": "Rate exceeded"}'
+
+    def accept(self, asset: str) -> tuple[int, str]:
+        if not self._accepts.take():
+            return self._throttle()
+        self._change("Accept", asset)
+        return 200, json.dumps({"domainId": "dzd_benchmark", "assetId": asset, "revision": "2"})
+
+    def publish(self, asset: str) -> tuple[int, str]:
+        self._change("Publish", asset)
+        listing = {"listingId": f"listing-of-{asset}", "listingRevision": "1", "status": "CREATING"}
+        return 200, json.dumps(listing)
+
+    def _change(self, operation: str, asset: str) -> None:
+        self.requests.append((time.monotonic(), operation, len(self.active)))
+        self.changed[operation].append(asset)
 
     def _status(self, run: str) -> str:
         age = time.monotonic() - self.runs[run][0]
@@ -204,9 +244,12 @@ class Starts:
         self._remove_ended()
         url = urlsplit(target)
         if url.path == "/report":
-            return 200, json.dumps(
-                {"requests": self.requests, "assets": [run[1] for run in self.runs.values()]}
-            )
+            assets = [run[1] for run in self.runs.values()]
+            return 200, json.dumps({"requests": self.requests, "assets": assets, "changed": self.changed})
+        if match := ACCEPT_PATH.fullmatch(url.path):
+            return self.accept(match[1])
+        if PUBLISH_PATH.fullmatch(url.path):
+            return self.publish(json.loads(body)["entityIdentifier"])
         match = PATH.fullmatch(url.path)
         if match is None or (match[2] and match[2] not in self.runs):
             return 404, '{"message": "not found"}'
@@ -297,7 +340,7 @@ def main() -> None:
     for name in ("idle", "over", "gap"):
         waits.add_argument(name, type=float)
     starts = kinds.add_parser("starts")
-    for name in ("run_seconds", "limit"):
+    for name in ("run_seconds", "starts", "accepts"):
         starts.add_argument(name, type=float)
     arguments = vars(parser.parse_args())
     kind = Runs if arguments.pop("kind") == "waits" else Starts
