@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.faults.workers import DETECT_DEAD_TASKS
 from tests.system.conftest import pytest_runtest_makereport as pytest_runtest_makereport, running
-from tests.system.deployment import AIRFLOW_2, Deployment
+from tests.system.deployment import Deployment
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
 
-# Seconds without a heartbeat after which Airflow treats a task as dead. The value is far below Airflow's default of
-# 300, and high enough for a live task on a busy machine.
-HEARTBEAT_TIMEOUT = 30
-HEARTBEAT = 3
-# In Airflow 2, the DAG processor fails a zombie task. The scheduler repeats the request until the task has failed, and
-# a repeated request can fail the next try.
-ZOMBIE_DETECTION_INTERVAL = 60
 SETTINGS = {
     "CORE__PARALLELISM": 24,
     # Allow for a machine on which many tasks start.
@@ -30,20 +24,7 @@ SETTINGS = {
     # Import once in the parent process, to save CPU time for the tasks.
     "CORE__LAZY_LOAD_PLUGINS": False,
     "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.5,
-    **(
-        {
-            "SCHEDULER__JOB_HEARTBEAT_SEC": HEARTBEAT,
-            "SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": HEARTBEAT_TIMEOUT,
-            "SCHEDULER__ZOMBIE_DETECTION_INTERVAL": ZOMBIE_DETECTION_INTERVAL,
-        }
-        if AIRFLOW_2
-        else {
-            "WORKERS__MIN_HEARTBEAT_INTERVAL": HEARTBEAT,
-            "WORKERS__MAX_FAILED_HEARTBEATS": HEARTBEAT_TIMEOUT // HEARTBEAT,
-            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": HEARTBEAT_TIMEOUT,
-            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": HEARTBEAT,
-        }
-    ),
+    **DETECT_DEAD_TASKS,
 }
 
 # The scheduler forks the workers, so tasks reuse the modules that it has imported.

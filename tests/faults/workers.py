@@ -8,6 +8,31 @@ from pathlib import Path
 
 import psutil
 
+AIRFLOW_2 = version("apache-airflow").startswith("2.")
+# Airflow 3.0 does not retry a task whose process is killed while its supervisor lives (apache/airflow#55753).
+RETRIES_KILLED_TASKS = not version("apache-airflow").startswith("3.0.")
+# Seconds without a heartbeat after which Airflow treats a task as dead. The value is far below Airflow's default of
+# 300, and high enough for a live task on a busy machine.
+HEARTBEAT_TIMEOUT = 30
+HEARTBEAT = 3
+# In Airflow 2, the DAG processor fails a zombie task. The scheduler repeats the request until the task has failed, and
+# a repeated request can fail the next try.
+ZOMBIE_DETECTION_INTERVAL = 60
+DETECT_DEAD_TASKS: dict[str, int] = (
+    {
+        "SCHEDULER__JOB_HEARTBEAT_SEC": HEARTBEAT,
+        "SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": HEARTBEAT_TIMEOUT,
+        "SCHEDULER__ZOMBIE_DETECTION_INTERVAL": ZOMBIE_DETECTION_INTERVAL,
+    }
+    if AIRFLOW_2
+    else {
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": HEARTBEAT,
+        "WORKERS__MAX_FAILED_HEARTBEATS": HEARTBEAT_TIMEOUT // HEARTBEAT,
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": HEARTBEAT_TIMEOUT,
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": HEARTBEAT,
+    }
+)
+
 # The attempts of botocore for a request, for faults that affect all attempts.
 ATTEMPTS = 2
 
@@ -24,7 +49,7 @@ def kill_worker(process: int) -> None:
     chain = [psutil.Process(process)]
     while (parent := chain[-1].parent()).pid != scheduler:
         chain.append(parent)
-    if version("apache-airflow").startswith("2."):
+    if AIRFLOW_2:
         chain.pop()
     for killed in reversed(chain):
         killed.kill()
