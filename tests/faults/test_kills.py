@@ -15,8 +15,8 @@ import pytest
 
 from tests.conftest import make_catalog
 from tests.dags.kills import TASK_ID
-from tests.faults.conftest import HEARTBEAT_TIMEOUT
 from tests.faults.test_start import TRIGGER_IS_NOTIFIED
+from tests.faults.workers import HEARTBEAT_TIMEOUT
 from tests.system.conftest import pytest_runtest_makereport as pytest_runtest_makereport
 from tests.system.deployment import AIRFLOW_2, Deployment
 
