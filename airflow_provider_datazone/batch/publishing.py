@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +40,6 @@ class AssetPublisher:
     def __init__(self, settings: BatchSettings, requests: BatchRequests) -> None:
         self._settings = settings
         self._requests = requests
-        # Error messages of denials that apply to other assets, too, by the name of the request and the scope.
-        self._denials: dict[tuple[str, str], str] = {}
 
     async def process(self, poller: RunPoller, row: AssetRow) -> None:
         """Accept and publish an asset, as the settings require; record an error in its row."""
@@ -54,9 +51,7 @@ class AssetPublisher:
             if is_pending(row):
                 work = self._requests.repeat(kind, row, poller, partial(attempt, poller, row))
                 await self._requests.run(kind, row, work)
-                if not is_pending(row):
-                    self._requests.rejected.discard(row.asset_identifier)
-                elif row.error is None and (denial := self._denial(kind, row)):
+                if is_pending(row) and row.error is None and (denial := self._requests.denial(kind, row)):
                     row.error, row.is_refused = denial, True
             if is_pending(row):
                 return
@@ -70,8 +65,7 @@ class AssetPublisher:
 
         # The run distinguishes the predictions from those of an earlier run of the asset.
         token = self._token(ACCEPT, *request, row.run_identifier)
-        with self._recording_denial(ACCEPT, row):
-            await poller.sender.accept(request, token, self._turn(ACCEPT, row, record))
+        await poller.sender.accept(request, token, self._turn(ACCEPT, row, record))
 
     async def _publish(self, poller: RunPoller, row: AssetRow) -> None:
         request = PublishRequest(row.asset_identifier, row.revision)
@@ -80,28 +74,13 @@ class AssetPublisher:
             row.listing = listing
 
         token = self._token(PUBLISH, *request)
-        with self._recording_denial(PUBLISH, row):
-            await poller.sender.publish(request, token, self._turn(PUBLISH, row, record))
+        await poller.sender.publish(request, token, self._turn(PUBLISH, row, record))
 
     def _token(self, kind: RequestKind, *request: Any) -> str:
         """Return the client token that every process of the task computes for a request."""
         return token_of(self._settings.identity, kind.name, self._settings.domain_identifier, request)
 
     def _turn(self, kind: RequestKind, row: AssetRow, record: Callable[[str], None]) -> Turn:
-        is_needed = lambda: self._denial(kind, row) is None  # noqa: E731
-        return self._requests.turn(kind, row, is_needed=is_needed, record=record)
-
-    def _denial(self, kind: RequestKind, row: AssetRow) -> str | None:
-        """Return why DataZone would refuse a request for an asset, as it has refused others."""
-        scopes = ("", row.owning_project_identifier)
-        return next((error for scope in scopes if (error := self._denials.get((kind.name, scope)))), None)
-
-    @contextmanager
-    def _recording_denial(self, kind: RequestKind, row: AssetRow) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            scope = kind.scope_of(row, error)
-            if scope is not None:
-                self._denials.setdefault((kind.name, scope), str(error))
-            raise
+        return self._requests.turn(
+            kind, row, is_needed=lambda: self._requests.denial(kind, row) is None, record=record
+        )

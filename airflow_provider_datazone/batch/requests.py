@@ -151,6 +151,8 @@ class BatchRequests:
         self._failure_log = failure_log
         self._tasks: dict[Any, asyncio.Task[None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        # Messages of refusals that apply to other assets, too, by the name of the request and the scope.
+        self._denials: dict[tuple[str, str], str] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # -------------------------------------------------------------- stopping
@@ -233,6 +235,7 @@ class BatchRequests:
         def send(request: Callable[[], T]) -> T:
             def request_and_record() -> T:
                 response = request()
+                self.rejected.discard(row.asset_identifier)
                 record(response)
                 return response
 
@@ -306,6 +309,11 @@ class BatchRequests:
                 return
             pause = min(pause * 2, LONGEST_PAUSE)
 
+    def denial(self, kind: RequestKind, row: AssetRow) -> str | None:
+        """Return why DataZone would refuse a request for an asset, as it has refused others."""
+        scopes = ("", row.owning_project_identifier)
+        return next((error for scope in scopes if (error := self._denials.get((kind.name, scope)))), None)
+
     @staticmethod
     async def _require_response(poller: RunPoller) -> None:
         """
@@ -334,6 +342,7 @@ class BatchRequests:
         if scope is None:
             self._failure_log.on_error(row, error)
             return
+        self._denials.setdefault((kind.name, scope), str(error))
         refusals = self._state.refusals
         if scope not in refusals:
             refusals[scope] = str(error)

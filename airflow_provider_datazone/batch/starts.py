@@ -112,7 +112,6 @@ class RunStarter:
         )
         if run is None:
             return
-        self._requests.rejected.discard(row.asset_identifier)
         self._progress.started += 1
         if is_replay(
             run,

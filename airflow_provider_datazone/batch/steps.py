@@ -78,9 +78,11 @@ class Steps(NamedTuple):
 
     def is_done(self, row: AssetRow) -> bool:
         """Whether the asset needs no more work: all steps have succeeded, or one has failed."""
-        if row.error is not None or not row.has_ended:
-            return row.error is not None
-        return not self.has_succeeded_run(row) or not (self.needs_accept(row) or self.needs_publish(row))
+        if row.error is not None:
+            return True
+        if self.has_succeeded_run(row):
+            return not (self.needs_accept(row) or self.needs_publish(row))
+        return row.has_ended
 
     def is_success(self, row: AssetRow) -> bool:
         """Whether all steps have succeeded."""
