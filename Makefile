@@ -24,11 +24,11 @@ help: ## List the targets
 demo: .venv/.installed ## Run example DAGs on a local DataZone in about half a minute, without an AWS account
 	@$(BIN)/python scripts/demo.py
 
-test: .venv/.installed .venvs/awscli/.installed ## Run the unit, integration and fault tests
+test: .venv/.installed ## Run the unit, integration and fault tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: system-test
-system-test: .venv/.installed celery-test ## Run the system tests on Airflow 2.11, 3.0 and the newest, with PostgreSQL; 40 minutes
+system-test: .venv/.installed celery-test ## Run the system tests on Airflow 2.11, 3.0 and the newest, with PostgreSQL; an hour
 	@$(NOX) --session 'airflow(2.11.0)' 'airflow(3.0.6)' 'airflow(3.x)' -- tests/system
 
 .PHONY: system-test-short
@@ -36,12 +36,16 @@ system-test-short: .venv/.installed ## The same on the newest Airflow with 10 wa
 	DATAZONE_TEST_WAITS=10 $(BIN)/python -m pytest tests/system/test_examples.py tests/system/test_deferred_waits.py
 
 .PHONY: celery-test
-celery-test: .venvs/celery/.installed ## Run every example DAG on CeleryExecutor with two workers
+celery-test: .venvs/celery/.installed ## Run the example DAGs on CeleryExecutor with two workers
 	DATAZONE_TEST_EXECUTOR=CeleryExecutor .venvs/celery/bin/python -m pytest tests/system/test_examples.py
 
 .PHONY: ui-test
 ui-test: .venv/.installed ## Test the UI of the newest Airflow and of 2.11 with Chromium; screenshots in .ui
 	@$(NOX) --session ui
+
+.PHONY: js-test
+js-test: .venv/.installed .venvs/awscli/.installed .venvs/js/.installed ## Test the local DataZone with the AWS SDK for JavaScript and the AWS CLI
+	$(BIN)/python -m pytest tests/clients
 
 lint: .venv/.installed ## Check style and types
 	$(BIN)/ruff check .
@@ -53,14 +57,14 @@ format: .venv/.installed ## Format the code, and copy the examples into the docu
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/update_docs.py
 
-matrix: .venv/.installed .venvs/awscli/.installed ## Run the tests on every supported Airflow and Python
+matrix: .venv/.installed ## Run the tests on every supported Airflow and Python
 	@$(NOX)
 
 .PHONY: matrix-short
-matrix-short: .venv/.installed .venvs/awscli/.installed ## The same with only the unit tests; 15 minutes
+matrix-short: .venv/.installed ## The same with only the unit tests; 15 minutes
 	@export DATAZONE_TEST_EXAMPLES=0.2; $(NOX) --session airflow -- tests/unit
 
-bench: .venv/.installed .venvs/bench/.installed ## Run the benchmarks against the Amazon provider and mapped tasks; about an hour
+bench: .venv/.installed .venvs/bench/.installed ## Run the benchmarks against the Amazon provider and mapped tasks; over an hour
 	$(BIN)/python benchmarks/import_time.py --rounds 10
 	.venvs/bench/bin/python benchmarks/waits.py
 	.venvs/bench/bin/python benchmarks/batch.py
@@ -127,6 +131,15 @@ clean: ## Remove everything that the other targets build
 .venvs/awscli/.installed: Makefile
 	@$(PYTHON) -m venv --clear .venvs/awscli
 	@.venvs/awscli/bin/python -m pip install --quiet '$(AWSCLI)'
+	@touch $@
+
+# A copy, because npm writes node_modules next to package.json.
+.venvs/js/.installed: tests/clients/package.json tests/clients/package-lock.json
+	@command -v npm > /dev/null || { echo "npm and Node.js 20 or later are required" >&2; exit 1; }
+	@rm -rf .venvs/js
+	@mkdir -p .venvs/js
+	@cp $^ .venvs/js
+	@cd .venvs/js && npm ci --engine-strict --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 .venvs/celery/.installed: pyproject.toml $(CONSTRAINTS)

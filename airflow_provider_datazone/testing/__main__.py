@@ -12,7 +12,7 @@ import threading
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_api._internal import mock_random
 
-from .control_api import CONTROL_PATH
+from .control_api import CONTROL_PATH, CONTROLS
 from .server import DataZoneServer
 
 #: The assets of a server that starts with ``--seed``: columns by asset name.
@@ -93,6 +93,7 @@ def _print_instructions(server: DataZoneServer, seed: bool) -> None:
     ):
         data = shlex.quote(json.dumps(body))
         print(f"\n{heading}:\ncurl {server.endpoint_url}{CONTROL_PATH}{control} -d {data}")
+    print(f"\nAll controls, each with a JSON object: {', '.join(CONTROLS)}")
     sys.stdout.flush()
 
 

@@ -8,16 +8,25 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
-from .controls import DataZoneControls
+from .controls import MAX_SECONDS, DataZoneControls
 
 #: Below moto's own path for controls, which no AWS service uses.
 CONTROL_PATH = "/moto-api/datazone/"
-CONTROLS = ("fail", "limit", "recover", "set_run_outcome", "set_run_status")
+CONTROLS = (
+    "fail",
+    "limit",
+    "recover",
+    "require_credentials",
+    "require_permissions",
+    "set_run_outcome",
+    "set_run_status",
+)
 
 #: Larger than any useful value, and small enough for the server to handle.
-MAX_NUMBER = 1_000_000
+MAX_NUMBER = MAX_SECONDS
 
 JSON_TYPES = {
     str: "a string",
@@ -34,11 +43,14 @@ def respond(controls: DataZoneControls, request: Request) -> Response:
 
     :param controls: the server that received the request
     :param request: a request for a path below :data:`CONTROL_PATH`
-    :return: 200 and the control with all its arguments; or 400, 404 or 405 and a ``message``
+    :return: 200 and the control with its arguments except secrets; or 400, 404 or 405 and a ``message``
     """
     # Read the body before any error response: closing a connection with unread data resets it, and the client
     # would not receive the response.
-    body = request.get_data()
+    try:
+        body = request.get_data()
+    except (OSError, HTTPException) as error:
+        return _json_response(400, {"message": f"The request cannot be read: {error}"})
     name = request.path.removeprefix(CONTROL_PATH)
     if name not in CONTROLS:
         return _json_response(404, {"message": f"Unknown control {name!r}: use one of {', '.join(CONTROLS)}"})
@@ -54,7 +66,8 @@ def respond(controls: DataZoneControls, request: Request) -> Response:
         return _json_response(400, {"message": str(error)})
     bound = inspect.signature(control).bind(**arguments)
     bound.apply_defaults()
-    return _json_response(200, {name: bound.arguments})
+    shown = {key: value for key, value in bound.arguments.items() if key != "secret_access_key"}
+    return _json_response(200, {name: shown})
 
 
 def _json_response(status: int, body: dict[str, Any]) -> Response:

@@ -1,4 +1,4 @@
-"""The controls of the local DataZone: run outcomes, failures, limits, credentials and recorded requests."""
+"""The controls of the local DataZone, which set what a test needs and return the recorded requests."""
 
 from __future__ import annotations
 
@@ -15,22 +15,16 @@ from moto.core.base_backend import BackendDict
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.core.utils import get_service_model
 
-from . import models
+from .backend.models import datazone_backends
+from .backend.runs import ACTIVE_STATUSES, TERMINAL_STATUSES
 from .local_responses import ERRORS, WIRE_FAULTS
-from .models import datazone_backends, ensure_reset_clears_scenario
-from .scenario import (
-    ACTIVE_STATUSES,
-    ASSET_MEMBERS,
-    TERMINAL_STATUSES,
-    Fault,
-    Request,
-    RunOutcome,
-    TokenBucket,
-    scenario,
-)
+from .scenario import ASSET_MEMBERS, Fault, Request, RunOutcome, TokenBucket, request_lock, scenario
+from .scripted_runs import ensure_reset_clears_scenario
 
 # The credentials of `DataZoneControls.client` and of `DataZoneServer.connection`.
 ACCESS_KEY = SECRET_KEY = "testing"
+# Longer than any test, and short enough for a timer.
+MAX_SECONDS = 1_000_000
 RUN_TYPES = ("BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES", "BUSINESS_GLOSSARY_ASSOCIATIONS")
 
 
@@ -107,11 +101,11 @@ class DataZoneControls:
         _validate("type", [*by_type, *(error_messages or ())], RUN_TYPES)
         if polls is not None and (submitted_seconds, in_progress_seconds) != (None, None):
             raise ValueError("Give either polls or seconds, not both")
-        if times is not None and times < 1:
-            raise ValueError(f"times must be at least 1, or None for all later runs, got {times!r}")
-        for value in (polls, submitted_seconds, in_progress_seconds):
-            if value is not None and value < 0:
-                raise ValueError(f"polls and seconds cannot be negative, got {value!r}")
+        _validate_times(times)
+        if polls is not None and (not isinstance(polls, int) or polls < 0):
+            raise ValueError(f"polls must be a whole number of at least 0, or None, got {polls!r}")
+        _validate_seconds("submitted_seconds", submitted_seconds)
+        _validate_seconds("in_progress_seconds", in_progress_seconds)
         outcome = RunOutcome(
             statuses=statuses if isinstance(statuses, str) or statuses is None else by_type,
             error_messages=dict(error_messages or {}),
@@ -129,9 +123,11 @@ class DataZoneControls:
 
         :param run_identifier: the run
         :param status: the status. It may be one that AWS has not published. None lets the run advance again
-        :raises ValueError: if the run does not exist
+        :raises ValueError: if the run does not exist, or the status is empty
         """
-        with models.lock:
+        if status == "":
+            raise ValueError("status must not be empty")
+        with request_lock:
             backends = [b for account in datazone_backends.values() for b in account.values()]
             for domain in [domain for backend in backends for domain in backend.domains.values()]:
                 if run_identifier in domain.runs:
@@ -178,17 +174,17 @@ class DataZoneControls:
         _validate("error", [error], (*ERRORS, *WIRE_FAULTS))
         if asset_identifier is not None and operation not in ("*", *ASSET_MEMBERS):
             raise ValueError(f"A request for {operation} names no asset")
-        if times is not None and times < 1:
-            raise ValueError(f"times must be at least 1, or None for all later requests, got {times!r}")
-        if seconds is not None and (error != "hang" or seconds < 0):
-            raise ValueError(f"seconds must be 0 or more, for 'hang' only, got {seconds!r}")
+        _validate_times(times)
+        if seconds is not None and error != "hang":
+            raise ValueError(f"seconds are for 'hang' only, got {seconds!r}")
+        _validate_seconds("seconds", seconds)
         ensure_reset_clears_scenario()
         scenario.add_fault(
             Fault(operation, error, times, message, seconds, after, asset_identifier, access_key_id)
         )
 
     def limit(self, operation: str, per_second: float, burst: int | None = None) -> None:
-        """Limit the rate of an operation, as the service does per account and Region.
+        """Limit the rate of an operation.
 
         The response to a request above the rate is ``ThrottlingException``. DataZone does not carry out the
         operation, but :attr:`requests` includes the request. The limit is a token bucket in real time that
@@ -206,8 +202,8 @@ class DataZoneControls:
             raise ValueError(f"per_second must be a number above 0, got {per_second!r}")
         if burst is None:
             burst = math.ceil(per_second)
-        elif burst < 1:
-            raise ValueError(f"burst must be at least 1, got {burst!r}")
+        elif not isinstance(burst, int) or burst < 1:
+            raise ValueError(f"burst must be a whole number of at least 1, got {burst!r}")
         ensure_reset_clears_scenario()
         scenario.set_limit(operation, TokenBucket(per_second, burst))
 
@@ -233,10 +229,35 @@ class DataZoneControls:
         ensure_reset_clears_scenario()
         scenario.require_secrets({ACCESS_KEY: SECRET_KEY, access_key_id: secret_access_key})
 
+    def require_permissions(self) -> None:
+        """Check IAM policies, user profiles and memberships. By default every request is permitted.
+
+        The checks apply to access keys that start with ``AKIA`` or ``ASIA``, as issued by moto's IAM and STS.
+        Requests with other access keys, such as those of :meth:`client`, are always permitted, so that a test
+        can prepare domains, user profiles and memberships. :meth:`reset` ends the checks.
+
+        - IAM: the access key must belong to a user or to an assumed role whose policies allow the action.
+          Only ``GetDomain`` has a resource type; for any other action, a policy needs the resource ``*``. A
+          statement with a condition denies the request. Permissions boundaries and session policies have no
+          effect, and credentials of ``GetSessionToken`` are not valid.
+        - DataZone: the principal needs an ``ACTIVATED`` user profile in the domain, except for operations on
+          domains and user profiles, and membership in the project that owns the resource. Only owners of a
+          project add members. AWS does not publish which operations need the membership.
+
+        Signatures are checked only with :meth:`require_credentials`.
+
+        .. seealso::
+            `Actions, resources, and condition keys for Amazon DataZone
+            <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazondatazone.html>`__
+        """
+        ensure_reset_clears_scenario()
+        scenario.require_permissions()
+
     @property
     def requests(self) -> list[Request]:
-        """All requests so far as pairs ``(operation, parameters)``, without any ``editedValue``.
+        """All requests for implemented operations so far, as pairs ``(operation, parameters)``.
 
+        The parameters are without any ``editedValue``.
         The attribute ``received_at`` of each is the value of ``time.monotonic()`` when the request arrived.
         """
         return scenario.requests
@@ -249,7 +270,7 @@ class DataZoneControls:
     def reset(self) -> None:
         """Delete everything in DataZone and in every other moto backend, and all settings and requests."""
         ensure_reset_clears_scenario()
-        with models.lock:
+        with request_lock:
             BackendDict.reset()
 
     def client(self, region_name: str = "us-east-1", config: Config | None = None) -> Any:
@@ -323,6 +344,16 @@ def _client(region_name: str, endpoint_url: str | None, config: Config | None = 
 
 # Creating a client is slow, and a test may create thousands of assets.
 _cached_client = lru_cache(maxsize=8)(_client)
+
+
+def _validate_times(times: int | None) -> None:
+    if times is not None and (not isinstance(times, int) or times < 1):
+        raise ValueError(f"times must be a whole number of at least 1, or None for all, got {times!r}")
+
+
+def _validate_seconds(name: str, seconds: float | None) -> None:
+    if seconds is not None and not 0 <= seconds <= MAX_SECONDS:
+        raise ValueError(f"{name} must be a number from 0 to {MAX_SECONDS:,}, got {seconds!r}")
 
 
 def _validate(kind: str, values: Iterable[str], valid: Iterable[str]) -> None:

@@ -1,25 +1,27 @@
-"""DataZone responses with the faults, limits and credentials that a test sets."""
+"""DataZone responses with the faults, limits, credentials and permissions that a test sets."""
 
 from __future__ import annotations
 
 import json
-import re
 import socket
 import threading
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from moto.core.common_types import TYPE_RESPONSE
-from moto.core.utils import get_service_model
+from moto.core.utils import camelcase_to_underscores
+from moto.utilities.aws_headers import gen_amzn_requestid_long
+from moto.utilities.utils import get_partition
+from werkzeug.datastructures import Headers
 
-from .models import ensure_reset_clears_scenario
-from .responses import DataZoneResponse
-from .scenario import Fault, scenario
+from .authorization import Principal, is_issued
+from .backend.models import datazone_backends
+from .backend.responses import DataZoneResponse
+from .request_parsing import ReceivedRequest, parse
+from .scenario import Fault, request_lock, scenario
+from .scripted_runs import ensure_reset_clears_scenario
+from .signatures import Signature
 
 #: The key in the WSGI environment of the event that the server sets when it stops.
 STOPPING = "airflow_provider_datazone.stopping"
@@ -50,57 +52,118 @@ ERRORS = {
     "ServiceUnavailableException": (503, "The service is temporarily unavailable."),
 }
 WIRE_FAULTS = ("hang", "drop", "malformed")
-AUTHORIZATION = re.compile(
-    r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request, *"
-    r"SignedHeaders=(?P<headers>[^,]+), *Signature=(?P<signature>\w+)"
-)
+
+
+def error_response(status: int, code: str, message: str) -> TYPE_RESPONSE:
+    """Return the status, the headers and the body of an error, as DataZone sends it."""
+    headers = {"Content-Type": "application/json", "server": "amazon.com", "X-Amzn-Errortype": code}
+    gen_amzn_requestid_long(headers)
+    return status, headers, json.dumps({"message": message})
 
 
 class LocalDataZoneResponse(DataZoneResponse):
-    """Responds like DataZone, except where a test sets a fault, a limit or required credentials."""
+    """Responds like DataZone, with the faults, limits, credentials and permissions that a test sets."""
 
-    def _dispatch(self, request: Any, *args: Any, **kwargs: Any) -> TYPE_RESPONSE:
-        # Only a request over HTTP has a WSGI environment.
+    _principal: Principal | None = None
+
+    @property
+    def caller(self) -> str:
+        """The ARN of the principal that sends the request."""
+        return super().caller if self._principal is None else self._principal.profile_arn
+
+    def _dispatch(self, request: Any, *_: Any, **__: Any) -> TYPE_RESPONSE:
+        # Moto's own preparation fails for bodies and headers that DataZone refuses with an error.
+        received = ReceivedRequest.read(request)
+        self._prepare(received)
+        # Only a request over HTTP has a connection.
         environ = getattr(request, "environ", {})
-        # The URL as the client signed it. Over HTTP, request.url is decoded; newer moto releases undo that.
-        self._signed_url: str = getattr(request, "raw_url", None) or environ.get("RAW_URI") or request.url
         self._connection: socket.socket | None = environ.get("werkzeug.socket")
         self._stopping: threading.Event = environ.get(STOPPING) or threading.Event()
-        return super()._dispatch(request, *args, **kwargs)
+        parsed = parse(received)
+        if parsed is None:
+            message = f"DataZone has no operation with the method {self.method} and the path {self.path!r}"
+            return error_response(404, "UnknownOperationException", message)
+        self._operation: str = parsed.operation.name
+        self.params = parsed.params
+        self._violations = parsed.violations
+        if not hasattr(self, camelcase_to_underscores(self._operation)) and self._connection is not None:
+            message = f"The local DataZone does not implement the operation {self._operation}"
+            return error_response(501, "NotImplementedException", message)
+        return self.call_action()
 
-    def _get_action_from_method_and_request_uri(self, *request: Any) -> str:
-        if len(request) == 1:  # newer moto releases have their own router
-            return str(super()._get_action_from_method_and_request_uri(*request) or "")
-        # Older moto releases create a boto3 client here, which searches every credential source.
-        method, path = request
-        for http_method, pattern, name in _routes():
-            match = pattern.match(path)
-            if match and http_method == method:
-                self.uri_match = match  # type: ignore[assignment]
-                return name
-        return ""
+    def _prepare(self, received: ReceivedRequest) -> None:
+        """Set the attributes that moto's response needs."""
+        self._received = received
+        self.method, self.uri = received.method, received.url
+        self.path, _ = received.path_and_query
+        self.raw_path = self.path
+        self.body = self.raw_body = received.body
+        self.data: dict[str, Any] = {}
+        self.querystring = self.data
+        self.headers = Headers(received.headers)
+        # The type of the response depends on this header, and moto knows only the usual types.
+        self.headers["Content-Type"] = "application/json"
+        self.response_headers = {"server": "amazon.com"}
+        self._signature = Signature.parse(self.headers.get("Authorization", ""))
+        self.access_key = self._signature.access_key_id if self._signature else ""
+        self.region = self._signature.region if self._signature else self.default_region
+        self.partition = get_partition(self.region)
+        self.current_account = self.get_current_account()
+
+    def _get_action(self) -> str:
+        return self._operation
+
+    def _get_params(self) -> dict[str, Any]:
+        return self.params
 
     def call_action(self) -> TYPE_RESPONSE:
         """Carry out the operation, or respond with the fault that applies to the request."""
-        operation = self._get_action()
-        if not operation:
-            return super().call_action()
-        ensure_reset_clears_scenario()
-        authorization = AUTHORIZATION.search(self._header("Authorization"))
-        fault = scenario.record(operation, self.params or {}, authorization and authorization["key"])
+        with request_lock:
+            ensure_reset_clears_scenario()
+            refusal = self._refusal()
+        # A request that is refused before it reaches DataZone does not use up a failure.
+        fault = scenario.record(self._operation, self.params, self.access_key, has_faults=refusal is None)
+        if refusal is not None:
+            return refusal
+        return self._carry_out() if fault is None else self._respond_with(fault)
+
+    def _refusal(self) -> TYPE_RESPONSE | None:
+        """Return the response to a request that AWS refuses before it reaches DataZone."""
+        if self.region not in datazone_backends[self.current_account]:
+            message = f"Credential should be scoped to a valid Region, not {self.region!r}."
+            return self._error("InvalidSignatureException", message)
         credentials_error = self._credentials_error()
         if credentials_error is not None:
             return self._error(credentials_error)
-        return super().call_action() if fault is None else self._respond_with(fault)
+        if not (scenario.requires_permissions and is_issued(self.access_key)):
+            return None
+        self._principal = Principal.find(self.current_account, self.partition, self.access_key, self.headers)
+        if self._principal is None:
+            return self._error("UnrecognizedClientException")
+        reason = self._principal.iam_refusal(self._operation, self.params, self.backend)
+        return None if reason is None else self._error("AccessDeniedException", reason)
+
+    def _carry_out(self) -> TYPE_RESPONSE:
+        with request_lock:
+            if self._violations:
+                number = len(self._violations)
+                message = f"{number} validation error{'s' if number > 1 else ''} detected: "
+                return self._error("ValidationException", message + "; ".join(self._violations))
+            if self._principal is not None and not self._principal.is_member(
+                self._operation, self.params, self.backend
+            ):
+                message = f"User is not permitted to perform operation: {self._operation}"
+                return self._error("AccessDeniedException", message)
+            return super().call_action()
 
     def _respond_with(self, fault: Fault) -> TYPE_RESPONSE:
-        response = super().call_action() if fault.after else None
+        response = self._carry_out() if fault.after else None
         if fault.error == "hang":
             if self._connection is None:
                 raise ReadTimeoutError(endpoint_url=self.uri)
             if self._stopping.wait(fault.seconds):
                 return self._drop_connection()
-            return response or super().call_action()
+            return response or self._carry_out()
         if fault.error == "drop":
             return self._drop_connection()
         if fault.error == "malformed":
@@ -110,13 +173,7 @@ class LocalDataZoneResponse(DataZoneResponse):
 
     def _error(self, code: str, message: str | None = None) -> TYPE_RESPONSE:
         status, default_message = ERRORS[code]
-        headers = {
-            "Content-Type": "application/json",
-            **self.response_headers,
-            "X-Amzn-Errortype": code,
-        }
-        headers, body = self._enrich_response(headers, json.dumps({"message": message or default_message}))
-        return status, headers, body
+        return error_response(status, code, message or default_message)
 
     def _credentials_error(self) -> str | None:
         """Check the request's signature against the required credentials.
@@ -126,27 +183,10 @@ class LocalDataZoneResponse(DataZoneResponse):
         secrets = scenario.secrets
         if not secrets:
             return None
-        authorization = AUTHORIZATION.fullmatch(self._header("Authorization"))
-        secret = secrets.get(authorization["key"]) if authorization else None
-        if authorization is None or secret is None:
+        secret = secrets.get(self.access_key) if self._signature else None
+        if self._signature is None or secret is None:
             return "UnrecognizedClientException"
-        names = authorization["headers"].split(";")
-        request = AWSRequest(
-            method=self.method,
-            url=self._signed_url,
-            data=self.body.encode() if isinstance(self.body, str) else self.body,
-            headers={name: self._header(name) for name in names if name != "host" or self._header(name)},
-        )
-        request.context["timestamp"] = self._header("X-Amz-Date")
-        credentials = Credentials(authorization["key"], secret)
-        signer = SigV4Auth(credentials, authorization["service"], authorization["region"])
-        string_to_sign = signer.string_to_sign(request, signer.canonical_request(request))
-        valid = signer.signature(string_to_sign, request) == authorization["signature"]
-        return None if valid else "InvalidSignatureException"
-
-    def _header(self, name: str) -> str:
-        value = self.headers.get(name, "")
-        return value.decode() if isinstance(value, bytes) else str(value)
+        return None if self._signature.is_valid(self._received, secret) else "InvalidSignatureException"
 
     def _drop_connection(self) -> TYPE_RESPONSE:
         if self._connection is None:
@@ -155,15 +195,3 @@ class LocalDataZoneResponse(DataZoneResponse):
             self._connection.shutdown(socket.SHUT_RDWR)
         # The client does not receive this: werkzeug treats the failing write as a client disconnect.
         return 500, {}, ""
-
-
-@cache
-def _routes() -> list[tuple[str, re.Pattern[str], str]]:
-    model = get_service_model("datazone")
-    https = {name: model.operation_model(name).http for name in model.operation_names}
-    routes = [
-        (http["method"], re.compile(DataZoneResponse.uri_to_regexp(http["requestUri"])), name)  # type: ignore[attr-defined]
-        for name, http in https.items()
-    ]
-    # The last group of a moto pattern also matches longer paths, so the longest pattern comes first.
-    return sorted(routes, key=lambda route: len(route[1].pattern), reverse=True)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import sys
 
+import moto
 import moto.backend_index
 
-from . import models, urls
+from . import backend
+from .backend import urls
+from .backend.models import datazone_backends
 from .local_responses import LocalDataZoneResponse
+from .scripted_runs import ScriptedBackend
 
 
 def register() -> None:
@@ -16,7 +20,12 @@ def register() -> None:
 
     It takes precedence over a DataZone backend that moto may include, which would lack the test controls.
     """
-    sys.modules["moto.datazone"] = models
+    datazone_backends.backend = ScriptedBackend
+    prefix = f"{backend.__name__}."
+    # Under moto's names, too: a second import of a module would create other backends.
+    sys.modules["moto.datazone"] = moto.datazone = backend
+    for name in [name for name in sys.modules if name.startswith(prefix)]:
+        sys.modules[f"moto.datazone.{name.removeprefix(prefix)}"] = sys.modules[name]
     urls.url_paths["{0}/.*$"] = LocalDataZoneResponse.dispatch
     for base in urls.url_bases:
         pattern = ("datazone", re.compile(base))

@@ -1,4 +1,4 @@
-"""The settings of a test (run outcomes, faults, limits, credentials) and the requests received.
+"""The settings of a test (run outcomes, faults, limits, credentials, permissions) and the requests received.
 
 Each process has one scenario, as it has one moto state, and it applies to requests of every account and
 Region. Moto clears it when it resets its backends.
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 #: The clock for `Request.received_at` and for rate limits. Tests can replace it.
 clock: Callable[[], float] = time.monotonic
+#: Held while a request is handled: moto's server has many threads, and even a Get changes a run's status.
+request_lock = threading.RLock()
 
-ACTIVE_STATUSES = ("SUBMITTED", "IN_PROGRESS")
-TERMINAL_STATUSES = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELED")
 #: The path of the asset identifier in the parameters, for each operation that names an asset.
 ASSET_MEMBERS = {
     "StartMetadataGenerationRun": ("target", "identifier"),
@@ -26,6 +26,8 @@ ASSET_MEMBERS = {
     "RejectPredictions": ("identifier",),
     "CreateListingChangeSet": ("entityIdentifier",),
     "GetAsset": ("identifier",),
+    "CreateAssetRevision": ("identifier",),
+    "ListAssetRevisions": ("identifier",),
 }
 
 
@@ -121,7 +123,7 @@ class Fault:
     asset_identifier: str | None = None
     access_key_id: str | None = None
 
-    def matches(self, request: Request, access_key_id: str | None) -> bool:
+    def matches(self, request: Request, access_key_id: str) -> bool:
         """Return whether the failure applies to a request."""
         if self.operation not in (request.operation, "*"):
             return False
@@ -150,6 +152,7 @@ class Scenario:
             self._limits: dict[str, TokenBucket] = {}
             self._requests: list[Request] = []
             self._secrets: dict[str, str] = {}
+            self.requires_permissions = False
 
     def add_outcome(self, asset_id: str | None, outcome: RunOutcome, times: int | None) -> None:
         """Set the outcome of the next runs.
@@ -191,16 +194,19 @@ class Scenario:
             self._limits[operation] = bucket
 
     def record(
-        self, operation: str, parameters: dict[str, Any], access_key_id: str | None = None
+        self, operation: str, parameters: dict[str, Any], access_key_id: str = "", has_faults: bool = True
     ) -> Fault | None:
         """Record a request.
 
+        :param has_faults: whether a limit or a failure can apply
         :return: the fault that applies to the request, or None
         """
         parameters = _without_edited_values(parameters)
         with self._lock:
             request = Request(operation, parameters, clock())
             self._requests.append(request)
+            if not has_faults:
+                return None
             bucket = self._limits.get(operation)
             if bucket is not None and not bucket.take(request.received_at):
                 return THROTTLED
@@ -217,6 +223,11 @@ class Scenario:
         """Add required credentials: a secret access key by access key ID."""
         with self._lock:
             self._secrets.update(secrets)
+
+    def require_permissions(self) -> None:
+        """Check IAM policies, user profiles and memberships from now on."""
+        with self._lock:
+            self.requires_permissions = True
 
     @property
     def secrets(self) -> dict[str, str]:

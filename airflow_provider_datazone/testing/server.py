@@ -6,8 +6,11 @@ import json
 import logging
 import socket
 import threading
+import time
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from moto.core.base_backend import BackendDict
 from moto.moto_server import werkzeug_app
@@ -16,10 +19,14 @@ from werkzeug.wrappers import Request
 
 from .control_api import CONTROL_PATH, respond
 from .controls import ACCESS_KEY, SECRET_KEY, DataZoneControls
-from .local_responses import STOPPING
+from .http_responses import MOTO_PATH, is_for_datazone, respond_as_datazone, respond_as_moto
+from .local_responses import STOPPING, error_response
+from .scenario import request_lock
 
 logger = logging.getLogger(__name__)
 
+# Seconds in which clients must read their responses when the server stops.
+STOP_SECONDS = 5.0
 # Only newer moto releases have their own handler.
 _MotoRequestHandler: Any = getattr(werkzeug_app, "MotoRequestHandler", WSGIRequestHandler)
 
@@ -27,6 +34,33 @@ _MotoRequestHandler: Any = getattr(werkzeug_app, "MotoRequestHandler", WSGIReque
 class _RequestHandler(_MotoRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: ARG002
         logger.debug(message, *args)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        # The superclass fails for URLs that it cannot decode.
+        logger.debug("%r %s %s", self.requestline, code, size)
+
+    def version_string(self) -> str:
+        return "amazon.com"
+
+    def run_wsgi(self) -> None:
+        try:
+            urlsplit(self.path)
+        except ValueError as error:
+            self.send_error(400, str(error))
+            return
+        super().run_wsgi()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Respond to a request that cannot be read. The superclass would send HTML."""
+        reason = message or explain or HTTPStatus(code).phrase
+        _, headers, body = error_response(int(code), "ValidationException", reason)
+        content = body.encode() if isinstance(body, str) else body
+        self.send_response(code, HTTPStatus(code).phrase)
+        for name, value in {**headers, "Content-Length": len(content), "Connection": "close"}.items():
+            if name != "server":
+                self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(content)
 
 
 class _HTTPServer(ThreadedWSGIServer):
@@ -56,18 +90,25 @@ class _HTTPServer(ThreadedWSGIServer):
         for connection in self._connections.values():
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RD)
-        for thread in self._connections:
+        end = time.monotonic() + STOP_SECONDS
+        for thread, connection in self._connections.items():
+            thread.join(max(end - time.monotonic(), 0))
+            # The client may not read its response.
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 
 class DataZoneServer(DataZoneControls):
     """Amazon DataZone and the other moto services over HTTP on loopback, for use by several processes.
 
-    Use it as a context manager. It needs neither AWS credentials nor a network. It accepts requests with any
+    Use it as a context manager. All servers and mocks of a process share one state, which moto deletes when
+    the last server stops. It needs neither AWS credentials nor a network. It accepts requests with any
     credentials until you call ``require_credentials``.
 
-    Other processes can call ``fail``, ``limit``, ``recover``, ``set_run_outcome`` and ``set_run_status`` over
-    HTTP, for example ``POST /moto-api/datazone/fail`` with the method's arguments as a JSON object.
+    Other processes can call ``fail``, ``limit``, ``recover``, ``require_credentials``,
+    ``require_permissions``, ``set_run_outcome`` and ``set_run_status`` over HTTP, for example
+    ``POST /moto-api/datazone/fail`` with the method's arguments as a JSON object.
 
     :param host: the address to listen on. Default: ``127.0.0.1``
     :param port: the port to listen on. 0 selects any free port. Default: 0
@@ -93,6 +134,7 @@ class DataZoneServer(DataZoneControls):
         """Start the server in a background thread.
 
         :raises OSError: if the server cannot listen on the address, for example because it is in use
+        :raises OverflowError: if the port is above 65535
         :raises RuntimeError: if the server has been started already
         """
         if self._server is not None:
@@ -130,14 +172,22 @@ class DataZoneServer(DataZoneControls):
             BackendDict.reset()
 
     def _application(self) -> Any:
-        application = werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app)
-        stopping = self._stopping
+        moto = werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app)
 
         def dispatch(environ: dict[str, Any], start_response: Any) -> Any:
-            if f"{environ['PATH_INFO']}/".startswith(CONTROL_PATH):
-                return respond(self, Request(environ))(environ, start_response)
-            environ[STOPPING] = stopping
-            return application(environ, start_response)
+            environ[STOPPING] = self._stopping
+            path = environ["PATH_INFO"]
+            if f"{path}/".startswith(CONTROL_PATH):
+                response = respond(self, Request(environ))
+            elif path.startswith(MOTO_PATH):
+                # A reset must not occur while a request is handled.
+                with request_lock:
+                    response = respond_as_moto(moto, environ)
+            elif is_for_datazone(path, environ.get("HTTP_AUTHORIZATION", "")):
+                response = respond_as_datazone(Request(environ))
+            else:
+                response = respond_as_moto(moto, environ)
+            return response(environ, start_response)
 
         return dispatch
 

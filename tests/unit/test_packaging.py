@@ -63,9 +63,10 @@ def test_all_modules_but_testing_can_be_imported_without_moto() -> None:
     assert package_modules(imported) == modules
 
 
-def test_import_of_testing_without_moto_names_the_extra_to_install() -> None:
+@pytest.mark.parametrize("without", ["moto", "flask_cors"])
+def test_import_of_testing_without_a_dependency_names_the_extra_to_install(without: str) -> None:
     with pytest.raises(AssertionError, match=r"install airflow-provider-amazon-datazone\[testing\]"):
-        import_in_new_process("airflow_provider_datazone.testing", without="moto")
+        import_in_new_process("airflow_provider_datazone.testing", without=without)
 
 
 def test_testing_imports_neither_airflow_nor_other_modules_of_the_package() -> None:
@@ -105,6 +106,8 @@ def test_lower_bounds_equal_the_oldest_tested_versions() -> None:
         "Makefile",
         "noxfile.py",
         "pyproject.toml",
+        "tests/clients/package-lock.json",
+        "tests/clients/package.json",
     ],
 )
 def test_file_names_no_package_index(file: str) -> None:

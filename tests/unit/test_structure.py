@@ -19,8 +19,8 @@ MAX_LINES = 400
 MAX_LINES_OF_REFERENCE = 700
 REFERENCE = {"hooks/datazone", "operators/datazone"}
 MAX_FUNCTION_LINES = 70
-# Like moto, this module has all models of a service.
-UNLIMITED = {"testing/models"}
+# As in moto, this module has all operations of a service.
+UNLIMITED = {"testing/backend/models"}
 
 MODULES = {
     str(path.relative_to(PACKAGE).with_suffix("")): path

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+import boto3
 from botocore.config import Config
 
 from airflow_provider_datazone.testing import (
@@ -14,12 +15,38 @@ from airflow_provider_datazone.testing import (
     DataZoneControls,
 )
 
+# A request that is signed for DataZone; the signature is wrong.
+SIGNED = {
+    "Authorization": (
+        "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/datazone/aws4_request, "
+        "SignedHeaders=host;x-amz-date, Signature=0"
+    )
+}
 NAMES, DESCRIPTIONS = "BUSINESS_NAMES", "BUSINESS_DESCRIPTIONS"
 
 
-def client_without_retries(datazone: DataZoneControls) -> Any:
-    """Return a client without retries and with a short read timeout."""
-    return datazone.client(config=Config(retries={"total_max_attempts": 1}, read_timeout=0.5))
+def client_without_retries(datazone: DataZoneControls, *, read_timeout: float = 60.0) -> Any:
+    """Return a client without retries. A busy machine may need seconds for a response."""
+    return datazone.client(config=Config(retries={"total_max_attempts": 1}, read_timeout=read_timeout))
+
+
+def signed_client(
+    datazone: DataZoneControls,
+    access_key_id: str = "testing",
+    secret_access_key: str = "testing",
+    session_token: str | None = None,
+    *,
+    service: str = "datazone",
+) -> Any:
+    """Return a client that signs its requests with an access key."""
+    return boto3.client(
+        service,
+        region_name="us-east-1",
+        endpoint_url=datazone.endpoint_url,
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret_access_key,
+        aws_session_token=session_token,
+    )
 
 
 class Runs:

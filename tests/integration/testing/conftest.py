@@ -15,8 +15,8 @@ from airflow_provider_datazone.testing import (
     DataZoneControls,
     DataZoneServer,
     mock_datazone,
-    models,
     scenario,
+    scripted_runs,
 )
 from tests.integration.testing.wire import Wire
 
@@ -48,7 +48,7 @@ def datazone(request: pytest.FixtureRequest) -> Iterator[DataZoneControls]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Replace the clock of the local DataZone; the test advances it."""
     now = 0.0
-    monkeypatch.setattr(models, "clock", lambda: now)
+    monkeypatch.setattr(scripted_runs, "clock", lambda: now)
     monkeypatch.setattr(scenario, "clock", lambda: now)
 
     def advance(seconds: float) -> None:

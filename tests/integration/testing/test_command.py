@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -41,7 +41,7 @@ def read_instructions(process: subprocess.Popen[str]) -> str:
     """Read the instructions that a server prints, up to the command that ends all failures."""
     assert process.stdout is not None
     lines = []
-    while not lines or "/recover" not in lines[-1]:
+    while not lines or not lines[-1].startswith("All controls"):
         lines.append(process.stdout.readline())
         assert lines[-1], (process.poll(), lines)
     return "".join(lines)
@@ -78,6 +78,17 @@ def curl(command: str) -> tuple[int, dict[str, Any]]:
     return post(url, body.encode())
 
 
+@pytest.fixture(scope="module", params=["--seed", "--no-seed"])
+def printed(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield the instructions that a server prints with or without assets, while it runs."""
+    process = serve("--port", "0", request.param)
+    yield read_instructions(process)
+    stop(process)
+
+
+seeded = pytest.mark.parametrize("printed", ["--seed"], indirect=True)
+
+
 class TestCommand:
     @pytest.mark.parametrize(
         ("signal_number", "seed"), [(signal.SIGINT, []), (signal.SIGTERM, ["--no-seed"])]
@@ -93,21 +104,19 @@ class TestCommand:
         assert len(domains) == (0 if seed else 1)
         stop(process, signal_number)
 
-    def test_printed_connection_is_complete_and_its_project_owns_the_assets(self) -> None:
-        process = serve("--port", "0")
-        instructions = read_instructions(process)
-        connection = printed_connection(instructions)
+    @seeded
+    def test_printed_connection_is_complete_and_its_project_owns_the_assets(self, printed: str) -> None:
+        connection = printed_connection(printed)
         domain = connection["extra"]["domain_identifier"]
         project = connection["extra"]["owning_project_identifier"]
-        assert f"\nDomain:  {domain}\nProject: {project}\nAssets:\n" in instructions
+        assert f"\nDomain:  {domain}\nProject: {project}\nAssets:\n" in printed
         found = client_of(connection).search(
             domainIdentifier=domain, owningProjectIdentifier=project, searchScope="ASSET"
         )
         assets = [item["assetItem"] for item in found["items"]]
-        printed = re.findall(r"^  (\w+)  (\w+)$", instructions, re.MULTILINE)
-        assert sorted(printed) == sorted((asset["identifier"], asset["name"]) for asset in assets)
-        assert len(printed) == 5
-        stop(process)
+        lines = re.findall(r"^  (\w+)  (\w+)$", printed, re.MULTILINE)
+        assert sorted(lines) == sorted((asset["identifier"], asset["name"]) for asset in assets)
+        assert len(lines) == 5
 
     def test_identifiers_are_reproducible_except_those_of_runs(self) -> None:
         servers = []
@@ -151,17 +160,14 @@ class TestCommand:
         assert "orders" in read_instructions(process)
         stop(process)
 
-    @pytest.mark.parametrize("seed", ["--seed", "--no-seed"])
-    def test_printed_commands_set_outcomes_and_failures(self, seed: str) -> None:
-        process = serve("--port", "0", seed)
-        instructions = read_instructions(process)
-        set_outcome, fail, recover = re.findall(r"^curl .*$", instructions, re.MULTILINE)
-        connection = printed_connection(instructions)
+    def test_printed_commands_set_outcomes_and_failures(self, printed: str) -> None:
+        set_outcome, fail, recover = re.findall(r"^curl .*$", printed, re.MULTILINE)
+        connection = printed_connection(printed)
         extra = connection["extra"]
         client = client_of(connection)
-        if seed == "--seed":
+        if "domain_identifier" in extra:
             domain, project = extra["domain_identifier"], extra["owning_project_identifier"]
-            asset = re.findall(r"^  (\w+)  orders$", instructions, re.MULTILINE)[0]
+            asset = re.findall(r"^  (\w+)  orders$", printed, re.MULTILINE)[0]
         else:
             domain = client.create_domain(
                 name="mine", domainExecutionRole="arn:aws:iam::123456789012:role/r"
@@ -196,17 +202,12 @@ class TestCommand:
         assert curl(fail)[0] == 200
         assert curl(recover)[0] == 200
         start_run()
-        stop(process)
 
-    @pytest.mark.parametrize("seed", ["--seed", "--no-seed"])
-    def test_printed_aws_command_has_valid_options(self, seed: str) -> None:
-        process = serve("--port", "0", seed)
-        instructions = read_instructions(process)
-        (command,) = re.findall(r"^AWS_ACCESS_KEY_ID=.* (aws datazone .*)$", instructions, re.MULTILINE)
-        stop(process)
+    def test_printed_aws_command_has_valid_options(self, printed: str) -> None:
+        (command,) = re.findall(r"^AWS_ACCESS_KEY_ID=.* (aws datazone .*)$", printed, re.MULTILINE)
         _, service, operation, *arguments = shlex.split(command)
         options = dict(zip(arguments[::2], arguments[1::2], strict=True))
-        endpoint_url = printed_connection(instructions)["extra"]["endpoint_url"]
+        endpoint_url = printed_connection(printed)["extra"]["endpoint_url"]
         assert (options.pop("--region"), options.pop("--endpoint-url")) == ("us-east-1", endpoint_url)
         model = get_service_model(service)
         (shape,) = [
@@ -226,24 +227,3 @@ class TestCommand:
         assert len(err.splitlines()) == 1
         assert f"Cannot listen on 127.0.0.1:{port}" in err
         assert "in use" in err
-
-    def test_missing_dependency_error_names_the_extra(self, tmp_path: Path) -> None:
-        (tmp_path / "flask_cors.py").write_text("raise ModuleNotFoundError('no', name='flask_cors')")
-        completed = subprocess.run(
-            [sys.executable, "-c", "import airflow_provider_datazone.testing"],
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        last_line = completed.stderr.splitlines()[-1]
-        assert "install airflow-provider-amazon-datazone[testing]" in last_line
-
-    def test_testing_package_does_not_import_airflow(self) -> None:
-        code = (
-            "import sys; sys.modules['airflow'] = None; import airflow_provider_datazone.testing;"
-            "name = 'airflow_provider_datazone.';"
-            "print([m for m in sys.modules if m.startswith(name) and not m.startswith(name + 'testing')])"
-        )
-        completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert completed.stdout.strip() == "[]"

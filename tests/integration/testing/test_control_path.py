@@ -6,14 +6,10 @@ import json
 
 import pytest
 from botocore.config import Config
-from botocore.exceptions import (
-    ClientError,
-)
+from botocore.exceptions import ClientError
 
-from airflow_provider_datazone.testing import (
-    DataZoneServer,
-)
-from tests.integration.testing.clients import post
+from airflow_provider_datazone.testing import DataZoneServer
+from tests.integration.testing.clients import post, signed_client
 
 
 class TestControlPath:
@@ -107,12 +103,29 @@ class TestControlPath:
         assert response["message"].startswith(message)
 
     def test_unknown_control_or_method_returns_an_error_message(self, url: str) -> None:
-        controls = "fail, limit, recover, set_run_outcome, set_run_status"
+        controls = (
+            "fail, limit, recover, require_credentials, require_permissions, set_run_outcome, set_run_status"
+        )
         for name in ("stop", "endpoint_url", "__init__", ""):
             message = f"Unknown control {name!r}: use one of {controls}"
             assert post(f"{url}/{name}", b"{}") == (404, {"message": message})
         message = "Use POST for recover, got GET"
         assert post(f"{url}/recover", None, "GET") == (405, {"message": message})
+
+    def test_credentials_and_permissions_can_be_required(self, server: DataZoneServer, url: str) -> None:
+        keys = {"access_key_id": "other", "secret_access_key": "secret"}
+        shown = {"require_credentials": {"access_key_id": "other"}}
+        assert post(f"{url}/require_credentials", json.dumps(keys).encode()) == (200, shown)
+        assert post(f"{url}/require_permissions", b"") == (200, {"require_permissions": {}})
+        with pytest.raises(ClientError, match="InvalidSignatureException"):
+            signed_client(server, "other", "wrong").list_domains()
+        iam = signed_client(server, service="iam")
+        iam.create_user(UserName="sam")
+        key = iam.create_access_key(UserName="sam")["AccessKey"]
+        secret = key["SecretAccessKey"]
+        server.require_credentials(key["AccessKeyId"], secret)
+        with pytest.raises(ClientError, match="user/sam is not authorized to perform: datazone:ListDomains"):
+            signed_client(server, key["AccessKeyId"], secret).list_domains()
 
     def test_controls_work_during_failures_and_are_not_recorded(
         self, server: DataZoneServer, url: str

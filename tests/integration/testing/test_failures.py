@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 from collections.abc import Callable
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import (
     ClientError,
@@ -23,7 +23,7 @@ from airflow_provider_datazone.testing import (
     local_responses,
     mock_datazone,
 )
-from tests.integration.testing.clients import Runs, client_without_retries
+from tests.integration.testing.clients import Runs, client_without_retries, signed_client
 
 # Characters that a URL, and therefore a signature, encodes. No identifier contains them.
 SPECIAL_CHARACTERS = "a b/%20?&=+ü€*"
@@ -99,13 +99,7 @@ class TestFailures:
         datazone.fail("*", "UnrecognizedClientException", times=None, access_key_id="testing")
         with pytest.raises(ClientError, match="UnrecognizedClientException"):
             client_without_retries(datazone).list_domains()
-        other = boto3.client(
-            "datazone",
-            region_name="us-east-1",
-            endpoint_url=datazone.endpoint_url,
-            aws_access_key_id="AKIAIOSFODNN7EXAMPLE",
-            aws_secret_access_key="testing",
-        )
+        other = signed_client(datazone, "AKIAIOSFODNN7EXAMPLE")
         assert other.list_domains()["items"] == []
 
     def test_boto3_retries_a_throttled_request(self, server: DataZoneServer) -> None:
@@ -116,10 +110,9 @@ class TestFailures:
 
     def test_hanging_request_times_out(self, datazone: DataZoneControls) -> None:
         datazone.fail("ListDomains", "hang")
-        client = client_without_retries(datazone)
         with pytest.raises(ReadTimeoutError):
-            client.list_domains()
-        assert client.list_domains()["items"] == []
+            client_without_retries(datazone, read_timeout=0.5).list_domains()
+        assert datazone.client().list_domains()["items"] == []
 
     def test_response_is_delayed(self, server: DataZoneServer) -> None:
         server.fail("ListDomains", "hang", seconds=0.01)
@@ -159,7 +152,8 @@ class TestFailures:
     @pytest.mark.parametrize("error", ["drop", "hang", "InternalServerException"])
     def test_request_with_a_lost_response_takes_effect(self, datazone: DataZoneControls, error: str) -> None:
         runs = Runs(datazone)
-        retrying_client, runs.client = runs.client, client_without_retries(datazone)
+        retrying_client = runs.client
+        runs.client = client_without_retries(datazone, read_timeout=0.5)
         datazone.fail("StartMetadataGenerationRun", error, after=True)
         with pytest.raises((HTTPClientError, ClientError)):
             runs.start(clientToken="once")
@@ -221,16 +215,8 @@ class TestFailures:
         self, datazone: DataZoneControls, call: Callable[[Any], None]
     ) -> None:
         def error_code(key: str, secret: str, token: str | None = None) -> str:
-            client = boto3.client(
-                "datazone",
-                region_name="us-east-1",
-                endpoint_url=datazone.endpoint_url,
-                aws_access_key_id=key,
-                aws_secret_access_key=secret,
-                aws_session_token=token,
-            )
             with pytest.raises(ClientError) as info:
-                call(client)
+                call(signed_client(datazone, key, secret, token))
             return str(info.value.response["Error"]["Code"])
 
         rejections = ("UnrecognizedClientException", "InvalidSignatureException")
@@ -276,6 +262,14 @@ class TestFailures:
         operation, parameters = second
         assert (operation, parameters) == ("ListDomains", {})
 
+    def test_request_with_a_wrong_signature_uses_up_no_failure(self, server: DataZoneServer) -> None:
+        server.require_credentials("other", "secret")
+        server.fail("ListDomains", "ConflictException")
+        with pytest.raises(ClientError, match="InvalidSignatureException"):
+            signed_client(server, "other", "wrong").list_domains()
+        with pytest.raises(ClientError, match="ConflictException"):
+            server.client().list_domains()
+
     @pytest.mark.parametrize(
         ("call", "message"),
         [
@@ -283,18 +277,26 @@ class TestFailures:
             (lambda d: d.limit("*", 1), r"Unknown operation '\*'"),
             (lambda d: d.limit("GetDomain", 0), "per_second must be a number above 0, got 0"),
             (lambda d: d.limit("GetDomain", float("nan")), "per_second must be a number above 0, got nan"),
-            (lambda d: d.limit("GetDomain", 1, burst=0), "burst must be at least 1, got 0"),
+            (lambda d: d.limit("GetDomain", 1, burst=0), "burst must be a whole number of at least 1, got 0"),
             (lambda d: d.fail("GetMetadataRun", "drop"), "Unknown operation 'GetMetadataRun'"),
             (lambda d: d.fail("GetDomain", "Throttling"), "Unknown error 'Throttling'"),
-            (lambda d: d.fail("GetDomain", "drop", times=0), "times must be at least 1"),
-            (lambda d: d.fail("GetDomain", "drop", seconds=1), "must be 0 or more, for 'hang' only"),
+            (lambda d: d.fail("GetDomain", "drop", times=0), "times must be a whole number of at least 1"),
+            (lambda d: d.fail("GetDomain", "drop", seconds=1), "seconds are for 'hang' only"),
             (lambda d: d.fail("GetDomain", "drop", asset_identifier="a"), "GetDomain names no asset"),
             (lambda d: d.set_run_outcome(statuses="DONE"), "Unknown status 'DONE'"),
             (lambda d: d.set_run_outcome(statuses={"NAMES": "FAILED"}), "Unknown type 'NAMES'"),
             (lambda d: d.set_run_outcome(error_messages={"NAMES": "x"}), "Unknown type 'NAMES'"),
             (lambda d: d.set_run_outcome(polls=1, submitted_seconds=1), "not both"),
-            (lambda d: d.set_run_outcome(polls=-1), "cannot be negative"),
-            (lambda d: d.set_run_outcome(times=0), "times must be at least 1"),
+            (lambda d: d.set_run_outcome(polls=-1), "polls must be a whole number of at least 0"),
+            (lambda d: d.set_run_outcome(polls=1.5), "polls must be a whole number of at least 0"),
+            (
+                lambda d: d.set_run_outcome(in_progress_seconds=math.nan),
+                "in_progress_seconds must be a number",
+            ),
+            (lambda d: d.set_run_outcome(submitted_seconds=-1), "submitted_seconds must be a number from 0"),
+            (lambda d: d.fail("GetDomain", "hang", seconds=math.inf), "seconds must be a number from 0"),
+            (lambda d: d.fail("GetDomain", "drop", times=1.5), "times must be a whole number"),
+            (lambda d: d.set_run_outcome(times=0), "times must be a whole number of at least 1"),
             (lambda d: d.set_run_status("nosuchrun", "FAILED"), "There is no run 'nosuchrun'"),
         ],
     )

@@ -135,6 +135,43 @@ class TestRuns:
         server.set_run_status(run, "FAILED")
         assert runs.stats(run) == {NAMES: "FAILED", DESCRIPTIONS: "FAILED"}
 
+    @pytest.mark.parametrize(
+        ("statuses", "expected"),
+        [
+            (["FAILED", "IN_PROGRESS", None], ["SUCCEEDED", "SUCCEEDED"]),
+            (["PARTIALLY_SUCCEEDED"], ["SUCCEEDED", "FAILED"]),
+            (["CANCELED"], ["CANCELED", "CANCELED"]),
+        ],
+    )
+    def test_types_agree_with_the_status_that_is_set(
+        self, server: DataZoneServer, statuses: list[str | None], expected: list[str]
+    ) -> None:
+        runs = Runs(server)
+        run = runs.start()
+        for status in statuses:
+            server.set_run_status(run, status)
+        runs.statuses(run, 3)
+        assert runs.status(run) == (statuses[-1] or "SUCCEEDED")
+        assert list(runs.stats(run).values()) == expected
+
+    def test_run_that_has_ended_keeps_the_status_that_was_set(self, server: DataZoneServer) -> None:
+        runs = Runs(server)
+        run = runs.start()
+        server.set_run_status(run, "FAILED")
+        server.set_run_status(run, None)
+        assert runs.status(run) == "FAILED"
+        assert runs.stats(run) == {NAMES: "FAILED", DESCRIPTIONS: "FAILED"}
+
+    def test_type_that_is_set_to_succeed_has_no_error_message(self, server: DataZoneServer) -> None:
+        runs = Runs(server)
+        server.set_run_outcome(statuses="FAILED", error_messages={NAMES: "quota"})
+        run = runs.start()
+        server.set_run_status(run, "SUCCEEDED")
+        stats = server.client().get_metadata_generation_run(
+            domainIdentifier=runs.asset.domain_identifier, identifier=run
+        )["typeStats"]
+        assert [stat.get("errorMessage") for stat in stats] == [None, None]
+
     def test_outcome_of_an_asset_and_of_the_next_run_take_precedence(self, server: DataZoneServer) -> None:
         first = Runs(server)
         asset = server.create_asset(

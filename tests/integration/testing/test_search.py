@@ -17,8 +17,8 @@ from airflow_provider_datazone.testing import (
     DataZoneControls,
     DataZoneServer,
     Request,
-    models,
 )
+from airflow_provider_datazone.testing.backend import assets, search
 from tests.integration.testing.clients import DESCRIPTIONS, NAMES, client_without_retries
 from tests.integration.testing.wire import with_operators
 
@@ -288,7 +288,7 @@ class TestSearch:
             inventory.add(f"t{rows}", formsInput=[form("StatsForm", rows=rows, share=rows / 2)])
         inventory.add("t", formsInput=[form("StatsForm", rows="2")])
         inventory.add("flag", formsInput=[form("StatsForm", rows=True)])
-        found = {name: inventory.filtered("StatsForm.rows", 2, name) for name in models.COMPARISONS}
+        found = {name: inventory.filtered("StatsForm.rows", 2, name) for name in search.COMPARISONS}
         assert found == {
             "EQ": ["t2"],
             "GE": ["t2", "t3"],
@@ -306,11 +306,11 @@ class TestSearch:
         self, inventory: Inventory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for hour, name in enumerate(("first", "second")):
-            monkeypatch.setattr(models, "utcnow", lambda hour=hour: datetime(2026, 1, 15, hour))
+            monkeypatch.setattr(assets, "utcnow", lambda hour=hour: datetime(2026, 1, 15, hour))
             inventory.add(name)
         first = inventory.search(searchText="first")[0]["identifier"]
         inventory.generate(first, NAMES)
-        monkeypatch.setattr(models, "utcnow", lambda: datetime(2026, 1, 15, 2))
+        monkeypatch.setattr(assets, "utcnow", lambda: datetime(2026, 1, 15, 2))
         inventory.accept(first)
         one_hour = int(datetime(2026, 1, 15, 1, tzinfo=timezone.utc).timestamp() * 1000)
         assert inventory.filtered("creationTime", one_hour, "LT") == ["First"]

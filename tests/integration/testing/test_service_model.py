@@ -40,9 +40,9 @@ def test_every_response_follows_the_service_model(wire: Wire) -> None:
     client.create_domain(name="the least", domainExecutionRole=ROLE)
     client.get_domain(identifier=domain)
     token = client.list_domains(maxResults=1, status="AVAILABLE")["nextToken"]
-    assert "nextToken" not in client.list_domains(nextToken=token)
+    assert "nextToken" not in client.list_domains(nextToken=token, status="AVAILABLE")
+    use_projects(client, domain)
     project = client.create_project(domainIdentifier=domain, name="sales", description="Who sells")["id"]
-    client.get_project(domainIdentifier=domain, identifier=project)
     form = {
         "formName": "GlueTableForm",
         "typeIdentifier": "amazon.datazone.GlueTableFormType",
@@ -104,8 +104,38 @@ def test_every_response_follows_the_service_model(wire: Wire) -> None:
     client.search(**search, nextToken=token)
     client.search(**search, searchText="nothing like it")
     client.search(domainIdentifier=domain, searchScope="GLOSSARY_TERM")
+    client.create_asset_revision(**of_asset, name="orders", description="What was ordered", formsInput=[form])
+    client.list_asset_revisions(**of_asset, maxResults=1)
     assert {operation.name for operation, _ in wire.responses} == OPERATIONS
     assert wire.violations == []
+
+
+def use_projects(client: Any, domain: str) -> None:
+    """Call the operations on projects and users with every member."""
+    in_domain = {"domainIdentifier": domain}
+    user = client.create_user_profile(
+        **in_domain, userIdentifier="arn:aws:iam::123456789012:role/steward", userType="IAM_ROLE"
+    )["id"]
+    client.create_user_profile(**in_domain, userIdentifier="sam@example.com", userType="SSO_USER")
+    client.get_user_profile(**in_domain, userIdentifier="sam@example.com", type="SSO")
+    project = client.create_project(
+        **in_domain,
+        name="everything",
+        description="every member",
+        resourceTags={"team": "data"},
+        glossaryTerms=["term1"],
+        domainUnitId="unit1",
+        projectProfileId="profile1",
+        userParameters=[{"environmentConfigurationName": "tools"}],
+    )["id"]
+    client.get_project(**in_domain, identifier=project)
+    membership = {**in_domain, "projectIdentifier": project}
+    client.create_project_membership(
+        **membership, member={"userIdentifier": user}, designation="PROJECT_CONTRIBUTOR"
+    )
+    token = client.list_project_memberships(**membership, sortBy="NAME", maxResults=1)["nextToken"]
+    client.list_project_memberships(**membership, sortBy="NAME", nextToken=token)
+    client.list_projects(**in_domain, userIdentifier=user, name="everything")
 
 
 def test_violation_of_the_service_model_is_detected() -> None:

@@ -25,16 +25,23 @@ OPERATIONS = {
     "AcceptPredictions",
     "CancelMetadataGenerationRun",
     "CreateAsset",
+    "CreateAssetRevision",
     "CreateDomain",
     "CreateListingChangeSet",
-    "GetListing",
     "CreateProject",
+    "CreateProjectMembership",
+    "CreateUserProfile",
     "GetAsset",
     "GetDomain",
+    "GetListing",
     "GetMetadataGenerationRun",
     "GetProject",
+    "GetUserProfile",
+    "ListAssetRevisions",
     "ListDomains",
     "ListMetadataGenerationRuns",
+    "ListProjectMemberships",
+    "ListProjects",
     "RejectPredictions",
     "Search",
     "StartMetadataGenerationRun",
@@ -77,6 +84,10 @@ def violations(shape: Shape, value: Any, path: str = "") -> Iterator[str]:
         for index, item in enumerate(value):
             yield from violations(shape.member, item, f"{path}[{index}]")
     elif isinstance(shape, MapShape):
+        if not isinstance(value, dict):
+            yield f"{path}: {value!r} is not a map"
+            return
+        yield from out_of_range(shape, len(value), path)
         for key, item in value.items():
             yield from violations(shape.key, key, f"{path} key")
             yield from violations(shape.value, item, f"{path}[{key}]")
@@ -87,7 +98,10 @@ def violations(shape: Shape, value: Any, path: str = "") -> Iterator[str]:
         enum, pattern = shape.metadata.get("enum"), shape.metadata.get("pattern")
         if enum and value not in enum:
             yield f"{path}: {value!r} is not one of {enum}"
-        if pattern and not re.fullmatch(pattern, value):
+        # Older service models anchor their patterns, and not all of them at the end.
+        is_prefix = pattern and pattern.startswith("^") and not pattern.endswith("$")
+        match = re.search if is_prefix else re.fullmatch
+        if pattern and not match(pattern, value, re.ASCII):
             yield f"{path}: {value!r} does not match {pattern}"
         yield from out_of_range(shape, len(value), path)
     elif shape.type_name == "timestamp":

@@ -1,4 +1,7 @@
-"""The hosts of Amazon DataZone: the service's own, and those that a moto server infers from a signature."""
+"""The hosts of Amazon DataZone.
+
+The first is the service's own. A moto server infers the second from a signature.
+"""
 
 from __future__ import annotations
 
