@@ -69,12 +69,14 @@ bench: .venv/.installed .venvs/bench/.installed ## Run the benchmarks against th
 	.venvs/bench/bin/python benchmarks/waits.py
 	.venvs/bench/bin/python benchmarks/batch.py
 	.venvs/bench/bin/python benchmarks/mapped.py
+	.venvs/bench/bin/python benchmarks/watchers.py
 	DATAZONE_TEST_ASSETS=300 DATAZONE_TEST_KILLS=10 $(BIN)/python -m pytest tests/faults/test_batch.py
 
 .PHONY: bench-short
 bench-short: .venvs/bench/.installed ## The same with fewer waits and assets, only to try them out; two minutes
 	.venvs/bench/bin/python benchmarks/waits.py --short
 	.venvs/bench/bin/python benchmarks/batch.py --short
+	.venvs/bench/bin/python benchmarks/watchers.py --short
 
 .PHONY: dist
 dist: .venvs/release/.installed ## Build the wheel and the sdist, reproducibly

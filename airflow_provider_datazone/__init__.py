@@ -1,3 +1,3 @@
 """Apache Airflow provider for Amazon DataZone metadata generation runs."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

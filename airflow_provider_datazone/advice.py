@@ -9,6 +9,7 @@ from typing import Any
 from botocore.exceptions import (
     ClientError,
     ConnectionError as BotoConnectionError,
+    NoCredentialsError,
     NoRegionError,
     ProxyConnectionError,
     SSLError,
@@ -22,6 +23,7 @@ from airflow_provider_datazone.service_errors import (
     is_denied_by_iam,
     is_denied_by_membership,
     is_denied_role,
+    is_domain_missing,
     is_not_found,
     is_rejected_credentials,
     is_unreadable_certificate,
@@ -36,15 +38,17 @@ def permission_advice(error: BaseException) -> Iterator[str]:
         return
     if is_denied_role(error):
         yield (
-            "Check that the principal's policy allows sts:AssumeRole on the role, and that the role's trust "
-            "policy allows the principal."
+            "Check that the role exists, that the principal's policy allows sts:AssumeRole on the role, and "
+            "that the role's trust policy allows the principal."
         )
         return
     operation = str(getattr(error, "operation_name", "the action"))
-    policy = (
-        f"the IAM policy of the connection's principal must allow datazone:{operation}, with "
-        '"Resource": "*" unless the action is datazone:GetDomain'
+    resource = (
+        'the ARN of the domain or on "*"; it may also be that there is no such domain'
+        if operation == "GetDomain"
+        else '"Resource": "*", since it grants nothing on the ARN of a domain'
     )
+    policy = f"the IAM policy of the connection's principal must allow datazone:{operation} on {resource}"
     membership = (
         "the connection's principal needs an activated user profile in the domain, and membership in the "
         "project that owns the asset"
@@ -58,8 +62,11 @@ def permission_advice(error: BaseException) -> Iterator[str]:
 
 
 def not_found_advice(error: BaseException, subject: str, request: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one sentence that names the missing resource, unless DataZone's message names it."""
+    """Yield one sentence that says what to check, unless DataZone's message names the missing resource."""
     if not is_not_found(error):
+        return
+    if is_domain_missing(error):
+        yield "There is no such domain in this Region: check the domain identifier and the AWS Region."
         return
     message = error_message(error)
     identifiers = [value for name, value in request.items() if name.lower().endswith("identifier")]
@@ -69,18 +76,18 @@ def not_found_advice(error: BaseException, subject: str, request: Mapping[str, A
     missing, project = not_found_message(error), request.get("owningProjectIdentifier")
     where = "the domain and the AWS Region"
     revision = request.get("revision") or request.get("target", {}).get("revision")
-    if subject.startswith("run ") and not missing.startswith("domain"):
+    if subject.startswith("run "):
         yield f"There is no such run in this domain: check the run identifier, {where}."
     elif "project" in missing and project:
         name = sanitize(repr(project), length=200)
         yield f"There is no project {name} in this domain: check the project identifier, {where}."
-    elif subject.startswith(("asset ", "listing metadata generation runs of ")) and "domain" not in missing:
+    elif subject.startswith("asset ") and "prediction" in missing:
+        yield "The asset has no predictions that are neither accepted nor rejected."
+    elif subject.startswith(("asset ", "listing metadata generation runs of ")):
         if revision:
             yield f"There is no such asset or revision in this domain: check both, {where}."
         else:
             yield f"There is no such asset in this domain: check the asset identifier, {where}."
-    elif "domain" in missing:
-        yield "There is no such domain in this Region: check the domain identifier and the AWS Region."
     else:
         yield f"Check {where}."
 
@@ -89,6 +96,11 @@ def connection_advice(error: BaseException) -> Iterator[str]:
     """Yield fixes for a connection that does not work, with the field labels of its form."""
     if isinstance(error, NoRegionError):
         yield "Set the AWS Region, 'region_name' in the extra."
+    elif isinstance(error, NoCredentialsError):
+        yield (
+            "Set the AWS Access Key ID and the AWS Secret Access Key, or provide credentials where the task "
+            "runs; if the connection has a role, they assume it."
+        )
     elif is_rejected_credentials(error):
         yield "Check the AWS Access Key ID and the AWS Secret Access Key."
         if isinstance(error, ClientError) and error_code(error).startswith("Expired"):

@@ -19,13 +19,13 @@ from airflow_provider_datazone.advice import connection_advice, permission_advic
 from airflow_provider_datazone.exceptions import NotConfiguredError
 from airflow_provider_datazone.get_provider_info import CONNECTION_TYPE
 from airflow_provider_datazone.inputs import (
-    to_botocore_options,
-    to_config_arguments,
+    to_botocore_config,
     to_connection_id,
     to_text,
     to_verify,
 )
 from airflow_provider_datazone.metadata_generation import sanitize
+from airflow_provider_datazone.metrics import count_response
 from airflow_provider_datazone.redaction import connection_secrets, redact, remove_headers
 from airflow_provider_datazone.service_errors import UNEXPECTED_TYPE_ERRORS, is_denied_role, is_permanent
 
@@ -58,19 +58,11 @@ class DataZoneConnectionHook(AwsBaseHook):
         verify: bool | str | None = None,
         config: Config | dict[str, Any] | None = None,
     ) -> None:
-        if config is not None and not isinstance(config, Config):
-            try:
-                config = Config(**to_config_arguments(to_botocore_options(config) or {}))
-            except NotConfiguredError:
-                raise
-            except (BotoCoreError, *UNEXPECTED_TYPE_ERRORS) as error:
-                description = sanitize(f"{type(error).__name__}: {error}")
-                raise NotConfiguredError(f"botocore_config cannot be used: {description}") from None
         super().__init__(
             aws_conn_id=to_connection_id(aws_conn_id),
             region_name=to_text("region_name", region_name),
             verify=to_verify(verify),
-            config=config,
+            config=to_botocore_config(config),
             client_type="datazone",
         )
 
@@ -215,7 +207,9 @@ class DataZoneConnectionHook(AwsBaseHook):
             looks transient.
         """
         _check_certificates(self.verify, self.config)
-        return super().get_client_type(*args, **kwargs)
+        client = super().get_client_type(*args, **kwargs)
+        client.meta.events.register("response-received.datazone", count_response)
+        return client
 
     def for_polling(self, max_connections: int) -> Self:
         """

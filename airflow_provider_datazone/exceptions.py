@@ -18,6 +18,15 @@ class NotConfiguredError(ValueError):
     """A parameter or a setting of the connection is missing or invalid; no request was sent."""
 
 
+class InvalidWatcherError(NotConfiguredError, TypeError):
+    """
+    An argument of an asset watcher is invalid.
+
+    Also a ``TypeError``: a triggerer of Airflow 3 logs this error of a trigger's constructor, and ends after
+    any other, with all its triggers.
+    """
+
+
 class MetadataGenerationRunError(Exception):
     """
     A run ended without success.

@@ -18,11 +18,14 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 from jinja2 import Undefined
 from jinja2.exceptions import UndefinedError
 
 from airflow_provider_datazone.exceptions import NotConfiguredError
 from airflow_provider_datazone.metadata_generation import sanitize
+from airflow_provider_datazone.service_errors import UNEXPECTED_TYPE_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +105,7 @@ def require_text(name: str, value: Any) -> str:
     text = to_text(name, value)
     if text is None:
         raise NotConfiguredError(
-            f"{name} is required, got {_shown(value)}. Did its template render to an empty string?"
+            f"{name} is required, and must not be blank. Did its template render to an empty string or None?"
         )
     return text
 
@@ -208,12 +211,23 @@ def to_botocore_options(config: Any) -> dict[str, Any] | None:
     return plain
 
 
-def to_config_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keyword arguments for ``botocore.config.Config``, from :func:`to_botocore_options`."""
-    arguments = dict(options)
+def to_botocore_config(config: Any) -> Config | None:
+    """
+    Return a botocore configuration.
+
+    :param config: Options for ``botocore.config.Config``, such an object, or ``None``.
+    :raises ValueError: It is neither, or has an invalid option.
+    """
+    if config is None or isinstance(config, Config):
+        return config
+    arguments = dict(to_botocore_options(config) or {})
     if arguments.get("signature_version") == _UNSIGNED:
         arguments["signature_version"] = UNSIGNED
-    return arguments
+    try:
+        return Config(**arguments)
+    except (BotoCoreError, *UNEXPECTED_TYPE_ERRORS) as error:
+        description = sanitize(f"{type(error).__name__}: {error}")
+        raise NotConfiguredError(f"botocore_config cannot be used: {description}") from None
 
 
 def validate_types(types: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 from botocore.exceptions import (
@@ -22,6 +23,8 @@ _TRANSIENT_CODES = _THROTTLING_CODES | {"InternalServerException", "RequestTimeo
 # AccessDenied is the code of STS, for a connection's role that cannot be assumed.
 _ACCESS_DENIED_CODES = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedException"})
 _PERMANENT_CODES = _ACCESS_DENIED_CODES | {"ValidationException", "ResourceNotFoundException"}
+# AWS does not document the message for an unknown domain.
+_MISSING_DOMAIN = re.compile(r"((the|requested|specified|given) )*domain\b")
 # DataZone declares both for the cancellation of a run that has ended.
 _REJECTED_CANCEL_CODES = frozenset({"ValidationException", "ConflictException"})
 # A signature that does not match the secret, a deleted key, an expired session.
@@ -121,12 +124,22 @@ def is_denied_role(error: BaseException) -> bool:
 
 def blocks_every_asset(error: BaseException) -> bool:
     """Whether DataZone would refuse a Start for every asset, because of the IAM policy or the domain."""
-    return is_denied_by_iam(error) or (is_not_found(error) and "domain" in not_found_message(error))
+    return is_denied_by_iam(error) or is_domain_missing(error)
 
 
 def blocks_project(error: BaseException) -> bool:
     """Whether DataZone would refuse a Start for every asset of the project."""
     return is_access_denied(error) or (is_not_found(error) and "project" in not_found_message(error))
+
+
+def may_be_new(error: BaseException) -> bool:
+    """Whether DataZone does not find a resource that may have been created a moment ago: not a domain."""
+    return is_not_found(error) and not is_domain_missing(error)
+
+
+def is_domain_missing(error: BaseException) -> bool:
+    """Whether DataZone does not find the domain; other messages may say what is missing in the domain."""
+    return is_not_found(error) and bool(_MISSING_DOMAIN.match(error_message(error).lower()))
 
 
 def not_found_message(error: BaseException) -> str:

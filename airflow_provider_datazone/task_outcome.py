@@ -19,6 +19,7 @@ from airflow_provider_datazone.exceptions import (
     WaitFailedError,
 )
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, judge, sanitize
+from airflow_provider_datazone.metrics import count_ended_run
 from airflow_provider_datazone.service_errors import is_permanent
 from airflow_provider_datazone.version_compat import AirflowRescheduleException
 
@@ -29,6 +30,7 @@ XCOM_TYPE_STATS = "type_stats"
 XCOM_RUN = "run"
 XCOM_LISTING = "listing"
 XCOM_MARKDOWN = "markdown"
+XCOM_REVISION = "revision"
 # The attribute of a task that has pushed its typeStats.
 _HAS_TYPE_STATS = "_has_type_stats"
 
@@ -92,6 +94,7 @@ def require_success(
     :raises StartedRunFailedError: The run did not succeed, and a new one may.
     :raises MetadataGenerationRunFailedError: The run did not succeed.
     """
+    count_ended_run(run.status)
     verdict = judge(run, allow_partial_success=allow_partial_success)
     if not verdict.succeeded:
         if retry_starts_new_run and not run.quota_used_up:

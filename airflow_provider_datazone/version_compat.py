@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
@@ -54,6 +55,12 @@ except ImportError:
     except ImportError:
         # Airflow 2.11 has one class for both; its message tells which. Remove with 2.11.
         TaskDeferralTimeout = None
+
+try:
+    from airflow.triggers.base import BaseEventTrigger as BaseEventTrigger
+except ImportError:
+    # Airflow 2.11 has no asset watchers. Remove with 2.11.
+    from airflow.triggers.base import BaseTrigger as BaseEventTrigger  # noqa: F401
 
 if get_base_airflow_version_tuple() >= (3, 0):
 
@@ -107,9 +114,48 @@ def execution_timeout_before_resuming() -> AirflowTaskTimeout | None:
     return error if isinstance(error, AirflowTaskTimeout) else None
 
 
+def require_asset_watchers(name: str) -> None:
+    """
+    Fail before Airflow 3.0, which has no asset watchers. Remove with 2.11.
+
+    :param name: The trigger that needs them.
+    :raises RuntimeError: Airflow is older.
+    """
+    if not AIRFLOW_V_3_0_PLUS:
+        installed = ".".join(map(str, get_base_airflow_version_tuple()))
+        raise RuntimeError(
+            f"{name} requires Airflow 3.0 or later, which has asset watchers; this is Airflow {installed}. "
+            "Use DataZoneMetadataGenerationRunSensor in a scheduled DAG instead."
+        )
+
+
+def initialize_stats() -> None:
+    """
+    Let ``Stats`` send metrics from a triggerer.
+
+    Since 3.2, Airflow initializes the task SDK's ``Stats`` in a worker, and elsewhere only when it imports
+    its serialization. Remove when it does so in a triggerer.
+    """
+    with suppress(ImportError):
+        import airflow.sdk.serde  # noqa: F401
+
+
 def task_state_store(context: Context) -> Any:
     """Return the store of a task's state between tries, ``None`` before Airflow 3.3. Remove with 3.2."""
     return context.get("task_state_store")
+
+
+def asset_state_methods(store: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """
+    Return coroutine functions that read and write a watcher's ``asset_state_store``.
+
+    Airflow 3.3.0 and 3.3.1 have only methods that block. Remove with 3.3.1.
+
+    :param store: The store.
+    """
+    if hasattr(store, "aget"):
+        return store.aget, store.aset
+    return sync_to_async(store.get), sync_to_async(store.set)
 
 
 async def is_deferred(task_instance: Any) -> bool:

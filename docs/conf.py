@@ -55,8 +55,8 @@ html_theme_options = {"navigation_with_keys": True}
 NAVIGATION = {
     "index": {
         "Begin": ["quick-start", "installing", "connection"],
-        "Use": ["operators", "waiting", "publishing", "examples", "testing", "migrating"],
-        "Operate": ["scaling", "reliability", "performance", "troubleshooting", "versions"],
+        "Use": ["operators", "waiting", "publishing", "reacting", "examples", "testing", "migrating"],
+        "Operate": ["scaling", "reliability", "performance", "metrics", "troubleshooting", "versions"],
         "Reference": ["api/index", "changelog"],
     },
     "api/index": {

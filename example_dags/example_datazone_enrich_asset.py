@@ -51,9 +51,9 @@ with DAG(
     },
     tags=["example", "datazone"],
 ):
-    # Every run counts against the account's monthly quota. Retries are still safe: after a crash, a lost
-    # worker or a timeout, a retry resumes the existing run. It starts another run only after a run that
-    # failed, unless the quota is used up.
+    # Every run counts against the account's monthly quota. After a crash, a lost worker or a timeout, a retry
+    # resumes the existing run. It starts another run only after a run that failed, unless the quota is used
+    # up: an asset that always fails costs 3 runs.
     start_run = DataZoneStartMetadataGenerationRunOperator(
         task_id="start_run",
         aws_conn_id=AWS_CONN_ID,

@@ -9,8 +9,9 @@ This DAG
    publishes the asset,
 3. reports the result.
 
-An asset whose predictions are all below the threshold still has no description, so the next DAG run generates
-them again, which uses quota.
+An asset whose predictions are not accepted, for example because all are below the threshold, still has no
+description, so the next DAG run generates them again, which uses quota. docs/operators.md shows how to leave
+out such assets.
 
 It needs an Airflow connection ``datazone_default`` of type *Amazon DataZone* with a domain and a project.
 Its role needs the IAM policy to start, accept and search, and to publish ``datazone:CreateListingChangeSet``:
@@ -88,7 +89,8 @@ with DAG(
         max_concurrent_runs=50,
         # The task succeeds if at most 10% of the assets fail.
         max_failures=0.1,
-        # Safe: a retry processes only the assets that failed, and resumes runs that are still active.
+        # A retry processes only the assets that failed, and resumes runs that are still active. An asset that
+        # always fails costs 3 runs.
         retries=2,
         deferrable=True,
         # A run takes about half a minute. The task starts the next run when it sees that one has ended.

@@ -7,8 +7,8 @@ and retries. Use this pattern for up to some dozens of assets, because
 - each asset needs a task instance per step, which the scheduler and a worker must handle,
 - Airflow maps over at most 1,024 items (``[core] max_map_length``),
 - DataZone starts at most 10 runs per second for the whole account. The DAG's ``max_active_tasks``, by default
-  16, limits how many tasks run at the same time. If DataZone still throttles a start, botocore retries it,
-  and then the task's retries do.
+  16, limits how many tasks start runs at the same time, but not the active runs: deferred tasks do not count.
+  If DataZone still throttles a start, botocore retries it, and then the task's retries do.
 
 It needs an Airflow connection ``datazone_default`` of type *Amazon DataZone* with a domain and a project.
 """
@@ -55,7 +55,7 @@ with DAG(
         task_id="start_run",
         aws_conn_id=AWS_CONN_ID,
         types=["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
-        # Safe: a retry starts another run only after a run that failed.
+        # A retry starts another run only after a run that failed: an asset that always fails costs 3 runs.
         retries=2,
         deferrable=True,
         poll_interval=5,

@@ -2,8 +2,8 @@
 ### Let a person review generated metadata before it is published
 
 Generates metadata for an asset and shows the predictions in Airflow, where a person approves or rejects them.
-After an approval, the DAG accepts all predictions that the asset then has, and publishes the asset. After a
-rejection, the predictions remain in the portal.
+After an approval, the DAG accepts the predictions and publishes the asset, unless the asset has a newer
+revision than the one that the person has read. After a rejection, the predictions remain in the portal.
 
 It needs Airflow 3.1 or later, and an Airflow connection ``datazone_default`` of type *Amazon DataZone* with a
 domain and a project. Its role needs the IAM policies to start and accept, and to review and publish: see
@@ -75,6 +75,8 @@ if AIRFLOW_V_3_1_PLUS:
             task_id="accept_predictions",
             aws_conn_id=AWS_CONN_ID,
             asset_identifier="{{ params.asset_identifier }}",
+            # What the person has read: DataZone refuses, if the asset has changed since then.
+            revision="{{ ti.xcom_pull(task_ids='read_predictions', key='revision') }}",
             rule="ALL",
         )
 

@@ -25,8 +25,9 @@ from airflow_provider_datazone.batch.starts import START, RunStarter
 from airflow_provider_datazone.batch.summary import describe_failure
 from airflow_provider_datazone.idempotency import was_canceled_with_previous_try
 from airflow_provider_datazone.metadata_generation import names_used_up_quota
+from airflow_provider_datazone.metrics import count_ended_run
 from airflow_provider_datazone.polling.errors import CredentialsRejectedError
-from airflow_provider_datazone.polling.registry import cancel_run, run_on_poller
+from airflow_provider_datazone.polling.jobs import cancel_run, run_on_poller
 from airflow_provider_datazone.service_errors import is_not_found
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Batch:
         self._on_progress = on_progress
         #: Where the batch sends requests, for a signal handler that cannot wait for the event loop.
         self.source: RunSource | None = None
-        self._progress = Progress(state.rows, settings.steps, log, settings.poll_interval)
+        self._progress = Progress(state, settings.steps, log, settings.poll_interval)
         self._failure_log = FailureLog(log)
         self._requests = BatchRequests(state, log=log, progress=self._progress, failure_log=self._failure_log)
         self._starter = RunStarter(state, settings, progress=self._progress, requests=self._requests)
@@ -303,6 +304,7 @@ class Batch:
             self._failure_log.on_error(row, error)
         else:
             row.status, row.type_stats = run.status, run.type_stats
+            count_ended_run(run.status)
 
     async def _report_periodically(self) -> None:
         while True:

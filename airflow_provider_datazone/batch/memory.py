@@ -39,7 +39,8 @@ class BatchMemory:
         request = [domain_identifier, sorted(types)]
         stored: Any = self._store.get(_STATE_KEY) if self._store is not None else None
         record: dict[str, Any] = stored if _is_record(stored) else {}
-        is_cleared = was_cleared(record, context)
+        #: Whether a user cleared the task after it had succeeded, as far as the store shows.
+        self.is_cleared = is_cleared = was_cleared(record, context)
         if record.get("request") != request or is_cleared:
             # The task's request has changed, or a user cleared the succeeded task.
             identity = client_token(context, request)

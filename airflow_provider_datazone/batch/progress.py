@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import logging
 
     from airflow_provider_datazone.batch.assets import AssetRow
+    from airflow_provider_datazone.batch.state import BatchState
     from airflow_provider_datazone.batch.steps import Steps
 
 # Maximum seconds between two progress lines, and between two lines about the same transient error.
@@ -34,15 +35,16 @@ class Progress:
 
     It also replaces the task's log in the waits of single assets, which would write thousands of lines.
 
-    :param rows: The assets.
+    :param state: The assets, and why no more runs are started.
     :param steps: What the batch does with each asset.
     :param log: The task's log.
     :param poll_interval: Seconds between two polls of a run.
     """
 
-    def __init__(self, rows: list[AssetRow], steps: Steps, log: logging.Logger, poll_interval: float) -> None:
+    def __init__(self, state: BatchState, steps: Steps, log: logging.Logger, poll_interval: float) -> None:
         self.started = 0
-        self._rows = rows
+        self._state = state
+        self._rows = state.rows
         self._steps = steps
         self._log = log
         self._poll_interval = poll_interval
@@ -95,23 +97,27 @@ class Progress:
             parts.append(f"{counts.accepted:,} accepted")
         if self._steps.publish:
             parts.append(f"{counts.published:,} published")
+        left_out = sum(self._state.why_left_out(row) is not None for row in self._rows)
+        if left_out:
+            parts.append(f"{left_out:,} not started")
         if starts >= 0.05:
             parts.append(f"{starts:.1f} starts/s")
-        if (left := self._seconds_left(counts, now)) is not None:
+        if (left := self._seconds_left(counts, left_out, now)) is not None:
             parts.append(f"about {_duration(left)} left")
         self._log.info(" · ".join(parts))
 
-    def _seconds_left(self, counts: Counts, now: float) -> float | None:
+    def _seconds_left(self, counts: Counts, left_out: int, now: float) -> float | None:
         """Estimate the remaining time, once a tenth of this process' assets are done."""
-        left, done = counts.total - counts.done, counts.done - self._done_before
+        left, done = counts.total - counts.done - left_out, counts.done - self._done_before
         if not left or done < 2 or done * 10 < counts.total - self._done_before:
             return None
-        if counts.not_started and self.started:
+        to_start = counts.not_started - left_out
+        if to_start and self.started:
             # The last run starts at the rate so far and takes as long as the first one, plus half an interval
             # until a poll sees its end.
             pace = (now - self._began_at) / self.started
             first = self._first_end_at - self._began_at
-            return counts.not_started * pace + first + self._poll_interval / 2
+            return to_start * pace + first + self._poll_interval / 2
         return left * (now - self._first_end_at) / (done - 1)
 
     def _tenths(self) -> int:

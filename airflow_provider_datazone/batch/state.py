@@ -74,6 +74,22 @@ class BatchState:
         """Whether DataZone refuses to start runs for all assets, or for the asset's project."""
         return "" in self.refusals or row.owning_project_identifier in self.refusals
 
+    def why_left_out(self, row: AssetRow) -> str | None:
+        """Return why no run is started for an asset, ``None`` if one is."""
+        if row.run_identifier is not None or row.has_ended or not self.is_left_out(row):
+            return None
+        scopes = ("", row.owning_project_identifier)
+        reasons = [self.refusals[scope] for scope in scopes if scope in self.refusals]
+        reason = reasons[0] if reasons else "the account's monthly quota is used up"
+        return f"No run was started: {reason}"
+
+    def results(self) -> list[dict[str, Any]]:
+        """Return the XCom ``results``: a row for each asset."""
+        return [
+            row.to_result() | ({"error": reason} if (reason := self.why_left_out(row)) else {})
+            for row in self.rows
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return the state under :data:`STATE_KEYS`, for a trigger's arguments or event."""
         return {

@@ -112,6 +112,11 @@ class DataZoneAssetHook(DataZoneRequestHook):
             raise NotConfiguredError("threshold needs a rule: pass rule='ALL', too.")
         # Validated here, since botocore's error for invalid choices would show an edited value.
         sensitive_values = edited_values(() if choices is None else choices)
+        if rule is None and not choices:
+            self.log.info("choices is empty: there is nothing to %s for %s.", decision, subject)
+            return to_text("revision", revision) or sanitize(
+                self.get_asset(asset_identifier, domain_identifier=domain_identifier)["revision"]
+            )
         request: dict[str, Any] = {f"{decision}Choices": choices}
         if rule is not None:
             request[f"{decision}Rule"] = {"rule": rule}
@@ -152,6 +157,44 @@ class DataZoneAssetHook(DataZoneRequestHook):
         .. seealso::
             https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetAsset.html
         """
+        return self.parse_predictions(
+            self.get_asset(asset_identifier, domain_identifier=domain_identifier, revision=revision)
+        )
+
+    def parse_predictions(self, asset: dict[str, Any]) -> list[dict[str, Any]]:
+        """
+        Return the predictions for an asset that :meth:`get_asset` returned.
+
+        :param asset: The asset.
+        :return: As :meth:`get_predictions`.
+        :raises MalformedResponseError: The form is not JSON, or not a list of suggestions.
+        """
+        try:
+            return parse_predictions(asset)
+        except ValueError as error:
+            subject = f"asset {asset['id']!r}"
+            raise self._malformed(f"responded with {error}", subject, asset["domainId"]) from None
+
+    # --------------------------------------------------------------- assets
+
+    def get_asset(
+        self, asset_identifier: str, *, domain_identifier: str | None = None, revision: str | None = None
+    ) -> dict[str, Any]:
+        """
+        Read an asset.
+
+        :param asset_identifier: The asset.
+        :param domain_identifier: The domain; default from the connection.
+        :param revision: The asset's revision; by default the latest.
+        :return: The asset in AWS's shape, ``{"id": str, "domainId": str, "name": str, "revision": str,
+            "formsOutput": list, ...}``.
+        :raises ValueError: No domain is given.
+        :raises botocore.exceptions.ClientError: DataZone refuses.
+        :raises MalformedResponseError: The response is not an asset.
+
+        .. seealso::
+            https://docs.aws.amazon.com/datazone/latest/APIReference/API_GetAsset.html
+        """
         asset_identifier = require_text("asset_identifier", asset_identifier)
         subject = f"asset {asset_identifier!r}"
         domain = self.resolve_domain_identifier(domain_identifier)
@@ -162,12 +205,8 @@ class DataZoneAssetHook(DataZoneRequestHook):
             identifier=asset_identifier,
             revision=to_text("revision", revision),
         )
-        try:
-            return parse_predictions(response)
-        except ValueError as error:
-            raise self._malformed(f"responded with {error}", subject, domain) from None
-
-    # --------------------------------------------------------------- assets
+        self._require_texts(response, ("id", "domainId", "revision"), subject, domain)
+        return {name: value for name, value in response.items() if name != "ResponseMetadata"}
 
     def publish_asset(
         self,
@@ -208,9 +247,14 @@ class DataZoneAssetHook(DataZoneRequestHook):
             clientToken=to_text("client_token", client_token),
         )
         members = ("listingId", "listingRevision", "status")
+        self._require_texts(response, members, subject, domain)
+        return {member: sanitize(response[member]) for member in members}
+
+    def _require_texts(
+        self, response: dict[str, Any], members: Sequence[str], subject: str, domain: str
+    ) -> None:
         if not all(isinstance(response.get(member), str) for member in members):
             raise self._malformed(f"responded without one of {', '.join(members)}", subject, domain)
-        return {member: sanitize(response[member]) for member in members}
 
     def get_listing(
         self,

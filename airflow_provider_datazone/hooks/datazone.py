@@ -25,7 +25,7 @@ from airflow_provider_datazone.metadata_generation import (
     log_status,
     sanitize,
 )
-from airflow_provider_datazone.service_errors import is_not_found, is_transient, rejects_cancel
+from airflow_provider_datazone.service_errors import is_transient, may_be_new, rejects_cancel
 from airflow_provider_datazone.service_requests import iterate_pages
 
 T = TypeVar("T")
@@ -291,6 +291,9 @@ class DataZoneHook(DataZoneAssetHook):
             maxResults=page_size,
             nextToken=next_token,
         )
+        # AWS's model does not require the status of an item, and the request names it.
+        if status:
+            items = [{"status": status} | item if isinstance(item, dict) else item for item in items]
         return [self._parse_run(item, subject, domain) for item in items], following
 
     def cancel_metadata_generation_run(
@@ -473,7 +476,7 @@ class DataZoneHook(DataZoneAssetHook):
                 return request()
             except ClientError as error:
                 left = deadline - time.monotonic()
-                if not is_not_found(error) or left <= 0:
+                if not may_be_new(error) or left <= 0:
                     raise
             if not logged:
                 self.log.info(

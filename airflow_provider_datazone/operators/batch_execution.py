@@ -93,6 +93,11 @@ class BatchExecution(Execution[BatchOperatorBase]):
         self._run_domain = self.hook.resolve_domain_identifier(operator.domain_identifier)
         memory = BatchMemory(self.context, self._run_domain, validate_types(operator.types))
         rows = memory.load(rows, steps)
+        if memory.is_cleared:
+            self.log.warning(
+                "The task had succeeded and was cleared: it starts a run for each of %s assets again.",
+                f"{len(rows):,}",
+            )
         state = self._state = BatchState(rows, memory.saved_at, started_at, duplicates)
         if all(map(steps.is_done, rows)):
             self.log.info("An earlier try completed all %s assets: there is nothing to do.", f"{len(rows):,}")
@@ -202,8 +207,7 @@ class BatchExecution(Execution[BatchOperatorBase]):
         operator, steps = self.operator, self._steps
         summary = summarize(state, steps, seconds=time.time() - state.started_at)
         if operator.do_xcom_push:
-            results = [row.to_result() for row in state.rows]
-            self.context["ti"].xcom_push(key=XCOM_RESULTS, value=results)
+            self.context["ti"].xcom_push(key=XCOM_RESULTS, value=state.results())
             # Airflow pushes the return value itself, but not that of a task that fails.
             self.context["ti"].xcom_push(key="return_value", value=summary)
         require_few_failures(state, steps, operator.max_failures)

@@ -23,6 +23,7 @@ from airflow_provider_datazone.service_errors import is_not_found, is_transient
 from airflow_provider_datazone.task_outcome import (
     XCOM_LISTING,
     XCOM_MARKDOWN,
+    XCOM_REVISION,
     fail_without_retry,
     push_run,
     push_type_stats_on_failure,
@@ -282,7 +283,7 @@ class DataZoneGetPredictionsOperator(DataZoneOperator):
     XCom: the return value is a list of the predictions, ``{"fieldPath": str, ...}`` with the other keys as
     DataZone sends them, ``[]`` if there are none. The key ``markdown`` is the same as a Markdown table, for
     example for the ``body`` of an ``ApprovalOperator``. Texts longer than 2,000 characters are truncated in
-    the table, and Markdown, HTML and links in them have no effect.
+    the table, and Markdown, HTML and links in them have no effect. The key ``revision`` is the asset's.
 
     :param asset_identifier: The asset. (templated)
     :param domain_identifier: The DataZone domain; default from the connection. (templated)
@@ -318,12 +319,15 @@ class DataZoneGetPredictionsOperator(DataZoneOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         with fail_without_retry():
             self._prepare(context)
-            predictions = self.hook.get_predictions(
+            asset = self.hook.get_asset(
                 self.asset_identifier, domain_identifier=self.domain_identifier, revision=self.revision
             )
-        self.log.info("Asset %s has %d predictions.", sanitize(str(self.asset_identifier)), len(predictions))
+            predictions = self.hook.parse_predictions(asset)
+        name, revision = sanitize(asset["id"]), sanitize(asset["revision"])
+        self.log.info("Asset %s has %d predictions at revision %s.", name, len(predictions), revision)
         if self.do_xcom_push:
             context["ti"].xcom_push(key=XCOM_MARKDOWN, value=to_markdown(predictions))
+            context["ti"].xcom_push(key=XCOM_REVISION, value=revision)
         return predictions
 
 
@@ -400,7 +404,7 @@ class DataZoneAcceptPredictionsOperator(_DecideOnPredictionsOperator):
 
     No prediction is accepted by default, and only accepted ones are ever published.
 
-    XCom: the return value is the asset's new revision.
+    XCom: the return value is the asset's new revision, or its present one if ``choices`` is empty.
 
     :param asset_identifier: The asset. (templated)
     :param domain_identifier: The DataZone domain; default from the connection. (templated)
@@ -408,10 +412,9 @@ class DataZoneAcceptPredictionsOperator(_DecideOnPredictionsOperator):
     :param rule: ``ALL`` or ``NONE``.
     :param threshold: With ``rule``: the lowest confidence to accept, 0 to 1.
     :param choices: AWS's ``acceptChoices``, a list of
-        ``{"predictionTarget": str, "predictionChoice"?: int, "editedValue"?: str}``. An ``editedValue`` is
-        sensitive: the provider never logs it, and redacts it in errors. A value of 5 or more characters is
-        also masked in rendered fields and in all logs of the task; a shorter one is redacted in errors only
-        where it is a whole word. Airflow 3.0 does not mask rendered fields. (templated)
+        ``{"predictionTarget": str, "predictionChoice"?: int, "editedValue"?: str}``; ``[]`` accepts nothing.
+        An ``editedValue`` is sensitive: the provider never logs it. It masks values of 5 or more characters
+        in rendered fields (not on Airflow 3.0), logs and errors; shorter ones as whole words. (templated)
     :param client_token: The same token accepts once. By default every try of the task computes the same
         token, until the task is cleared. (templated)
     :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;
@@ -443,7 +446,7 @@ class DataZoneRejectPredictionsOperator(_DecideOnPredictionsOperator):
     :param rule: ``ALL`` or ``NONE``.
     :param threshold: With ``rule``: the confidence that the rule compares with, 0 to 1.
     :param choices: AWS's ``rejectChoices``, a list of
-        ``{"predictionTarget": str, "predictionChoices"?: list[int]}``. (templated)
+        ``{"predictionTarget": str, "predictionChoices"?: list[int]}``; ``[]`` rejects nothing. (templated)
     :param client_token: The same token rejects once. By default every try of the task computes the same
         token, until the task is cleared. (templated)
     :param aws_conn_id: The Airflow connection, of type ``aws`` or ``awsdatazone``. Default ``aws_default``;

@@ -1,5 +1,5 @@
 """
-One poller for all waits with the same credentials, Region and domain.
+One poller for all waits and watches with the same credentials, Region and domain.
 
 A triggerer may run ten thousand waits, and none of them may block its event loop. So waits share one
 connection lookup, one boto3 client in a few threads, one request rate, and one List request for fifty runs.
@@ -7,7 +7,8 @@ connection lookup, one boto3 client in a few threads, one request rate, and one 
 Each round sends the cheaper requests. For few waits: one Get per run. For many: List of the ``SUBMITTED``
 runs, then of the ``IN_PROGRESS`` ones (in this order a run that changes its status in between is still
 listed), and a Get for each run that neither returned. Only a Get ends a wait. So a List that is late,
-incomplete, denied, or full of other users' runs costs requests, but never causes a wrong result.
+incomplete, denied, or full of other users' runs costs requests, but never causes a wrong result. Watches have
+a loop of their own, see :mod:`~airflow_provider_datazone.polling.watch_loop`.
 """
 
 from __future__ import annotations
@@ -17,51 +18,62 @@ import contextvars
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_datazone.polling.errors import CredentialsRejectedError, PollerEndedError
 from airflow_provider_datazone.polling.rate import LONGEST_PAUSE, POLL_THREADS, Rates
 from airflow_provider_datazone.polling.sender import RequestSender
+from airflow_provider_datazone.polling.timer import wait_for_event
 from airflow_provider_datazone.polling.wait import Wait
-from airflow_provider_datazone.service_errors import is_not_found, is_transient
+from airflow_provider_datazone.polling.watch_loop import WatchLoop
+from airflow_provider_datazone.service_errors import is_transient, may_be_new
 
 if TYPE_CHECKING:
     import logging
 
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
     from airflow_provider_datazone.polling.source import RunSource
+    from airflow_provider_datazone.polling.watch import RunWatch
 
 # Transient errors in a row after which a round ends.
 MAX_FAILURES_IN_A_ROW = 2 * POLL_THREADS
 # Requests of the cheapest List: a page for each of the two statuses.
 CHEAPEST_LIST = 2
-# Transient errors of one List after which the round continues without it.
-MAX_LIST_FAILURES = 3
 # Rounds until List is tried again after it cost more than Gets: the runs of other users may have ended.
 LIST_COST_ROUNDS = 20
 
 
 class RunPoller:
     """
-    Poll the runs of all waits until the last wait ends.
+    Poll the runs of all waits and watches until the last one ends.
 
-    :param source: Where to send requests; closed with the last wait.
+    :param source: Where to send requests; closed with the last wait or watch.
     :param rates: The request rates, which pollers of the same account and Region share.
-    :param on_close: Called when the last wait has ended, or when DataZone rejects the credentials.
+    :param on_close: Called when the last wait or watch has ended, or when DataZone rejects the credentials.
+    :param on_round: Called before each round.
     """
 
-    def __init__(self, source: RunSource, rates: Rates, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        source: RunSource,
+        rates: Rates,
+        on_close: Callable[[], None],
+        on_round: Callable[[], None] = lambda: None,
+    ) -> None:
         self.sender = RequestSender(source, rates, on_rejected=self._end)
         #: The runs of interrupted waits that DataZone had returned before the poller ended.
         self.answered_runs: set[str] = set()
         self._holders = 0
         self._on_close = on_close
+        self._on_round = on_round
         # Why the poller accepts no more waits; None while it accepts them.
         self._ended: BaseException | None = None
         self._is_closed = False
         self._loop = asyncio.get_running_loop()
         self._waits: dict[str, list[Wait]] = {}
+        self._watch_loop = WatchLoop(source, rates, self._end_waits)
         self._wake = asyncio.Event()
         self._sleeps_until = math.inf
         self._round_began = 0.0
@@ -74,7 +86,7 @@ class RunPoller:
         self._task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, self._run())
         self._task.add_done_callback(self._fail_all)
 
-    async def wait(
+    def wait(
         self,
         run_identifier: str,
         *,
@@ -82,11 +94,12 @@ class RunPoller:
         poll_interval: float,
         timeout: float | None,
         log: logging.Logger,
-    ) -> MetadataGenerationRun:
+    ) -> asyncio.Future[MetadataGenerationRun]:
         """
         Wait until Get returns the run as terminal.
 
         :param timeout: Maximum seconds to wait, ``None`` for no limit.
+        :return: The run. It is a future and not a coroutine, which would take more memory.
         :raises DeadlinePassedError: The run has not ended by then.
         :raises CredentialsRejectedError: The poller ends; another one may have valid credentials.
         :raises PollerEndedError: The poller had ended before.
@@ -98,15 +111,38 @@ class RunPoller:
         # Wake the poller only if this wait is due first, since it then checks all waits.
         if wait.due < self._sleeps_until:
             self._wake.set()
-        timer = None if timeout is None else self._loop.call_later(max(timeout, 0), wait.time_out)
-        try:
-            return await wait.result
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self._remove(wait)
+        if timeout is not None:
+            wait.timer = self._loop.call_later(max(timeout, 0), wait.time_out)
+        wait.result.add_done_callback(partial(self._remove, wait))
+        return wait.result
 
-    def _remove(self, wait: Wait) -> None:
+    async def watch(self, watch: RunWatch) -> None:
+        """
+        Keep a watch up to date until the caller is canceled.
+
+        :raises CredentialsRejectedError: DataZone rejects the credentials.
+        :raises PollerEndedError: The poller had ended before.
+        :raises Exception: DataZone does not list the runs, for a reason that another try does not change.
+        """
+        self._require_open()
+        try:
+            await self._watch_loop.keep(watch)
+        finally:
+            self._close_if_idle()
+
+    def _end_waits(self, run: MetadataGenerationRun) -> None:
+        """End the waits for a run that was read for a watch."""
+        if run.is_terminal and self._open_of_type(run.id, None):
+            self._on_run(run.id, None, run)
+
+    @property
+    def number_of_waits(self) -> int:
+        """The number of waits."""
+        return sum(map(len, self._waits.values()))
+
+    def _remove(self, wait: Wait, _: asyncio.Future[MetadataGenerationRun]) -> None:
+        if wait.timer is not None:
+            wait.timer.cancel()
         if self._ended is not None and wait.status is not None:
             self.answered_runs.add(wait.run_identifier)
         waits = self._waits[wait.run_identifier]
@@ -126,9 +162,9 @@ class RunPoller:
             self._close_if_idle()
 
     def _close_if_idle(self) -> None:
-        if not self._waits and not self._holders and not self._is_closed:
+        if not (self._waits or self._watch_loop or self._holders or self._is_closed):
             self._is_closed = True
-            self._end(PollerEndedError("the poller had no waits left"))
+            self._end(PollerEndedError("the poller had no waits and watches left"))
             self.sender.source.close()
 
     def _require_open(self) -> None:
@@ -138,7 +174,7 @@ class RunPoller:
             raise PollerEndedError(str(self._ended)) from self._ended
 
     def _end(self, error: BaseException) -> None:
-        """Accept no more waits, and fail the open ones."""
+        """Accept no more waits and watches, and fail the open ones."""
         if self._ended is not None:
             return
         self._ended = error
@@ -146,6 +182,7 @@ class RunPoller:
         self._task.cancel()
         for wait in self._open(self._waits):
             wait.fail(error)
+        self._watch_loop.fail(error)
 
     def _fail_all(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -165,6 +202,7 @@ class RunPoller:
     async def _run(self) -> None:
         while True:
             await self._sleep()
+            self._on_round()
             await self._poll_once()
 
     async def _sleep(self) -> None:
@@ -173,15 +211,9 @@ class RunPoller:
             self._wake.clear()
             due = min((wait.due for wait in self._open(self._waits)), default=math.inf)
             self._sleeps_until = max(due, self._not_before)
-            left = self._sleeps_until - self._loop.time()
-            if left <= 0:
+            if self._sleeps_until <= self._loop.time():
                 return
-            timer = None if left == math.inf else self._loop.call_later(left, self._wake.set)
-            try:
-                await self._wake.wait()
-            finally:
-                if timer is not None:
-                    timer.cancel()
+            await wait_for_event(self._wake, self._sleeps_until)
 
     async def _poll_once(self) -> None:
         """Run one round: List if it is cheaper, then Get."""
@@ -209,32 +241,25 @@ class RunPoller:
         """
         List the active runs.
 
-        :param budget: Maximum number of requests: as many as Gets would need.
+        :param budget: Maximum number of pages: as many as Gets would need.
         :return: The runs that need no Get, and whether the List is complete.
         """
         active: set[str] = set()
-        pages = failures = 0
-        for status in ("SUBMITTED", "IN_PROGRESS"):
-            next_token = None
-            while True:
-                if pages >= budget:
-                    # List is tried again only for more than twice as many runs.
-                    self._list_cost = 2 * budget
-                    return active, False
-                pages += 1
-                try:
-                    runs, next_token = await self.sender.list_page(status, next_token)
-                except CredentialsRejectedError:
-                    raise
-                except Exception as error:
-                    failures += 1
-                    if is_transient(error) and failures < MAX_LIST_FAILURES:
-                        continue
-                    self._on_list_failure(error)
-                    return active, False
-                active |= {run.id for run in runs if run.is_active and self._on_listed(run)}
-                if next_token is None:
-                    break
+        pages = 0
+        try:
+            async with aclosing(self.sender.list_active_runs()) as listed:
+                async for runs in listed:
+                    active |= {run.id for run in runs if self._on_listed(run)}
+                    pages += 1
+                    if pages >= budget:
+                        # List is tried again only for more than twice as many runs.
+                        self._list_cost = 2 * budget
+                        return active, False
+        except CredentialsRejectedError:
+            raise
+        except Exception as error:
+            self._on_list_failure(error)
+            return active, False
         self._list_cost = max(pages, CHEAPEST_LIST)
         return active, True
 
@@ -292,6 +317,8 @@ class RunPoller:
 
     def _on_run(self, run_identifier: str, run_type: str | None, run: MetadataGenerationRun) -> None:
         now = self._loop.time()
+        if run_type is None and run.is_terminal:
+            self._watch_loop.update(run)
         for wait in self._open_of_type(run_identifier, run_type):
             wait.on_status(run)
             if run.is_terminal:
@@ -308,7 +335,7 @@ class RunPoller:
             if should_retry:
                 wait.warn(error)
                 wait.schedule(now, self._round_began)
-            elif is_not_found(error) and wait.may_be_new(now):
+            elif may_be_new(error) and wait.may_be_new(now):
                 wait.schedule_retry(now)
             else:
                 wait.fail(error)

@@ -24,7 +24,9 @@ CANCEL_THREADS = 24
 # Enough for 20 requests per second at a latency of 1 second, and for 10 per second at 2 seconds.
 ACCEPT_THREADS = 24
 PUBLISH_THREADS = 20
-MAX_THREADS = POLL_THREADS + START_THREADS + CANCEL_THREADS + ACCEPT_THREADS + PUBLISH_THREADS
+# For Lists and Gets of watches, so that slow ones do not delay waits.
+WATCH_THREADS = 4
+MAX_THREADS = WATCH_THREADS + POLL_THREADS + START_THREADS + CANCEL_THREADS + ACCEPT_THREADS + PUBLISH_THREADS
 # Maximum seconds between two requests while DataZone throttles, and between two rounds while requests fail.
 LONGEST_PAUSE = 60.0
 # A single response shortens the interval between requests to this share at most, since throttling doubles it.

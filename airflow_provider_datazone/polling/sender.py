@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow_provider_datazone.metadata_generation import NEW_RESOURCE_GRACE
@@ -19,11 +19,11 @@ from airflow_provider_datazone.polling.rate import (
     RequestRate,
 )
 from airflow_provider_datazone.service_errors import (
-    is_not_found,
     is_permanent,
     is_rejected_credentials,
     is_throttling,
     is_transient,
+    may_be_new,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Transient errors in a row after which a List ends.
+MAX_LIST_FAILURES = 3
 # Seconds until a Cancel is sent again after a transient error. The trigger limits the total time.
 CANCEL_RETRY_INTERVAL = 2.0
 
@@ -65,17 +67,23 @@ class RequestSender:
     :param source: Where to send the requests.
     :param rates: The rates, which pollers of the same account and Region share.
     :param on_rejected: Called when DataZone rejects the credentials.
+    :param poll_threads: Maximum number of Gets and Lists at a time.
     """
 
     def __init__(
-        self, source: RunSource, rates: Rates, on_rejected: Callable[[CredentialsRejectedError], None]
+        self,
+        source: RunSource,
+        rates: Rates,
+        on_rejected: Callable[[CredentialsRejectedError], None],
+        *,
+        poll_threads: int = POLL_THREADS,
     ) -> None:
         #: Whether DataZone has responded to any request; a refusal counts.
         self.has_responded = False
         self.source = source
         # Referenced here, since the registry holds rates weakly and the account's next poller needs them.
         self.rates = rates
-        self._polls = Lane(rates.polls, POLL_THREADS)
+        self._polls = Lane(rates.polls, poll_threads)
         self._starts = Lane(rates.starts, START_THREADS)
         self._cancels = Lane(rates.cancels, CANCEL_THREADS)
         self._accepts = Lane(rates.accepts, ACCEPT_THREADS)
@@ -85,6 +93,30 @@ class RequestSender:
     async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
         """Read one run."""
         return await self._poll(lambda: self.source.get(run_identifier, run_type), run_identifier)
+
+    async def list_active_runs(self) -> AsyncGenerator[list[MetadataGenerationRun]]:
+        """
+        List the active runs of the domain, and yield each page. After a transient error, request it again.
+
+        ``SUBMITTED`` runs come first, so a run that changes its status in between is still listed.
+        """
+        failures = 0
+        for status in ("SUBMITTED", "IN_PROGRESS"):
+            next_token: str | None = None
+            while True:
+                try:
+                    runs, next_token = await self.list_page(status, next_token)
+                except CredentialsRejectedError:
+                    raise
+                except Exception as error:
+                    failures += 1
+                    if is_transient(error) and failures < MAX_LIST_FAILURES:
+                        continue
+                    raise
+                failures = 0
+                yield [run for run in runs if run.is_active]
+                if next_token is None:
+                    break
 
     async def list_page(self, status: str, next_token: str | None) -> Page:
         """Read one page of the runs with a status."""
@@ -162,7 +194,7 @@ class RequestSender:
                         self._cancels.rate, lambda: self.source.cancel(run_identifier), run_identifier
                     )
             except Exception as error:
-                is_new = is_not_found(error) and loop.time() < grace_until
+                is_new = may_be_new(error) and loop.time() < grace_until
                 if not is_transient(error) and not is_new:
                     raise
                 log.warning("Could not cancel the run just now, will try again: %s", error)

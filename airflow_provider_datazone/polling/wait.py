@@ -25,7 +25,7 @@ LONGEST_VERIFY_INTERVAL = 3600.0
 NOT_FOUND_INTERVAL = 5.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Wait:
     """
     A wait for one run. Times are event loop times in seconds.
@@ -52,6 +52,7 @@ class Wait:
     verify_interval: float = VERIFY_INTERVAL
     status: str | None = None
     is_listed: bool = False
+    timer: asyncio.TimerHandle | None = None
     # Airflow finds the log of a task by its context.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from airflow.triggers.base import TriggerEvent
@@ -19,9 +19,10 @@ from airflow_provider_datazone.batch.summary import describe_timeout
 from airflow_provider_datazone.inputs import require_text, to_text, validate_seconds
 from airflow_provider_datazone.metadata_generation import sanitize
 from airflow_provider_datazone.polling.errors import DeadlinePassedError
-from airflow_provider_datazone.polling.registry import cancel_run, wait_for_run
+from airflow_provider_datazone.polling.jobs import cancel_run, wait_for_run
 from airflow_provider_datazone.service_errors import is_permanent
 from airflow_provider_datazone.triggers.base import DataZoneTrigger, describe_error
+from airflow_provider_datazone.triggers.watcher import WatcherTrigger
 
 
 class DataZoneMetadataGenerationRunTrigger(DataZoneTrigger):
@@ -86,7 +87,8 @@ class DataZoneMetadataGenerationRunTrigger(DataZoneTrigger):
                 run_type=self.run_type,
                 poll_interval=self.poll_interval,
                 timeout=None if self.deadline is None else self.deadline - time.time(),
-                log=self.log,
+                # Of the class: a logger of each trigger takes memory for every wait.
+                log=self.logger(),
             )
         except DeadlinePassedError as error:
             message = f"Metadata generation run {error} (domain {self.domain_identifier!r})"
@@ -302,3 +304,73 @@ class DataZoneBatchMetadataGenerationTrigger(DataZoneTrigger):
                 run,
                 sanitize(str(problem)),
             )
+
+
+class DataZoneMetadataGenerationRunEventTrigger(WatcherTrigger):
+    """
+    Yield an event for each metadata generation run of a domain that ends, also for runs that a user of the
+    portal or another program has started.
+
+    For an ``AssetWatcher``, so that a DAG that is scheduled on the asset runs when a run ends. It needs
+    Airflow 3.0 or later. The payload of an event is ``{"run": dict}``: the run with its typeStats, as
+    :meth:`~airflow_provider_datazone.metadata_generation.MetadataGenerationRun.to_dict` returns it.
+
+    A run makes one event if a List returned it as active. A run that ended before the watcher began makes no
+    event, and a run that starts and ends between two polls may make none. Since Airflow 3.3, the watcher also
+    reports followed runs that end while no triggerer is running. Before, such a run makes no event, and a run
+    may make two if two triggerers run the watcher at the same time.
+
+    The watcher does not end after an error. It logs a warning in the triggerer's log and tries again, after
+    at most five minutes.
+
+    No argument is templated: Airflow creates the watcher when it parses the DAG file. All watchers of a
+    triggerer with the same connection and domain share one poller. Each poll costs a List request for 50
+    active runs of the domain, at least two, and a Get for each run that has ended.
+
+    :param domain_identifier: The domain. The connection's default is not used.
+    :param asset_identifier: An asset or a list of assets; default: runs for all assets.
+    :param owning_project_identifier: A project or a list of projects; default: runs in all projects.
+    :param run_types: A type or a list of types, such as ``BUSINESS_NAMES``: runs that generate one of them;
+        default: all runs.
+    :param statuses: A status or a list of statuses: ``SUCCEEDED``, ``PARTIALLY_SUCCEEDED``, ``FAILED`` or
+        ``CANCELED``; default: all of them.
+    :param poll_interval: Seconds between two polls. Default 10. A run that takes less time may make no
+        event.
+    :param aws_conn_id: The Airflow connection. Default ``aws_default``; ``None`` selects boto3's own
+        credential chain in the triggerer.
+    :param region_name: AWS Region; default from the connection.
+    :param verify: Whether to verify TLS certificates, or the path of a CA bundle; default from the
+        connection.
+    :param botocore_config: Configuration of the botocore client, also as JSON; default from the connection.
+    :raises RuntimeError: Airflow is older than 3.0.
+    :raises InvalidWatcherError: An argument is invalid.
+
+    .. seealso::
+        https://docs.aws.amazon.com/datazone/latest/APIReference/API_ListMetadataGenerationRuns.html
+    """
+
+    def __init__(
+        self,
+        domain_identifier: str,
+        asset_identifier: str | Iterable[str] | None = None,
+        owning_project_identifier: str | Iterable[str] | None = None,
+        run_types: str | Iterable[str] | None = None,
+        statuses: str | Iterable[str] | None = None,
+        poll_interval: float = 10,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | str | None = None,
+    ) -> None:
+        super().__init__(
+            domain_identifier=domain_identifier,
+            asset_identifier=asset_identifier,
+            owning_project_identifier=owning_project_identifier,
+            run_types=run_types,
+            statuses=statuses,
+            poll_interval=poll_interval,
+            aws_conn_id=aws_conn_id,
+            region_name=region_name,
+            verify=verify,
+            botocore_config=botocore_config,
+        )

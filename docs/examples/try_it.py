@@ -5,6 +5,9 @@ import sys
 
 from airflow_provider_datazone.testing import DataZoneServer
 
+# Airflow's own example DAGs.
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
 with DataZoneServer() as datazone:
     domain, project, asset = datazone.create_asset("orders")
     connection = json.loads(datazone.connection)

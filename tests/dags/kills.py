@@ -18,11 +18,9 @@ TASK_ID = "killed"
 # One DAG for each key, with the arguments of its task.
 BATCHES: dict[str, dict[str, Any]] = {
     "killed_while_starting": {"max_concurrent_runs": 60},
-    "killed_at_most_runs": {"max_concurrent_runs": 25},
-    "killed_while_waiting_for_all": {"max_concurrent_runs": 60},
     "killed_while_deferred": {"max_concurrent_runs": 100, "deferrable": True},
 }
-STARTS = ("killed_before_answer", "killed_while_waiting")
+STARTS = ("killed_before_answer",)
 
 
 def write_process(context: Any) -> None:

@@ -14,7 +14,7 @@ from airflow_provider_datazone.operators.datazone import (
 
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
 CHOICES = [{"predictionTarget": "summary", "predictionChoice": 0}]
-TASKS = ("start-expanded", "start-mapped", "accept-expanded", "accept-mapped")
+TASKS = ("start-expanded", "accept-mapped")
 
 
 @task
@@ -50,16 +50,10 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
 ) as dag:
-    for verb, values in (("start", TYPES), ("accept", CHOICES)):
-        expanded = give.override(task_id=f"expand-{verb}").expand(value=values)
-        mapped = give_all.override(task_id=f"map-{verb}")(values).map(same)
-        for how, lazy in (("expanded", expanded), ("mapped", mapped)):
-            if verb == "start":
-                DataZoneStartMetadataGenerationRunOperator(
-                    **arguments(f"start-{how}"),
-                    types=lazy,
-                    owning_project_identifier="{{ dag_run.conf['project_identifier'] }}",
-                    wait_for_completion=False,
-                )
-            else:
-                DataZoneAcceptPredictionsOperator(**arguments(f"accept-{how}"), choices=lazy)
+    DataZoneStartMetadataGenerationRunOperator(
+        **arguments("start-expanded"),
+        types=give.expand(value=TYPES),
+        owning_project_identifier="{{ dag_run.conf['project_identifier'] }}",
+        wait_for_completion=False,
+    )
+    DataZoneAcceptPredictionsOperator(**arguments("accept-mapped"), choices=give_all(CHOICES).map(same))

@@ -46,7 +46,7 @@ MISTAKES: dict[str, dict[str, dict[str, Any]]] = {
 }
 # Mistakes that occur while the tasks are deferred.
 DEFERRED = {"service_down"}
-# Mistakes with a separate connection, whose access key is the name of the mistake.
+# Mistakes with a separate connection for each kind of task. Its access key is the mistake and the kind.
 WITH_CONNECTION = ("no_region", "wrong_secret", "denied", "service_down")
 
 for mistake, tasks in MISTAKES.items():
@@ -61,7 +61,7 @@ for mistake, tasks in MISTAKES.items():
         ):
             arguments: dict[str, Any] = {
                 "task_id": TASK_ID,
-                "aws_conn_id": mistake if mistake in WITH_CONNECTION else "datazone_default",
+                "aws_conn_id": f"{mistake}_{kind}" if mistake in WITH_CONNECTION else "datazone_default",
                 "domain_identifier": "{{ dag_run.conf['domain_identifier'] }}",
                 "retries": RETRIES,
                 "retry_delay": timedelta(seconds=1),

@@ -28,13 +28,16 @@ CAUSES: dict[str, dict[str, Any]] = {
     "NO_DOMAIN": {"domain_identifier": ""},
     "REJECTED_CREDENTIALS": {"aws_conn_id": "datazone_expired"},
 }
+# A policy applies to these outcomes as it does to a success and to a failed run.
+WITHOUT_POLICY = ("PARTIALLY_SUCCEEDED", "PARTIALLY_SUCCEEDED_NOT_ALLOWED", "CANCELED")
 CASES = [
-    case
-    for case in itertools.product(CAUSES, MODES, POLICIES)
+    (cause, mode, policy)
+    for cause, mode, policy in itertools.product(CAUSES, MODES, POLICIES)
     # In this mode, Airflow applies the timeout to each poll separately.
-    if case[:2] != ("EXECUTION_TIMEOUT", "reschedule")
+    if (cause, mode) != ("EXECUTION_TIMEOUT", "reschedule")
+    and (policy == "neither" or cause not in WITHOUT_POLICY)
 ]
-READS = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELED", "UNKNOWN_RUN")
+READS = ("SUCCEEDED", "FAILED", "UNKNOWN_RUN")
 # Cases with disabled XComs.
 QUIET_CASES = [(cause, mode) for cause in ("SUCCEEDED", "FAILED") for mode in MODES]
 

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import Catalog, make_catalog
 from tests.dags.mistakes import (
     BATCH,
+    DEFERRED,
     MISTAKES,
     RETRIES,
     START,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 DAG_FILE = "mistakes.py"
 ASSETS = 3
 GET_RUN, START_RUN = "GetMetadataGenerationRun", "StartMetadataGenerationRun"
+ERROR_CODES = {"wrong_secret": "UnrecognizedClientException", "denied": "AccessDeniedException"}
 QUOTA = "business description generation has reached monthly quota"
 
 
@@ -106,16 +108,18 @@ class Outcome(NamedTuple):
 def create_mistakes(deployment: Deployment, server: DataZoneServer) -> None:
     """Create the connections, and the failures of the local DataZone for each mistake."""
     connection = json.loads(server.connection)
-    for conn_id in WITH_CONNECTION:
-        definition = connection | {"login": conn_id, "extra": dict(connection["extra"])}
-        if conn_id == "no_region":
+    for mistake, kind in [case for case in ROWS if case[0] in WITH_CONNECTION]:
+        access_key_id = f"{mistake}_{kind}"
+        definition = connection | {"login": access_key_id, "extra": dict(connection["extra"])}
+        if mistake == "no_region":
             del definition["extra"]["region_name"]
-        deployment.create_connection(conn_id, definition)
-    for operation in (GET_RUN, START_RUN, "ListMetadataGenerationRuns", "GetAsset"):
-        server.fail(operation, "UnrecognizedClientException", times=None, access_key_id="wrong_secret")
-        server.fail(operation, "AccessDeniedException", times=None, access_key_id="denied")
-    # A number of failed requests simulates an outage of two minutes in less time.
-    server.fail(GET_RUN, "InternalServerException", times=30, access_key_id="service_down")
+        deployment.create_connection(access_key_id, definition)
+        if mistake == "service_down":
+            # A number of failed requests simulates an outage of two minutes in less time.
+            server.fail(GET_RUN, "InternalServerException", times=10, access_key_id=access_key_id)
+        elif mistake in ERROR_CODES:
+            for operation in (GET_RUN, START_RUN, "ListMetadataGenerationRuns", "GetAsset"):
+                server.fail(operation, ERROR_CODES[mistake], times=None, access_key_id=access_key_id)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +167,9 @@ def trigger(
             messages = dict.fromkeys(TYPES, QUOTA)
             server.set_run_outcome(asset, statuses="FAILED", error_messages=messages, polls=0, times=None)
         else:
-            server.set_run_outcome(asset, in_progress_seconds=3, times=None)
+            # The task has to defer before its run ends, also on a busy machine.
+            seconds = 20 if mistake in DEFERRED else 3
+            server.set_run_outcome(asset, in_progress_seconds=seconds, times=None)
     conf = {"assets": assets, "domain_identifier": domain, "owning_project_identifier": project}
     if kind == WAIT:
         run = server.client().start_metadata_generation_run(

@@ -16,14 +16,12 @@ from tests.integration.provider.test_provider import (
     DISTRIBUTION,
     read_schema,
     # Here, the provider tests run with the Airflow of the wheel's environment.
-    test_behaviours_shows_the_connection_type,
     test_configs_shows_the_options,
     test_get_shows_the_provider_in_full,
     test_hooks_shows_the_connection_type,
     test_links_shows_the_domain_link,
     test_list_shows_the_provider,
     test_triggers_shows_the_trigger_module,
-    test_widgets_shows_the_fields_of_the_form,
 )
 from tests.release.conftest import ENVIRONMENT, run, run_code
 from tests.unit.test_packaging import MODULES, TESTING
@@ -33,14 +31,12 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "test_behaviours_shows_the_connection_type",
     "test_configs_shows_the_options",
     "test_get_shows_the_provider_in_full",
     "test_hooks_shows_the_connection_type",
     "test_links_shows_the_domain_link",
     "test_list_shows_the_provider",
     "test_triggers_shows_the_trigger_module",
-    "test_widgets_shows_the_fields_of_the_form",
 ]
 
 

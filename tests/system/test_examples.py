@@ -7,33 +7,30 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from packaging.version import Version
 
-from tests.conftest import REPOSITORY, Catalog, make_catalog
+from tests.conftest import Catalog, example_dags, make_catalog
 from tests.system.broker import Broker
 from tests.system.conftest import running
 from tests.system.database import Postgres
 from tests.system.deployment import AIRFLOW_2, Deployment
 from tests.system.test_deferred_waits import SEVERE
+from tests.system.test_watchers import EXAMPLE as ON_RUN_ENDED
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
     from tests.system.deployment import Component
 
-# Airflow has human-in-the-loop operators since 3.1.
-WITH_REVIEWS = Version(version("apache-airflow")) >= Version("3.1")
 WAIT = "example_datazone_metadata_generation"
 ENRICH = "example_datazone_enrich_asset"
 ENRICH_MANY = "example_datazone_enrich_many_assets"
 ENRICH_CATALOG = "example_datazone_enrich_catalog"
 REVIEW = "example_datazone_review_predictions"
-EXAMPLES = [
-    path for path in sorted((REPOSITORY / "example_dags").glob("*.py")) if WITH_REVIEWS or path.stem != REVIEW
-]
+# test_watchers.py runs the other one: events trigger it, and not a user.
+EXAMPLES = [path for path in example_dags() if path.stem != ON_RUN_ENDED]
+WITH_REVIEWS = REVIEW in [path.stem for path in EXAMPLES]
 DESCRIPTIONS, NAMES = TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
 QUOTA = "business name generation has reached monthly quota"
 # No example task is retried in these tests.

@@ -1,7 +1,8 @@
 """
 The public API as stubs: names, parameters and results. A test compares the package with these stubs.
 
-The package follows Semantic Versioning, so an existing stub changes only in a major version. A stub has the
+The package follows Semantic Versioning: before 1.0, an existing stub changes only in a minor version, with an
+entry in the changelog; from 1.0 on, only in a major version. A stub has the
 order, kinds and defaults of parameters, and the types of results. The package may have more names, and more
 parameters with defaults. To make them public, add them here.
 """
@@ -19,6 +20,8 @@ from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.sensors.base_aws import AwsBaseSensor
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.triggers.base import BaseTrigger
+
+from airflow_provider_datazone.version_compat import BaseEventTrigger
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -188,6 +191,18 @@ class DataZoneHook:
         self, listing_identifier, *, domain_identifier=None, listing_revision=None
     ) -> dict[str, Any]: ...
 
+    def search_assets(
+        self,
+        *,
+        domain_identifier=None,
+        owning_project_identifier=None,
+        search_text=None,
+        filters=None,
+        sort=None,
+        additional_attributes=None,
+        page_size=50,
+    ) -> Iterator[dict[str, Any]]: ...
+
     def wait_for_metadata_generation_run(
         self, run_identifier, *, domain_identifier=None, run_type=None, poll_interval=30, timeout=None
     ) -> MetadataGenerationRun: ...
@@ -346,6 +361,8 @@ class DataZoneBatchMetadataGenerationOperator:
         max_concurrent_runs=50,
         poll_interval=30,
         allow_partial_success=True,
+        accept_threshold=None,
+        publish=False,
         max_failures=0,
         cancel_on_kill=True,
         deferrable=False,
@@ -355,7 +372,7 @@ class DataZoneBatchMetadataGenerationOperator:
     def execute(self, context) -> dict[str, Any]: ...
 
 
-# ------------------------------------------------------------- trigger and link
+# ------------------------------------------------------------ triggers and link
 
 
 @public("triggers.datazone", BaseTrigger)
@@ -375,6 +392,23 @@ class DataZoneMetadataGenerationRunTrigger:
     ): ...
 
 
+@public("triggers.datazone", BaseEventTrigger)
+class DataZoneMetadataGenerationRunEventTrigger:
+    def __init__(
+        self,
+        domain_identifier,
+        asset_identifier=None,
+        owning_project_identifier=None,
+        run_types=None,
+        statuses=None,
+        poll_interval=10,
+        aws_conn_id="aws_default",
+        region_name=None,
+        verify=None,
+        botocore_config=None,
+    ): ...
+
+
 @public("links.datazone", BaseAwsLink)
 class DataZoneDomainLink:
     name = "Amazon DataZone Domain"
@@ -387,8 +421,17 @@ class DataZoneDomainLink:
 class NotConfiguredError: ...
 
 
+@public("exceptions", ValueError, TypeError)
+class InvalidWatcherError: ...
+
+
 @public("exceptions")
 class MalformedResponseError: ...
+
+
+@public("exceptions")
+class MetadataGenerationRunError:
+    def __init__(self, message, run=None): ...
 
 
 @public("exceptions", AirflowFailException)
@@ -458,7 +501,16 @@ class DataZoneControls:
         seconds=None,
         after=False,
         asset_identifier=None,
+        access_key_id=None,
     ) -> None: ...
+
+    def limit(self, operation, per_second, burst=None) -> None: ...
+
+    def recover(self) -> None: ...
+
+    def require_credentials(self, access_key_id, secret_access_key) -> None: ...
+
+    def require_permissions(self) -> None: ...
 
     @property
     def requests(self) -> list[Request]: ...

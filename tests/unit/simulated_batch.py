@@ -23,7 +23,7 @@ from airflow_provider_datazone.batch.summary import require_few_failures
 from airflow_provider_datazone.idempotency import RunRequest
 from airflow_provider_datazone.metadata_generation import TERMINAL_STATUSES, MetadataGenerationRun
 from airflow_provider_datazone.polling import registry
-from airflow_provider_datazone.polling.registry import wait_for_run
+from airflow_provider_datazone.polling.jobs import wait_for_run
 from airflow_provider_datazone.polling.source import AcceptRequest, HookParameters, OpenedHook, PublishRequest
 from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, client_error, now, simulate
 
@@ -380,7 +380,7 @@ class Airflow:
 
     async def look_up(self, parameters: Any) -> Any:
         self.lookups += 1
-        return registry._Connection(
+        return registry.Connection(
             OpenedHook(SimpleNamespace(), f"credentials{self.lookups}", ("the account",))
         )  # type: ignore[arg-type]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# [START imports]
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,8 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneStartMetadataGenerationRunOperator,
 )
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
+
+# [END imports]
 
 with DAG(
     "every_operator",

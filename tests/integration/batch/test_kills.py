@@ -131,9 +131,12 @@ def test_trigger_killed_before_it_runs_cancels_the_runs_in_its_rows(assets: Asse
             target={"type": "ASSET", "identifier": row.asset_identifier},
             types=TYPES,
         )["id"]
+    # A cancel of this run would be refused, since DataZone does not know it.
+    rows[4].run_identifier, rows[4].status = "ended", "SUCCEEDED"
     trigger = assets.trigger(rows=pack(rows), cancel_on_kill=True)
     asyncio.run(trigger.on_kill())
     assert assets.statuses() == [["CANCELED"]] * 4 + [[]] * 2
+    assert server.request_counts["CancelMetadataGenerationRun"] == 4
     event = event_of(trigger)
     assert event["status"] == "checkpoint", "a killed trigger starts no runs"
     assert assets.statuses() == [["CANCELED"]] * 4 + [[]] * 2

@@ -213,7 +213,14 @@ def test_exhausted_quota_stops_starts_and_fails_without_retries(outcomes: Outcom
         "not_started": 4,
     }
     for row in outcome.results[2:]:
-        assert row == {"asset": row["asset"], "run": None, "status": None, "typeStats": []}
+        reason = "No run was started: the account's monthly quota is used up"
+        assert row == {
+            "asset": row["asset"],
+            "run": None,
+            "status": None,
+            "typeStats": [],
+            "error": reason,
+        }
     assert outcome.results[1]["typeStats"] == TYPE_STATS["QUOTA"]
     assert len(outcomes.starts(name)) == 2
 

@@ -37,6 +37,19 @@ def test_completed_batch_logs_that_there_is_nothing_to_do(
     ]
 
 
+def test_batch_that_is_cleared_after_its_success_warns_that_it_pays_again(
+    assets: Assets, task_log: tuple[logging.Logger, list[str]]
+):
+    store = Store()
+    assets.operator().execute(make_context(store))
+    assets.operator().execute(make_context(store, try_number=2))
+    assert [line for line in task_log[1] if "was cleared" in line] == []
+    assets.operator().execute(make_context(store, try_number=3, max_tries=5))
+    assert [line for line in task_log[1] if "was cleared" in line] == [
+        "The task had succeeded and was cleared: it starts a run for each of 6 assets again."
+    ]
+
+
 def test_progress_is_logged(assets: Assets, deferrable: bool, task_log: tuple[logging.Logger, list[str]]):
     logger, logged = task_log
     if deferrable:

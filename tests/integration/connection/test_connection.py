@@ -152,11 +152,6 @@ def test_failed_assume_role_raises_an_error_that_names_endpoint_run_and_domain(
         DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
 
 
-def test_undefined_connection_raises_not_found():
-    with pytest.raises(AirflowNotFoundException, match="'mine' is not defined"):
-        DataZoneHook("mine").resolve_domain_identifier()
-
-
 @pytest.mark.parametrize("aws_conn_id", ["aws_default", None])
 def test_hook_without_a_connection_uses_environment_credentials(
     monkeypatch: pytest.MonkeyPatch, aws_conn_id: str | None
@@ -176,12 +171,6 @@ def test_unparsable_extra_raises_an_error(monkeypatch: pytest.MonkeyPatch, extra
     # Airflow 3.0 does not return such a connection; it reports that the connection does not exist.
     with pytest.raises((ValueError, AirflowNotFoundException), match="'mine'"):
         DataZoneHook("mine").conn  # noqa: B018
-
-
-def test_missing_region_raises_an_error_that_names_region_name(define: Any):
-    define("awsdatazone")
-    with pytest.raises(ValueError, match=r"region_name.*'mine'"):
-        DataZoneHook("mine").get_metadata_generation_run("run1", domain_identifier="dzd_1")
 
 
 def test_error_does_not_contain_the_secret(define: Any, datazone: DataZoneServer):

@@ -67,8 +67,7 @@ BUNDLES = (
 )
 
 
-@pytest.mark.parametrize("kind", BUNDLES)
-@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize(("kind", "deferrable"), [*((kind, True) for kind in BUNDLES), ("missing", False)])
 def test_unreadable_ca_bundle_fails_a_wait_without_a_request(
     catalog: Catalog, tmp_path: Path, kind: str, deferrable: bool
 ) -> None:
@@ -102,8 +101,15 @@ def test_unreadable_ca_bundle_fails_a_wait_without_a_request(
     assert catalog.server.requests[before:] == []
 
 
-@pytest.mark.parametrize("kind", [kind for kind in BUNDLES if kind != "not a path"])
-@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize(
+    ("variable", "kind"),
+    [
+        ("AWS_CA_BUNDLE", "empty"),
+        ("AWS_CA_BUNDLE", "damaged"),
+        ("AWS_CA_BUNDLE", "missing"),
+        ("REQUESTS_CA_BUNDLE", "missing"),
+    ],
+)
 def test_unreadable_ca_bundle_in_the_environment_raises_a_permanent_error(
     datazone: DataZoneServer,
     define_connection: Callable[..., None],

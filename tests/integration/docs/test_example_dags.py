@@ -6,16 +6,14 @@ import json
 import runpy
 import subprocess
 import sys
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.integration.docs import pages
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Catalog
 
 EXAMPLES = sorted((REPOSITORY / "example_dags").glob("*.py"))
@@ -54,16 +52,16 @@ IMPORT = """
 import runpy, sys, warnings
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    runpy.run_path(sys.argv[1])
+    for path in sys.argv[1:]:
+        runpy.run_path(path)
 print([str(w.message) for w in caught if "example_dags" in w.filename or "airflow_provider_datazone" in w.filename])
 """
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_imports_without_a_warning(path: Path):
+def test_example_imports_without_a_warning():
     # Use a new process: here, the modules are already imported and their warnings already issued.
     completed = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", IMPORT, path], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "ignore", "-c", IMPORT, *EXAMPLES], capture_output=True, text=True, check=False
     )
     assert completed.returncode == 0, completed.stderr
     assert completed.stdout.splitlines()[-1] == "[]"
@@ -203,24 +201,12 @@ def test_enrich_example_does_not_publish_after_failed_types(
     if states["some_types_failed"] == "success":
         reasons = task_instances["some_types_failed"].xcom_pull(task_ids="some_types_failed")
         assert reasons == {"BUSINESS_NAMES": QUOTA}
-    # The task does not retry when the quota is exhausted.
+    # The task has retries, and uses none when the quota is exhausted.
+    assert dag.get_task("start_run").retries == 2
     assert catalog.server.request_counts["StartMetadataGenerationRun"] == 1
     asset = asset_of(catalog)
     assert asset["revision"] == "1"
     assert "listing" not in asset
-
-
-def test_enrich_example_retry_starts_a_new_run_after_a_failed_run(airflow_database: None, catalog: Catalog):
-    catalog.server.set_run_outcome(statuses="FAILED", polls=0)
-    catalog.server.set_run_outcome(polls=0)
-    start_run = load("example_datazone_enrich_asset")["start_run"]
-    start_run.retry_delay = timedelta(0)
-    dag_run = start_run.dag.test(run_conf=enrich(catalog))
-    assert dag_run.state == "success"
-    assert instances(dag_run)["start_run"].try_number == 2
-    assert catalog.server.request_counts["CreateListingChangeSet"] == 1
-    runs = catalog.server.client().list_metadata_generation_runs(domainIdentifier=catalog.domain_identifier)
-    assert [run["status"] for run in runs["items"]] == ["FAILED", "SUCCEEDED"]
 
 
 @pytest.mark.parametrize("failing", [None, 1], ids=["all succeed", "one fails"])
@@ -321,8 +307,13 @@ def test_enrich_catalog_example_fails_when_too_many_assets_fail(
     dag.get_task("enrich").retries = 0
     dag_run = dag.test()
     assert dag_run.state == "failed"
-    assert {name: ti.state for name, ti in instances(dag_run).items()} == {
+    task_instances = instances(dag_run)
+    assert {name: ti.state for name, ti in task_instances.items()} == {
         "find_assets": "success",
         "enrich": "failed",
         "report": "success",
     }
+    # The task `failed_assets` of the documentation reads the rows of such a batch.
+    rows = task_instances["enrich"].xcom_pull(task_ids="enrich", key="results")
+    failed_assets = pages.load("every_operator").get_task("failed_assets").python_callable
+    assert failed_assets(rows) == [catalog.asset_identifier]

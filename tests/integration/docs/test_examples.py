@@ -18,15 +18,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
-from airflow_provider_datazone.metadata_generation import RUN_TYPES
 from airflow_provider_datazone.testing import DataZoneServer
 from airflow_provider_datazone.testing.control_api import CONTROLS
-from tests.conftest import DAGS_FOLDER
+from tests.conftest import DAGS_FOLDER, example_dags
 from tests.integration.docs.pages import BY_HAND, EXAMPLES, PAGES, actions, load, run
-from tests.integration.docs.test_example_dags import (
-    EXAMPLES as EXAMPLE_DAGS,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,17 +100,12 @@ def test_each_operator_works_as_documented(airflow_database: None, configured_ca
     assert allowed - requested <= {"datazone:ListMetadataGenerationRuns", "datazone:GetDomain"}
 
 
-@pytest.mark.parametrize(("failing", "report"), [("start_run", "report"), ("enrich", "failed_assets")])
-def test_report_runs_after_a_failed_task_and_the_dag_run_fails(
-    airflow_database: None, configured_catalog: Catalog, failing: str, report: str
+def test_report_runs_after_a_failed_start_and_the_dag_run_fails(
+    airflow_database: None, configured_catalog: Catalog
 ) -> None:
     server = configured_catalog.server
     dag = load("every_operator")
-    for task_id in ("start_run", "enrich"):
-        dag.get_task(task_id).retries = 0
-    if failing == "enrich":
-        # The outcome of the three runs before the batch.
-        server.set_run_outcome(polls=0, times=3)
+    dag.get_task("start_run").retries = 0
     server.set_run_outcome(statuses="FAILED", polls=0, times=None)
     owner = {
         "domain_identifier": configured_catalog.domain_identifier,
@@ -125,10 +117,8 @@ def test_report_runs_after_a_failed_task_and_the_dag_run_fails(
     ]
     dag_run = dag.test(run_conf=dict(zip(("asset", "edited_asset", "unwanted_asset"), assets, strict=True)))
     task_instances = {ti.task_id: ti for ti in dag_run.get_task_instances()}
-    assert task_instances[failing].state == "failed"
-    assert task_instances[report].state == "success"
-    if failing == "enrich":
-        assert sorted(task_instances[report].xcom_pull(task_ids=report)) == sorted(assets)
+    assert task_instances["start_run"].state == "failed"
+    assert task_instances["report"].state == "success"
     assert dag_run.state == "failed"
 
 
@@ -141,7 +131,7 @@ def test_report_is_a_teardown_without_a_setup_task(task_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [*EXAMPLE_DAGS, *sorted((EXAMPLES / "dags").glob("*.py"))], ids=lambda path: path.stem
+    "path", [*example_dags(), *sorted((EXAMPLES / "dags").glob("*.py"))], ids=lambda path: path.stem
 )
 def test_example_dag_supports_a_mapped_taskflow_task(path: Path) -> None:
     """In Airflow 2.11, a mapped TaskFlow task fails on unknown arguments in `default_args`."""
@@ -187,6 +177,76 @@ def test_hook_examples_run(airflow_database: None, configured_catalog: Catalog) 
     task_instances = run(load("own_tasks"))
     assert task_instances["count_failed_runs"].xcom_pull(task_ids="count_failed_runs") == 1
     assert task_instances["domain_status"].xcom_pull(task_ids="domain_status") == "AVAILABLE"
+    asset = configured_catalog.asset_identifier
+    # Its run has failed.
+    name = "find_assets_without_runs"
+    assert task_instances[name].xcom_pull(task_ids=name) == [asset]
+    name = "count_runs_by_asset"
+    assert task_instances[name].xcom_pull(task_ids=name) == {asset: 1}
+
+
+def test_batch_leaves_out_assets_with_predictions_or_a_run(
+    airflow_database: None, configured_catalog: Catalog
+) -> None:
+    catalog = configured_catalog
+    client = catalog.server.client()
+    owner = {
+        "domain_identifier": catalog.domain_identifier,
+        "project_identifier": catalog.project_identifier,
+    }
+    other = catalog.server.create_asset("other orders", **owner).asset_identifier
+    run_identifier = catalog.start_run(polls=0)
+    of_domain = {"domainIdentifier": catalog.domain_identifier}
+    client.get_metadata_generation_run(**of_domain, identifier=run_identifier)
+    task_instances = run(load("own_tasks"))
+    name = "find_assets_without_runs"
+    assert task_instances[name].xcom_pull(task_ids=name) == [other]
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="needs human-in-the-loop operators")
+@pytest.mark.parametrize(
+    ("chosen", "accepted", "revision"),
+    [
+        (["Summary"], ["summary"], "2"),
+        (
+            ["Summary", "Columns"],
+            ["columns[0].columnDescription", "columns[1].columnDescription", "summary"],
+            "2",
+        ),
+        (["None"], [], "1"),
+    ],
+)
+def test_person_chooses_which_predictions_are_accepted(
+    airflow_database: None,
+    configured_catalog: Catalog,
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: list[str],
+    accepted: list[str],
+    revision: str,
+) -> None:
+    from airflow.providers.standard.operators.hitl import HITLOperator
+
+    catalog = configured_catalog
+    client = catalog.server.client()
+    run_identifier = catalog.start_run("BUSINESS_DESCRIPTIONS", polls=0)
+    of_domain = {"domainIdentifier": catalog.domain_identifier}
+    client.get_metadata_generation_run(**of_domain, identifier=run_identifier)
+    monkeypatch.setattr(HITLOperator, "execute", lambda self, context: {"chosen_options": chosen})
+    folder = DAGS_FOLDER / "docs_reviews"
+    folder.symlink_to(EXAMPLES / "reviews")
+    try:
+        task_instances = run(
+            runpy.run_path(str(EXAMPLES / "reviews/partial_review.py"))["dag"], asset=catalog.asset_identifier
+        )
+    finally:
+        folder.unlink()
+    choices = task_instances["decide"].xcom_pull(task_ids="decide", key="accept")
+    assert sorted(choice["predictionTarget"] for choice in choices) == accepted
+    asset = client.get_asset(**of_domain, identifier=catalog.asset_identifier)
+    # No prediction is left, and the published revision has what the person chose.
+    assert (asset["revision"], asset["readOnlyFormsOutput"]) == (revision, [])
+    assert task_instances["publish"].xcom_pull(task_ids="publish", key="listing")["status"] == "ACTIVE"
+    assert ("A summary of" in json.dumps(asset["formsOutput"])) is ("summary" in accepted)
 
 
 def test_migrated_dag_has_the_same_result_as_the_function(
@@ -209,29 +269,14 @@ def test_migrated_dag_has_the_same_result_as_the_function(
     assert configured_catalog.server.request_counts["StartMetadataGenerationRun"] == 2
 
 
-def test_start_sends_three_types_and_does_not_retry_a_validation_exception(
-    airflow_database: None, configured_catalog: Catalog
-) -> None:
-    dag = load("describe_asset")
-    dag.get_task("start_run").types = list(RUN_TYPES)
-    configured_catalog.server.fail("StartMetadataGenerationRun", "ValidationException", times=None)
-    dag_run = dag.test(run_conf={"asset": configured_catalog.asset_identifier})
-    assert dag_run.state == "failed"
-    (request,) = [
-        parameters
-        for operation, parameters in configured_catalog.server.requests
-        if operation.startswith("Start")
-    ]
-    assert request["types"] == list(RUN_TYPES)
-
-
-@pytest.mark.parametrize("name", sorted(path.name for path in (EXAMPLES / "tests").glob("*.py")))
+@pytest.mark.parametrize("name", sorted(path.name for path in (EXAMPLES / "tests").glob("test_*.py")))
 def test_example_tests_pass(airflow_database: None, tmp_path: Path, name: str) -> None:
     (configuration,) = re.findall(r"^ *```ini\n(.*?)^ *```", PAGES["testing.md"], re.MULTILINE | re.DOTALL)
     (tmp_path / "pytest.ini").write_text(textwrap.dedent(configuration))
     (tmp_path / "dags").symlink_to(EXAMPLES / "dags")
     (tmp_path / "tests").mkdir()
-    shutil.copy(EXAMPLES / "tests" / name, tmp_path / "tests")
+    for file in ("conftest.py", name):
+        shutil.copy(EXAMPLES / "tests" / file, tmp_path / "tests")
     completed = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests"],
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},

@@ -80,12 +80,6 @@ def test_wildcard_resource_is_only_for_actions_without_a_resource_type() -> None
             assert statement["Resource"] != "*" or not broad, f"{broad} can name the domain"
 
 
-@pytest.mark.parametrize("action", RESOURCE_TYPES)
-def test_domain_arn_grants_only_get_domain(action: str) -> None:
-    domain = "arn:aws:datazone:us-east-1:123456789012:domain/dzd_1234abcd5678ef"
-    assert has_no_effect(action, domain) == (action != "datazone:GetDomain")
-
-
 def test_policies_match_the_table_of_permissions() -> None:
     named = set(re.findall(r"`(datazone:\w+)`", PAGES["connection.md"]))
     assert named == set().union(*(actions(policy) for policy in POLICIES))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scripts.update_docs import BLOCK
 from tests.conftest import REPOSITORY
-from tests.integration.docs import test_example_dags, test_examples, test_permissions
+from tests.integration.docs import test_example_dags, test_examples, test_permissions, test_watchers
 from tests.integration.docs.pages import CONNECTIONS, EXAMPLES, MARKDOWN, POLICIES
 
 # The test that runs or reads each example.
@@ -14,9 +14,13 @@ TESTS_BY_EXAMPLE = {
     EXAMPLES / "dags/every_operator.py": test_examples.test_each_operator_works_as_documented,
     EXAMPLES / "dags/ways_to_wait.py": test_examples.test_all_ways_to_wait_have_the_same_result,
     EXAMPLES / "dags/own_tasks.py": test_examples.test_hook_examples_run,
+    EXAMPLES / "reviews/partial_review.py": test_examples.test_person_chooses_which_predictions_are_accepted,
     EXAMPLES
     / "dags/migrating_before.py": test_examples.test_migrated_dag_has_the_same_result_as_the_function,
     EXAMPLES / "dags/migrating_after.py": test_examples.test_migrated_dag_has_the_same_result_as_the_function,
+    **dict.fromkeys(
+        test_watchers.WATCHERS, test_watchers.test_dag_of_an_example_is_scheduled_on_an_asset_with_a_watcher
+    ),
     **dict.fromkeys((EXAMPLES / "tests").glob("*.py"), test_examples.test_example_tests_pass),
     **dict.fromkeys(CONNECTIONS, test_permissions.test_connection_is_valid_json_for_airflow),
     **dict.fromkeys(POLICIES, test_permissions.test_policy_contains_only_operations_of_the_service),

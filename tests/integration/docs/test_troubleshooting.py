@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import threading
+import time
 import traceback
 from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from airflow_provider_datazone import version_compat
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
     InvalidInputError,
+    InvalidWatcherError,
     ListingFailedError,
     RequestRefusedError,
 )
@@ -25,9 +30,17 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneGetMetadataGenerationRunOperator,
     DataZonePublishAssetOperator,
 )
-from tests.conftest import REPOSITORY
+from airflow_provider_datazone.polling import watch
+from airflow_provider_datazone.triggers import watch_store
+from airflow_provider_datazone.triggers.datazone import (
+    DataZoneMetadataGenerationRunEventTrigger,
+    DataZoneMetadataGenerationRunTrigger,
+)
+from tests.conftest import REPOSITORY, LoopClock, once
 from tests.integration.docs.pages import AIRFLOW_3_0, PAGES
 from tests.integration.errors.denying_sts import DenyingSts
+from tests.integration.triggers.waits import events, only_event, trigger
+from tests.integration.triggers.watchers import Domain, Store, Watcher, play, until
 from tests.wrong import make_context
 
 if TYPE_CHECKING:
@@ -80,6 +93,7 @@ def reported_messages(
         "InvalidSignatureException",
         "ExpiredTokenException",
         "ConflictException",
+        "ServiceQuotaExceededException",
     ):
         server.fail("StartMetadataGenerationRun", code)
         fails(
@@ -94,6 +108,15 @@ def reported_messages(
     )
     run = hook.get_metadata_generation_run(run_identifier)
     lines.append(judge(run, allow_partial_success=True).message)
+    server.set_run_status(run_identifier, "IN_PROGRESS")
+    lines += [late_message(configured_catalog, run_identifier, LoopClock(monkeypatch))]
+    monkeypatch.setattr(
+        DataZoneMetadataGenerationRunTrigger, "logger", lambda _: logging.getLogger("tests.docs")
+    )
+    server.fail("ListMetadataGenerationRuns", "AccessDeniedException", times=None)
+    runs = [configured_catalog.start_run("BUSINESS_NAMES", polls=9) for _ in range(4)]
+    events(*(trigger(configured_catalog, run) for run in runs))
+    server.recover()
     server.set_run_status(run_identifier, "PAUSED")
     hook.poll_metadata_generation_run(run_identifier)
     server.fail("GetMetadataGenerationRun", "ThrottlingException")
@@ -113,10 +136,21 @@ def reported_messages(
         role = {"region_name": "us-east-1", "role_arn": "arn:aws:iam::123456789012:role/airflow-datazone"}
         role["service_config"] = {"sts": {"endpoint_url": f"http://127.0.0.1:{sts.server_port}"}}
         monkeypatch.setenv("AIRFLOW_CONN_ROLE", json.dumps(json.loads(server.connection) | {"extra": role}))
-        fails(DataZoneHook("role").get_metadata_generation_run, "run", domain_identifier="dzd-1")
+        for code in ("AccessDenied", "InvalidClientTokenId", "SignatureDoesNotMatch"):
+            sts.RequestHandlerClass = type("Sts", (DenyingSts,), {"code": code})
+            fails(DataZoneHook("role").get_metadata_generation_run, "run", domain_identifier="dzd-1")
         sts.shutdown()
     lines += messages_of_tasks(configured_catalog, monkeypatch, caplog)
     return "\n".join([*lines, *caplog.messages])
+
+
+def late_message(catalog: Catalog, run_identifier: str, clock: LoopClock) -> str:
+    """Return the message of a trigger whose deadline passes after it has read the status of its run."""
+    before = len(catalog.server.requests)
+    # The second poll is sent when the response to the first has been read.
+    once(lambda: len(catalog.server.requests) > before + 1, lambda: clock.put_forward(3600))
+    event = asyncio.run(only_event(trigger(catalog, run_identifier, deadline=time.time() + 1800)))
+    return str(event["message"])
 
 
 def messages_of_tasks(
@@ -178,8 +212,65 @@ def messages_of_tasks(
     return messages
 
 
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="Airflow 2 has no asset watchers")
+@pytest.mark.usefixtures("unhurried")
+def test_troubleshooting_page_quotes_messages_of_watchers(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    messages = []
+    invalid: list[dict[str, Any]] = [
+        {"asset_identifier": []},
+        {"asset_identifier": ""},
+        {"asset_identifier": "{{ a }}"},
+        {"statuses": "X"},
+    ]
+    for arguments in invalid:
+        with pytest.raises(InvalidWatcherError) as error:
+            DataZoneMetadataGenerationRunEventTrigger(catalog.domain_identifier, **arguments)
+        messages.append(str(error.value))
+    with monkeypatch.context() as patch:
+        # The message for Airflow 2.
+        patch.setattr(version_compat, "AIRFLOW_V_3_0_PLUS", False)
+        with pytest.raises(RuntimeError) as too_old:
+            DataZoneMetadataGenerationRunEventTrigger(catalog.domain_identifier)
+        messages.append(str(too_old.value))
+    monkeypatch.setattr(watch_store, "RETRY_PAUSES", ())
+    monkeypatch.setattr(watch, "LONGEST_READ_INTERVAL", 0.1)
+
+    async def script() -> None:
+        domain, store = Domain(catalog), Store()
+        watcher = Watcher(catalog, store, run_types=["BUSINESS_NAME", "BUSINESS_NAMES"])
+        run = domain.start()
+        await domain.polls()
+        store.error = RuntimeError("down")
+        catalog.server.fail("ListMetadataGenerationRuns", "ThrottlingException", times=3)
+        catalog.server.fail("GetMetadataGenerationRun", "ResourceNotFoundException", times=None)
+        domain.end(run)
+        await until(lambda: "is no longer followed" in caplog.text and "could not be saved" in caplog.text)
+        store.error = ValueError("Task has 2 concrete inlets and outlets")
+        other = Watcher(catalog, store)
+        await until(lambda: "are not saved" in caplog.text)
+        catalog.server.fail("ListMetadataGenerationRuns", "AccessDeniedException", times=None)
+        await until(lambda: "cannot be watched" in caplog.text)
+        await watcher.stop()
+        await other.stop()
+
+    with caplog.at_level("INFO"):
+        play(script())
+    text = "\n".join([*messages, *caplog.messages])
+    section = (
+        PAGES["troubleshooting.md"].partition("\n## Messages of asset watchers\n")[2].partition("\n## ")[0]
+    )
+    quotes = re.findall(r"`([^`]*? [^`]*?)`", section)
+    assert len(quotes) > 8
+    for quote in quotes:
+        pattern = re.sub(r"'.'", "'.*?'", re.escape(quote.strip("… ")))
+        assert re.search(re.sub(r"(\\ )?…(\\ )?", ".*?", pattern), text), quote
+
+
 def test_troubleshooting_page_quotes_reported_messages(reported_messages: str) -> None:
-    rows = re.findall(r"^\| (`.*?) \| .* \|$", PAGES["troubleshooting.md"], re.MULTILINE)
+    page = PAGES["troubleshooting.md"].partition("\n## Messages of asset watchers\n")[0]
+    rows = re.findall(r"^\| (`.*?) \| .* \|$", page, re.MULTILINE)
     quotes = [quote for row in rows for quote in re.findall(r"`(.*?)`", row)]
     assert len(quotes) > len(rows) > 15
     # Only a triggerer reports these messages.

@@ -11,13 +11,16 @@ resource: arn:aws:iam::1:role/mine</Message></Error><RequestId>1</RequestId></Er
 
 
 class DenyingSts(BaseHTTPRequestHandler):
+    code = "AccessDenied"
+
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
+        body = DENIED_ROLE.replace("<Code>AccessDenied<", f"<Code>{self.code}<")
         self.send_response(403)
         self.send_header("Content-Type", "text/xml")
-        self.send_header("Content-Length", str(len(DENIED_ROLE)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(DENIED_ROLE.encode())
+        self.wfile.write(body.encode())
 
     def log_message(self, *_: object) -> None:
         pass

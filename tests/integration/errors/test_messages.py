@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import traceback
 from http.server import ThreadingHTTPServer
@@ -238,7 +239,7 @@ def start(catalog: Catalog, **arguments: Any) -> None:
         ("Project not found", "There is no project 'project1' in this domain: check"),
         ("Domain not found", "There is no such domain in this Region: check"),
         ("Project project1 does not exist", None),
-        ("Domain {domain} does not exist", None),
+        ("Domain {domain} does not exist", "There is no such domain in this Region: check"),
     ],
 )
 def test_vague_not_found_message_is_extended_with_the_missing_resource(
@@ -293,16 +294,38 @@ def test_unreachable_endpoint_suggests_the_fixes_of_the_connection_test(
     assert SECRET not in format_traceback(lost.value)
 
 
+def test_missing_credentials_suggest_where_to_provide_them(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    connection = {"conn_type": "awsdatazone", "extra": {"region_name": "us-east-1"}}
+    monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connection))
+    with pytest.raises(BotoCoreError, match="provide credentials where the task runs") as missing:
+        make_get_task(catalog, aws_conn_id="mine").execute(make_context())
+    assert "Check the AWS" not in str(missing.value)
+
+
+def test_accepting_without_predictions_says_that_there_are_none(catalog: Catalog) -> None:
+    hook = DataZoneHook("datazone_default", config={"retries": {"total_max_attempts": 1}})
+    names = {"domain_identifier": catalog.domain_identifier}
+    with pytest.raises(ClientError, match="The asset has no predictions") as missing:
+        hook.accept_predictions(catalog.asset_identifier, rule="ALL", **names)
+    assert "There is no such" not in str(missing.value)
+
+
 def test_missing_region_suggests_region_name(catalog: Catalog, define: Callable[..., None]) -> None:
     define(region_name=None)
     with pytest.raises(
-        InvalidInputError, match=r"No AWS Region: pass region_name, or set 'region_name' in the extra"
+        InvalidInputError, match=r"No AWS Region: pass region_name, or set 'region_name' in the extra.*'mine'"
     ):
         make_get_task(catalog, aws_conn_id="mine").execute(make_context())
 
 
 def test_undefined_connection_suggests_checking_the_spelling(catalog: Catalog) -> None:
-    with pytest.raises(AirflowNotFoundException, match="Check the spelling of aws_conn_id") as unknown:
+    message = r"'datazone_defualt' is not defined\. Check the spelling of aws_conn_id"
+    with pytest.raises(AirflowNotFoundException, match=message) as unknown:
         make_get_task(catalog, aws_conn_id="datazone_defualt").execute(make_context())
     assert format_traceback(unknown.value).count("is not defined") == 1
 

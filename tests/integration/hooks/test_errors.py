@@ -13,7 +13,7 @@ from airflow_provider_datazone import service_errors
 from airflow_provider_datazone.exceptions import MalformedResponseError, NotConfiguredError
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.service_errors import is_permanent, is_transient
-from airflow_provider_datazone.testing.responses import DataZoneResponse
+from airflow_provider_datazone.testing.backend.responses import DataZoneResponse
 from tests.wrong import DOMAIN, Answer, make_hook, render, serve
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from moto.core.responses import ActionResult
 from airflow_provider_datazone.exceptions import MalformedResponseError
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.service_errors import is_permanent, is_transient
-from airflow_provider_datazone.testing import models
-from airflow_provider_datazone.testing.responses import DataZoneResponse
+from airflow_provider_datazone.testing.backend import models
+from airflow_provider_datazone.testing.backend.responses import DataZoneResponse
 from tests.integration.hooks.conftest import NO_RETRIES
 
 if TYPE_CHECKING:
@@ -159,6 +159,6 @@ def test_search_result_that_is_not_an_asset_raises_an_error(
 def test_repeated_page_ends_the_iteration_with_an_error(
     hook: DataZoneHook, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, method: str
 ):
-    monkeypatch.setattr(models, "_page", lambda *arguments: ([], "again"))
+    monkeypatch.setattr(models, "page", lambda *arguments: ([], "again"))
     with pytest.raises(MalformedResponseError, match="the same page again"):
         list(getattr(hook, method)(domain_identifier=catalog.domain_identifier))

@@ -48,7 +48,7 @@ def test_wait_retries_transient_errors(
     hook: DataZoneHook, catalog: Catalog, clock: Clock, log: pytest.LogCaptureFixture, failure: str
 ):
     if failure == "hang":
-        hook.conn_config.botocore_config = hook.config.merge(Config(read_timeout=3))
+        hook.conn_config.botocore_config = hook.config.merge(Config(read_timeout=0.5))
     run = catalog.start_run(polls=0)
     catalog.server.fail("GetMetadataGenerationRun", failure, times=2)
     done = hook.wait_for_metadata_generation_run(run, domain_identifier=catalog.domain_identifier)
@@ -97,6 +97,12 @@ def test_wait_for_an_unknown_run_ends_after_the_grace_period_or_the_timeout(
             "unknownrun", domain_identifier=catalog.domain_identifier, timeout=timeout
         )
     assert sum(clock.naps) == grace
+
+
+def test_wait_in_an_unknown_domain_ends_at_once(hook: DataZoneHook, clock: Clock):
+    with pytest.raises(ClientError, match="Domain dzd-unknown does not exist"):
+        hook.wait_for_metadata_generation_run("run", domain_identifier="dzd-unknown")
+    assert clock.naps == []
 
 
 def test_get_of_an_unknown_run_sends_one_request(hook: DataZoneHook, catalog: Catalog, clock: Clock):

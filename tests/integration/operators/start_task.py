@@ -45,7 +45,8 @@ def start(catalog: Catalog, **arguments: Any) -> DataZoneStartMetadataGeneration
         "aws_conn_id": "datazone_default",
         # Retries of botocore would hide the behavior of the operator and slow the tests down.
         "botocore_config": {"retries": {"total_max_attempts": 1}},
-        "poll_interval": 7,
+        # Tests move the clock of a worker. The trigger of a deferred task waits in real time.
+        "poll_interval": 0.05 if arguments.get("deferrable") else 7,
     }
     operator = DataZoneStartMetadataGenerationRunOperator(**defaults | arguments)
     # Airflow 2 does not propagate logs to the root logger, and Airflow 3 bypasses the standard library. Each stores

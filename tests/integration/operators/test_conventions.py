@@ -59,14 +59,6 @@ def template_arguments(cls: Any) -> dict[str, Any]:
     }
 
 
-def test_classes_include_every_operator() -> None:
-    names = {cls.__name__ for cls in CLASSES}
-    for name in ("GetMetadataGenerationRun", "StartMetadataGenerationRun", "CancelMetadataGenerationRun"):
-        assert f"DataZone{name}Operator" in names
-    for name in ("AcceptPredictions", "RejectPredictions", "BatchMetadataGeneration"):
-        assert f"DataZone{name}Operator" in names
-
-
 @every_class
 def test_docstring_describes_exactly_the_parameters(cls: Any) -> None:
     assert documented_parameters(cls).keys() == {*keyword_parameters(cls), *AWS_PARAMETERS}

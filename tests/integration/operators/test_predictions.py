@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from airflow_provider_datazone.exceptions import InvalidInputError, RequestRefusedError
 from airflow_provider_datazone.operators.datazone import (
     DataZoneAcceptPredictionsOperator,
+    DataZoneGetPredictionsOperator,
     DataZoneRejectPredictionsOperator,
 )
 from tests.integration.operators.refusals import check_refusal
@@ -83,6 +84,48 @@ def catalog_with_predictions(catalog: Catalog) -> Catalog:
     return catalog
 
 
+@pytest.mark.parametrize("decision", list(DECISIONS))
+@pytest.mark.parametrize("revision", [None, "1"])
+def test_empty_choices_decide_nothing_and_return_the_revision(
+    catalog_with_predictions: Catalog,
+    decision: str,
+    revision: str | None,
+    caplog: pytest.LogCaptureFixture,
+):
+    before = len(catalog_with_predictions.server.requests)
+    operator = decide(catalog_with_predictions, decision, choices=[], revision=revision)
+    with caplog.at_level(logging.INFO):
+        assert operator.execute(make_context()) == "1"
+    assert requests_since(catalog_with_predictions, before) == ([] if revision else ["GetAsset"])
+    assert f"choices is empty: there is nothing to {decision} for" in caplog.text
+
+
+@pytest.mark.parametrize("choices", [{}, ()])
+def test_only_an_empty_list_counts_as_empty_choices(catalog_with_predictions: Catalog, choices: Any):
+    operator = decide(catalog_with_predictions, choices=choices)
+    if choices == ():
+        assert operator.execute(make_context()) == "1"
+        return
+    with pytest.raises(InvalidInputError, match="choices must be a list of dicts, got a dict"):
+        operator.execute(make_context())
+
+
+def test_predictions_come_with_the_revision_that_they_are_for(catalog_with_predictions: Catalog):
+    catalog, pushed = catalog_with_predictions, {}
+    ti = TaskInstance()
+    ti.xcom_push = lambda key, value: pushed.update({key: value})  # type: ignore[method-assign]
+    names = {"asset_identifier": catalog.asset_identifier, "domain_identifier": catalog.domain_identifier}
+    read = DataZoneGetPredictionsOperator(task_id="read", aws_conn_id="datazone_default", **names)
+    before = len(catalog.server.requests)
+    assert read.execute({"ti": ti})
+    assert requests_since(catalog, before) == ["GetAsset"]
+    assert pushed["revision"] == "1"
+    # Another person changes the asset during the review.
+    decide(catalog, choices=[{"predictionTarget": "name"}]).execute(make_context())
+    with pytest.raises(ClientError, match="ConflictException"):
+        decide(catalog, rule="ALL", revision=pushed["revision"]).execute(make_context(task_id="accept"))
+
+
 def requests_since(catalog: Catalog, before: int) -> list[str]:
     return [request.operation for request in catalog.server.requests[before:]]
 
@@ -97,7 +140,6 @@ def requests_since(catalog: Catalog, before: int) -> list[str]:
         ("reject", {"rule": "ALL", "threshold": 1.5}, "Member must have value less than or equal to 1"),
         ("accept", {"rule": "ALL", "threshold": -0.1}, "Member must have value greater than or equal to 0"),
         ("accept", {"rule": "SOME"}, "Member must satisfy enum value set: [ALL, NONE]"),
-        ("accept", {"choices": []}, "A rule or at least one choice is required"),
         (
             "accept",
             {"choices": [{"predictionTarget": "no such field"}]},

@@ -106,6 +106,8 @@ def outcomes(datazone_server: DataZoneServer, airflow_database: None) -> dict[st
         return catalog.start_run(**outcome_of(TYPE_STATS[cause.removesuffix("_NOT_ALLOWED")]))
 
     runs = {task_id: start_run(task_id.partition("-")[0]) for task_id in dag.task_ids}
+    # A get task polls only once, so this run has to end before.
+    runs["FAILED-get"] = catalog.start_run(**outcome_of(TYPE_STATS["FAILED"]), polls=0)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", datazone_server.connection)
         monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_EXPIRED", json.dumps(expired))
@@ -165,8 +167,8 @@ def test_get_operator_reads_the_run_once_and_succeeds_with_any_status(
         assert outcome[:-1] == ("failed", 1, None, [], None)
         return
     assert outcome.state == "success"
-    # The task polls once, when the run has started and has not ended.
-    assert outcome.run["status"] == "IN_PROGRESS"
+    # The task polls once. One run has ended before, the other one has only started.
+    assert outcome.run["status"] == ("FAILED" if ending == "FAILED" else "IN_PROGRESS")
     assert [stat["type"] for stat in outcome.type_stats] == ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
     assert outcome.return_value == outcome.type_stats == outcome.run["typeStats"]
 

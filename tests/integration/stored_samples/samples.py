@@ -5,6 +5,7 @@ The samples are in ``tests/samples``, one file for each kind:
 
 - ``triggers.json``: the class path and the arguments of deferred tasks' triggers.
 - ``events.json``: the events of triggers, with the other arguments that the task resumes with (``next_kwargs``).
+- ``asset_state.json``: the key and the value that an asset watcher saves (Airflow 3.3 and later), and its arguments.
 - ``task_state.json``: all keys in the task state store of a task (Airflow 3.3 and later).
 - ``rows.json``: packed rows of a batch.
 
@@ -27,12 +28,12 @@ import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from moto.moto_api._internal import mock_random
 
 from airflow_provider_datazone.idempotency import RunRequest, token_of
 from airflow_provider_datazone.operators.datazone import (
     DataZoneBatchMetadataGenerationOperator,
 )
-from airflow_provider_datazone.testing import models
 from tests.conftest import REPOSITORY, Catalog
 from tests.integration.batch.tasks import make_context
 from tests.integration.submission.tries import runs_of
@@ -78,6 +79,11 @@ def stored_rows(packed: str) -> list[StoredRow]:
     return [StoredRow(*row[: len(StoredRow._fields)]) for row in rows]
 
 
+def set_next_identifier(patch: pytest.MonkeyPatch, identifier: str) -> None:
+    """Set the identifier of the resources that the local DataZone creates next."""
+    patch.setattr(mock_random, "get_random_string", lambda **_: identifier)
+
+
 class SampleCatalog(Catalog):
     """A domain with the assets and runs of the samples, with the same identifiers."""
 
@@ -85,13 +91,13 @@ class SampleCatalog(Catalog):
         super().__init__(server, DOMAIN, PROJECT, ASSET)
         client = server.client()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(models, "_new_id", lambda: DOMAIN.removeprefix("dzd-"))
+            set_next_identifier(patch, DOMAIN.removeprefix("dzd-"))
             role = "arn:aws:iam::123456789012:role/DataZoneDomainExecution"
             client.create_domain(name="local", domainExecutionRole=role)
-            patch.setattr(models, "_new_id", lambda: PROJECT)
+            set_next_identifier(patch, PROJECT)
             client.create_project(domainIdentifier=DOMAIN, name="local")
             for number in range(1, 6):
-                patch.setattr(models, "_new_id", lambda asset=f"sampleasset{number:03}": asset)
+                set_next_identifier(patch, f"sampleasset{number:03}")
                 server.create_asset(domain_identifier=DOMAIN, project_identifier=PROJECT)
         # Runs that a test starts end immediately.
         server.set_run_outcome(polls=0, times=None)
@@ -100,7 +106,7 @@ class SampleCatalog(Catalog):
         self, run: str = RUN, asset: str = ASSET, *, status: str = "IN_PROGRESS", token: str | None = None
     ) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(models, "_new_id", lambda: run)
+            set_next_identifier(patch, run)
             started = self.server.client().start_metadata_generation_run(
                 domainIdentifier=DOMAIN,
                 owningProjectIdentifier=PROJECT,

@@ -26,7 +26,10 @@ NAMES = {
         "batch: publishing, deferred again at a checkpoint",
         "batch: defaults",
         "batch: every argument",
+        "watcher: defaults",
+        "watcher: every argument",
     },
+    "asset_state": {"watcher: defaults, a run active", "watcher: every argument, a run active"},
     "events": {
         *RUN_OUTCOMES,
         *ERROR_EVENTS,

@@ -233,7 +233,11 @@ def test_batch_resumes_with_a_stored_event(sample: dict[str, Any], catalog: Samp
     if "ended" in sample["name"] and sample["written_by"] != FIRST_BATCH:
         results = [(row["asset"], row["run"], row["status"], row["typeStats"]) for row in pushed["results"]]
         assert results == [(row.asset, row.run, row.status, row.type_stats) for row in rows]
-        assert [row.get("error") for row in pushed["results"]] == [row.error for row in rows]
+        for row, result in zip(rows, pushed["results"], strict=True):
+            if row.run is None and row.error is None:
+                assert result["error"].startswith("No run was started: ")
+            else:
+                assert result.get("error") == row.error
         assert pushed["return_value"]["duplicates"] == event["duplicates"]
     else:
         assert "results" not in pushed

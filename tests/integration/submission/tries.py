@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.idempotency import RunRequest
 from airflow_provider_datazone.submission import Submission, Submitted
-from airflow_provider_datazone.testing import models
+from airflow_provider_datazone.testing.backend.models import datazone_backends
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
@@ -98,7 +98,6 @@ def set_run_status(catalog: Catalog, run: str, status: str) -> None:
 
 def forget_tokens(catalog: Catalog) -> None:
     """Delete the client tokens in the local DataZone. It is not known how long DataZone keeps a token."""
-    for account in models.datazone_backends.values():
+    for account in datazone_backends.values():
         for backend in account.values():
-            for domain in backend.domains.values():
-                domain.results_by_token.clear()
+            backend.results_by_token.clear()

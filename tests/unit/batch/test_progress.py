@@ -29,7 +29,7 @@ from tests.unit.simulation import client_error, now
 
 LINE = re.compile(
     r"(?P<done>[\d,]+)/(?P<total>[\d,]+) done · (?P<succeeded>[\d,]+) succeeded · (?P<failed>[\d,]+) failed"
-    r" · (?P<active>[\d,]+) active( · (?P<rate>\d+\.\d) starts/s)?( · about (?P<left>\d+ (s|min)) left)?"
+    r" · (?P<active>[\d,]+) active( · (?P<not_started>[\d,]+) not started)?( · (?P<rate>\d+\.\d) starts/s)?( · about (?P<left>\d+ (s|min)) left)?"
 )
 
 
@@ -254,6 +254,15 @@ def test_batch_stopped_by_the_quota_counts_only_finished_assets_as_done(progress
     datazone.refusals = {f"asset{n}": list(errors) for n in range(1, 10)}
     run_batch(datazone, assets(10))
     assert [line.done for line in progress.lines] == [1]
+
+
+def test_assets_that_are_not_started_are_counted_and_not_waited_for(progress: Lines):
+    datazone = BatchDataZone(lasts=60, reasons={"asset0": QUOTA}, endings={"asset0": ["FAILED"]})
+    rows = run_batch(datazone, assets(100), max_concurrent_runs=20)
+    not_started = statuses(rows)[None]
+    assert not_started > 50
+    assert f"· {not_started} not started" in progress.lines[-1].text
+    assert (progress.lines[-1].done, progress.lines[-1].left) == (100 - not_started, None)
 
 
 def test_rows_are_saved_every_30_seconds():

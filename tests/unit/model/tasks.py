@@ -16,7 +16,7 @@ from airflow_provider_datazone.batch.engine import SECONDS_TO_DRAIN, Batch
 from airflow_provider_datazone.batch.memory import BatchMemory
 from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
-from airflow_provider_datazone.polling import registry
+from airflow_provider_datazone.polling import jobs, registry
 from airflow_provider_datazone.polling.source import HookParameters, OpenedHook
 from airflow_provider_datazone.service_errors import is_rejected_credentials
 from tests.unit.model.service import LOG, LONGEST_DISPATCH, Account, Domain, ThreadSource, incarnation
@@ -64,7 +64,7 @@ class Connections(Airflow):
         hook = SimpleNamespace(credentials=self.credentials.get(connection, connection))
         fingerprint = self.fingerprints.get(connection, connection)
         await asyncio.sleep(self.lookup_seconds)
-        return registry._Connection(OpenedHook(hook, fingerprint, (connection, "the account")))  # type: ignore[arg-type]
+        return registry.Connection(OpenedHook(hook, fingerprint, (connection, "the account")))  # type: ignore[arg-type]
 
     def source(self, hook: Any, domain_identifier: str) -> Any:
         source = ThreadSource(self.domains[domain_identifier], hook.credentials, self.build_seconds)
@@ -221,9 +221,7 @@ class BatchTask:
                 await asyncio.sleep(0.05)
             canceled = await asyncio.gather(
                 *(
-                    registry.cancel_run(
-                        self.parameters, run, domain_identifier=self.domain_identifier, log=LOG
-                    )
+                    jobs.cancel_run(self.parameters, run, domain_identifier=self.domain_identifier, log=LOG)
                     for run in active_runs(batch.state.rows)
                 ),
                 return_exceptions=True,
@@ -270,7 +268,7 @@ class WaitTask:
         self.began = now()
         timeout = None if self.deadline is None else self.deadline - now()
         self.task = asyncio.ensure_future(
-            registry.wait_for_run(
+            jobs.wait_for_run(
                 self.parameters,
                 self.run.id,
                 domain_identifier=self.domain_identifier,

@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
-from airflow_provider_datazone.polling import registry
+from airflow_provider_datazone.polling import jobs
 from airflow_provider_datazone.polling.errors import DeadlinePassedError
 from airflow_provider_datazone.polling.rate import POLL_THREADS
 from airflow_provider_datazone.polling.source import HookParameters
@@ -148,7 +148,7 @@ class World:
     def cancel(self, pick: int, connection: int) -> None:
         run, name = self.pick_run(pick)
         parameters = self.parameters(connection)
-        task = asyncio.ensure_future(registry.cancel_run(parameters, run.id, domain_identifier=name, log=LOG))
+        task = asyncio.ensure_future(jobs.cancel_run(parameters, run.id, domain_identifier=name, log=LOG))
         self.cancels.append((run, parameters.aws_conn_id or "", now(), task))
 
     def cancels_of(self, number: int, connection: int) -> None:
@@ -163,7 +163,7 @@ class World:
             for run, name in runs:
                 began = now()
                 task = asyncio.ensure_future(
-                    registry.cancel_run(self.parameters(connection), run.id, domain_identifier=name, log=LOG)
+                    jobs.cancel_run(self.parameters(connection), run.id, domain_identifier=name, log=LOG)
                 )
                 self.cancels.append((run, f"connection{connection}", began, task))
                 await asyncio.wait({task})

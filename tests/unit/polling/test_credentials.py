@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.batch.assets import AssetRow
 from airflow_provider_datazone.polling import registry
-from airflow_provider_datazone.polling.registry import cancel_run
+from airflow_provider_datazone.polling.jobs import cancel_run
 from airflow_provider_datazone.polling.source import OpenedHook
 from tests.unit.simulated_batch import (
     LOG,
@@ -31,7 +31,7 @@ class SameFingerprint(Airflow):
 
     async def look_up(self, parameters: Any) -> Any:
         self.lookups += 1
-        return registry._Connection(OpenedHook(None, "the same", ("the account",)))  # type: ignore[arg-type]
+        return registry.Connection(OpenedHook(None, "the same", ("the account",)))  # type: ignore[arg-type]
 
 
 def test_rejected_credentials_are_not_reused_while_another_wait_keeps_their_poller():

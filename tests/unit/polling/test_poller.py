@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given, strategies as st
 
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
@@ -217,7 +218,7 @@ def test_few_waits_poll_with_get():
     assert datazone.count() == {"get": 2 * 10}
 
 
-@pytest.mark.parametrize("number_of_other_runs", [50, 50_000])
+@pytest.mark.parametrize("number_of_other_runs", [50, 10_000])
 def test_other_active_runs_do_not_increase_the_requests_of_a_few_waits(number_of_other_runs: int):
     mine = [SimulatedRun(f"run{number}", ends=3000) for number in range(5)]
     others = [SimulatedRun(f"other{number}") for number in range(number_of_other_runs)]
@@ -236,6 +237,14 @@ def test_each_wait_uses_its_own_poll_interval():
     polls = Counter(about for _, _, about in datazone.requests)
     assert polls["slow"] == 6
     assert 58 <= polls["fast"] <= 60
+
+
+def test_wait_that_begins_while_the_poller_sleeps_is_polled_in_time():
+    datazone = SimulatedDataZone([SimulatedRun("slow", ends=150), SimulatedRun("fast", ends=12)])
+    slow, fast = Waiter("slow", poll_interval=100), Waiter("fast", begins=10, poll_interval=5)
+    assert poll(datazone, [slow, fast])[1].at < 10 + 5 + 1
+    # The wait that is due later does not make the poller poll it earlier.
+    assert Counter(about for _, _, about in datazone.requests) == {"slow": 2, "fast": 1}
 
 
 def test_two_waits_for_one_run_share_requests():
@@ -286,15 +295,62 @@ def test_rate_recovers_soon_after_short_throttling(number: int, seconds: int):
 
 @pytest.mark.parametrize("list_failures", [1, 5])
 def test_temporary_list_error_does_not_delay_a_wait(list_failures: int):
-    many = [SimulatedRun(f"run{number}", ends=400) for number in range(3000)]
+    many = [SimulatedRun(f"run{number}") for number in range(1500)]
     datazone = SimulatedDataZone([*many, SimulatedRun("mine", ends=65)], list_failures=list_failures)
-    waiters = [Waiter(run.id) for run in many] + [Waiter("mine", poll_interval=10)]
+    waiters = [Waiter(run.id, timeout=200) for run in many] + [Waiter("mine", poll_interval=10)]
     endings = poll(datazone, waiters)
-    # Listing all runs takes 12 s at the rate. After a failed List, Gets take over for one interval.
-    assert endings[-1].at < 65 + 10 + 2 * (30 + 12)
+    # Listing all runs takes 6 s at the rate. After a failed List, Gets take over for one interval.
+    assert endings[-1].at < 65 + 10 + 2 * (30 + 6)
+
+
+@pytest.mark.parametrize("list_error", [None, client_error("AccessDeniedException", 403)])
+def test_hundreds_of_runs_that_end_together_do_not_delay_another_wait(list_error: ClientError | None):
+    many = [SimulatedRun(f"run{number}", ends=1) for number in range(600)]
+    datazone = SimulatedDataZone([*many, SimulatedRun("mine", ends=65)], list_error=list_error)
+    waiters = [Waiter(run.id, poll_interval=60) for run in many] + [Waiter("mine", poll_interval=10)]
+    endings = poll(datazone, waiters)
+    assert {ending.result.status for ending in endings} == {"SUCCEEDED"}
+    # The Gets for all of them take a minute.
+    assert endings[-1].at < 65 + 2 * 10 + 2
 
 
 # ----------------------------------------------------------------------- errors
+
+
+@pytest.fixture
+def fails_every_other_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every other Get of a simulated DataZone fail, beginning with the first."""
+    fails = itertools.cycle([True, False])
+    get = SimulatedDataZone.get
+
+    async def fail_or_get(
+        self: SimulatedDataZone, run_identifier: str, run_type: str | None
+    ) -> MetadataGenerationRun:
+        run = await get(self, run_identifier, run_type)
+        if next(fails):
+            raise client_error("InternalServerException", 500)
+        return run
+
+    monkeypatch.setattr(SimulatedDataZone, "get", fail_or_get)
+
+
+@pytest.mark.usefixtures("fails_every_other_time")
+def test_failures_between_successes_do_not_slow_down_polls():
+    runs = [SimulatedRun(f"run{number}", ends=1) for number in range(200)]
+    endings = poll(SimulatedDataZone(runs), [Waiter(run.id) for run in runs])
+    assert {ending.result.status for ending in endings} == {"SUCCEEDED"}
+    # Each round reads half of the runs that are left: about 8 rounds.
+    assert max(ending.at for ending in endings) < 10 * 30
+
+
+@pytest.mark.usefixtures("fails_every_other_time")
+def test_transient_error_is_a_warning_in_the_log_of_the_task(caplog: pytest.LogCaptureFixture):
+    (ending,) = poll(SimulatedDataZone([SimulatedRun("run", ends=1)]), [Waiter("run")])
+    assert ending.result.status == "SUCCEEDED"
+    (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    assert warning.name == LOG.name
+    assert "will try again" in warning.getMessage()
+    assert "InternalServerException" in warning.getMessage()
 
 
 def test_wait_ends_even_if_list_stays_stale():

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_datazone.batch.assets import AssetRow
 from airflow_provider_datazone.polling import registry
-from airflow_provider_datazone.polling.registry import cancel_run
+from airflow_provider_datazone.polling.jobs import cancel_run
 from airflow_provider_datazone.polling.source import OpenedHook
 from tests.unit.simulated_batch import (
     EPOCH,
@@ -56,7 +56,7 @@ class TwoConnections(Airflow):
     async def look_up(self, parameters: Any) -> Any:
         self.lookups += 1
         keys = self.rate_limit_keys[min(self.lookups, len(self.rate_limit_keys)) - 1]
-        return registry._Connection(OpenedHook(None, f"credentials{self.lookups}", keys))  # type: ignore[arg-type]
+        return registry.Connection(OpenedHook(None, f"credentials{self.lookups}", keys))  # type: ignore[arg-type]
 
 
 def test_connections_of_one_account_share_the_start_rate():
