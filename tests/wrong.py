@@ -12,9 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -324,33 +322,6 @@ def make_hook() -> DataZoneHook:
     hook._log = LOG
     hook.conn  # noqa: B018
     return hook
-
-
-class TaskInstance:
-    """Replaces Airflow's task instance. It accepts only XComs that are valid JSON in every database."""
-
-    dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "task", -1, 1, 0
-
-    def __init__(self) -> None:
-        self.xcoms: dict[str, Any] = {"deferred_in_try": 1}
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = storable(value)
-
-    def xcom_pull(self, *, key: str, **_: Any) -> Any:
-        return self.xcoms.get(key)
-
-
-def storable(value: Any) -> Any:
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-    text.encode()
-    assert "\\u0000" not in text, "PostgreSQL does not accept NUL characters"
-    return json.loads(text)
-
-
-def make_context() -> Any:
-    start_date = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    return {"ti": TaskInstance(), "dag_run": SimpleNamespace(start_date=start_date)}
 
 
 def make_task(cls: Any, hook: DataZoneHook, **arguments: Any) -> Any:

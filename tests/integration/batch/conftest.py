@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_datazone.operators.datazone import DataZoneBatchMetadataGenerationOperator
 from tests.integration.batch.tasks import Assets
-from tests.integration.submission.tries import Store
+from tests.task_context import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
@@ -19,8 +17,8 @@ from tests.conftest import TYPE_STATS, outcome_of
 from tests.dags.batch_outcomes import (
     TYPES,
 )
-from tests.integration.submission.tries import Store
 from tests.integration.triggers.waits import only_event
+from tests.task_context import Store, make_context
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
@@ -108,36 +106,6 @@ def list_runs(assets: Assets) -> list[list[str]]:
         ]
         for asset in assets.identifiers
     ]
-
-
-class TaskInstance(SimpleNamespace):
-    """A minimal task instance that stores XComs in memory. Other tests use the one from Airflow."""
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.pushed[key] = value
-
-    def xcom_pull(self, **arguments: Any) -> Any:
-        return self.pushed.get(arguments["key"])
-
-
-def make_context(store: Store | None = None, **ti: Any) -> Any:
-    """Return the parts of a task context that a batch reads."""
-    defaults = {
-        "dag_id": "enrich",
-        "run_id": "manual",
-        "task_id": "generate",
-        "map_index": -1,
-        "try_number": 1,
-        "max_tries": 3,
-        "pushed": {},
-    }
-    context: dict[str, Any] = {
-        "ti": TaskInstance(**defaults | ti),
-        "dag_run": SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)),
-    }
-    if store is not None:
-        context["task_state_store"] = store
-    return context
 
 
 def run_task(task: DataZoneBatchMetadataGenerationOperator, context: Any) -> dict[str, Any]:

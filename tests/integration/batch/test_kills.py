@@ -25,11 +25,10 @@ from tests.integration.batch.tasks import (
     all_runs_are_active,
     event_of,
     list_runs,
-    make_context,
     make_memory,
     rows_of,
 )
-from tests.integration.submission.tries import Store
+from tests.task_context import Store, make_context
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer

@@ -27,13 +27,13 @@ from tests.integration.batch.tasks import (
     Assets,
     execute_tries,
     list_runs,
-    make_context,
     make_memory,
     rows_of,
     set_outcomes,
     without_adoption,
 )
-from tests.integration.submission.tries import Store, forget_tokens
+from tests.integration.submission.tries import forget_tokens
+from tests.task_context import Store, make_context
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 

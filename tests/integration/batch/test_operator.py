@@ -28,13 +28,12 @@ from tests.integration.batch.tasks import (
     all_runs_are_active,
     event_of,
     list_runs,
-    make_context,
     make_memory,
     rows_of,
     run_task,
     set_outcomes,
 )
-from tests.integration.submission.tries import Store
+from tests.task_context import Store, make_context, make_resumed_context
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 
@@ -75,7 +74,7 @@ def test_duplicate_assets_are_processed_once(assets: Assets, deferrable: bool):
     context = make_context()
     summary = run_task(assets.operator(asset_identifiers=given, deferrable=deferrable), context)
     assert (summary["total"], summary["succeeded"], summary["duplicates"]) == (2, 2, 3)
-    assert [row["asset"] for row in context["ti"].pushed["results"]] == [first, second]
+    assert [row["asset"] for row in context["ti"].xcoms["results"]] == [first, second]
     assert assets.catalog.server.request_counts["StartMetadataGenerationRun"] == 2
 
 
@@ -113,7 +112,7 @@ def test_partial_success_fails_the_task_unless_allowed(assets: Assets, deferrabl
     else:
         with pytest.raises(BatchFailedError, match="no names today"):
             run_task(task, context)
-    summary, results = (context["ti"].pushed[key] for key in ("return_value", "results"))
+    summary, results = (context["ti"].xcoms[key] for key in ("return_value", "results"))
     assert {key: summary[key] for key in COUNTED} == {
         "succeeded": 5,
         "partially_succeeded": 1,
@@ -136,12 +135,12 @@ def test_task_fails_if_failures_exceed_max_failures(assets: Assets, max_failures
     context = make_context()
     task = assets.operator(max_failures=max_failures)
     if passes:
-        assert task.execute(context) == context["ti"].pushed["return_value"]
+        assert task.execute(context) == context["ti"].xcoms["return_value"]
     else:
         with pytest.raises(BatchFailedError, match="2 of 6 assets"):
             task.execute(context)
-    assert len(context["ti"].pushed["return_value"]["failures"]) == 2
-    assert len(context["ti"].pushed["results"]) == 6
+    assert len(context["ti"].xcoms["return_value"]["failures"]) == 2
+    assert len(context["ti"].xcoms["results"]) == 6
 
 
 INVALID_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -183,7 +182,7 @@ def test_empty_batch_needs_no_domain_or_project(assets: Assets, deferrable: bool
         "duration_seconds": summary["duration_seconds"],
         "failures": [],
     }
-    assert context["ti"].pushed["results"] == []
+    assert context["ti"].xcoms["results"] == []
 
 
 @pytest.mark.parametrize(
@@ -256,7 +255,7 @@ def test_trigger_error_fails_the_task_and_known_runs_are_saved(
         "duplicates": 0,
         "quota_used_up": False,
     }
-    context = make_context(store, pushed={"deferred_in_try": 1})
+    context = make_resumed_context(store)
     with pytest.raises(error, match="not so"):
         assets.operator(deferrable=True).resume_execution(
             "execute_complete", {"event": event | known}, context
@@ -269,7 +268,7 @@ def test_trigger_error_fails_the_task_and_known_runs_are_saved(
 @pytest.mark.parametrize("message", ["Trigger failure", None])
 def test_trigger_that_ends_without_an_event_raises_an_error(assets: Assets, message: str | None):
     task = assets.operator(deferrable=True)
-    context = make_context(pushed={"deferred_in_try": 1})
+    context = make_resumed_context()
     resumption = ("__fail__", {"error": message}) if message else ("execute_complete", {"event": None})
     with pytest.raises(WaitFailedError, match=message or "without an event"):
         task.resume_execution(*resumption, context)
@@ -282,11 +281,11 @@ def test_task_fails_without_retries_if_all_assets_are_rejected(assets: Assets):
     context = make_context()
     with pytest.raises(RequestRefusedError, match="not yours"):
         assets.operator().execute(context)
-    rows = context["ti"].pushed["results"]
+    rows = context["ti"].xcoms["results"]
     assert [row["run"] for row in rows] == [None] * 6
     assert all("not yours" in row["error"] for row in rows)
     not_started = [row for row in rows if row["error"].startswith("No run was started: ")]
-    summary = context["ti"].pushed["return_value"]
+    summary = context["ti"].xcoms["return_value"]
     assert (summary["failed"], summary["not_started"]) == (6 - len(not_started), len(not_started))
     assert summary["failed"] > 0
 

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from tests.integration.batch.tasks import Assets, event_of, make_context
-from tests.integration.submission.tries import Store
+from tests.integration.batch.tasks import Assets, event_of
+from tests.task_context import Store, make_context
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 

@@ -11,15 +11,8 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_datazone.batch.assets import unpack
 from airflow_provider_datazone.exceptions import BatchFailedError, InvalidInputError, RequestRefusedError
-from tests.integration.batch.tasks import (
-    Assets,
-    event_of,
-    execute_tries,
-    make_context,
-    run_task,
-    set_outcomes,
-)
-from tests.integration.submission.tries import Store
+from tests.integration.batch.tasks import Assets, event_of, execute_tries, run_task, set_outcomes
+from tests.task_context import Store, make_context
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 PUBLISHING = {"accept_threshold": 0.8, "publish": True}
@@ -46,7 +39,7 @@ def test_every_asset_is_accepted_and_published_once(assets: Assets, deferrable: 
     assert (summary["succeeded"], summary["accepted"], summary["published"]) == (6, 6, 6)
     assert catalog_state(assets) == dict.fromkeys(assets.identifiers, ("2", True))
     assert [server.request_counts[step] for step in OPERATIONS] == [6, 6, 6]
-    for row in context["ti"].pushed["results"]:
+    for row in context["ti"].xcoms["results"]:
         assert row["revision"] == "2"
         listing = server.client().get_listing(
             domainIdentifier=assets.catalog.domain_identifier, identifier=row["listing"]

@@ -22,8 +22,9 @@ from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGeneratio
 from airflow_provider_datazone.service_errors import is_permanent, is_transient
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 from tests.dags.lazy_inputs import TYPES
-from tests.integration.operators.start_task import make_context, start
+from tests.integration.operators.start_task import start
 from tests.integration.triggers.waits import events
+from tests.task_context import make_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -41,7 +41,7 @@ from tests.integration.docs.pages import AIRFLOW_3_0, PAGES
 from tests.integration.errors.denying_sts import DenyingSts
 from tests.integration.triggers.waits import events, only_event, trigger
 from tests.integration.triggers.watchers import Domain, Store, Watcher, play, until
-from tests.wrong import make_context
+from tests.task_context import make_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

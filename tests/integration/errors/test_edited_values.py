@@ -10,8 +10,8 @@ import pytest
 
 from airflow_provider_datazone.exceptions import RequestRefusedError
 from tests.integration.inputs.rendering import accept_task, render
-from tests.integration.operators.start_task import make_context
 from tests.integration.operators.test_predictions import decide
+from tests.task_context import make_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -40,7 +40,7 @@ from airflow_provider_datazone.triggers.datazone import (
     DataZoneMetadataGenerationRunTrigger,
 )
 from tests.integration.errors.denying_sts import DenyingSts
-from tests.wrong import make_context
+from tests.task_context import make_context, make_resumed_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +107,7 @@ def test_traceback_shows_a_deadline_once(catalog: Catalog) -> None:
     )
     event = {"status": "timeout", "message": "the run has not ended"}
     with pytest.raises((AirflowException, AirflowTaskTimeout)) as late:
-        sensor.execute_complete(make_context(), event)
+        sensor.execute_complete(make_resumed_context(), event)
     assert format_traceback(late.value).count("the run has not ended") == 1
 
 

@@ -33,6 +33,7 @@ from airflow_provider_datazone.operators.start_execution import StartExecution
 from airflow_provider_datazone.polling import sender
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
+from tests.task_context import make_context, storable
 from tests.wrong import (
     CONNECTION,
     DOMAIN,
@@ -45,11 +46,9 @@ from tests.wrong import (
     check_told,
     fuzz,
     logged,
-    make_context,
     make_run,
     make_task,
     render,
-    storable,
 )
 
 if TYPE_CHECKING:

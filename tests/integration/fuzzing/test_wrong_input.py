@@ -37,7 +37,7 @@ from airflow_provider_datazone.triggers.datazone import (
     DataZoneBatchMetadataGenerationTrigger,
     DataZoneMetadataGenerationRunTrigger,
 )
-from tests.integration.submission.tries import Store
+from tests.task_context import Store, make_context, make_resumed_context
 from tests.wrong import (
     ACCESS_KEY,
     CONNECTION,
@@ -51,7 +51,6 @@ from tests.wrong import (
     check_told,
     fuzz,
     logged,
-    make_context,
     make_run,
     make_task,
     render,
@@ -395,7 +394,7 @@ def test_any_run_event_ends_the_sensor_with_a_result_or_a_clear_error(
     sensor = make_task(DataZoneMetadataGenerationRunSensor, hook, run_identifier="run1", deferrable=True)
     with logged() as lines:
         try:
-            result = sensor.resume_execution("execute_complete", {"event": event}, make_context())
+            result = sensor.resume_execution("execute_complete", {"event": event}, make_resumed_context())
         except (WaitFailedError, MetadataGenerationRunError, AirflowFailException) as error:
             result = error
             has_message = isinstance(event, dict) and event.get("status") == "error"
@@ -425,7 +424,7 @@ def test_any_batch_event_ends_the_task_or_raises_a_clear_error(
     )
     with logged() as lines:
         try:
-            operator.resume_execution("execute_complete", {"event": event}, make_context())
+            operator.resume_execution("execute_complete", {"event": event}, make_resumed_context())
         except (TaskDeferred, AirflowTaskTimeout):
             pass
         except (WaitFailedError, BatchFailedError, AirflowFailException) as error:

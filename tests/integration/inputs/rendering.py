@@ -11,6 +11,7 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneAcceptPredictionsOperator,
     DataZoneGetMetadataGenerationRunOperator,
 )
+from tests.task_context import TaskInstance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,17 +24,8 @@ def parameters_of(server: DataZoneServer, operation: str) -> list[dict[str, Any]
     return [request.parameters for request in server.requests if request.operation == operation]
 
 
-class TaskInstance:
-    """A minimal task instance for template rendering. Other tests run real task instances."""
-
-    dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "task", -1, 1, 0
-
-    def __init__(self, upstream: Any = None) -> None:
-        self.upstream = upstream
-        self.xcoms: dict[str, Any] = {}
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = value
+class DownstreamTaskInstance(TaskInstance):
+    """A task instance whose one upstream task has pushed ``upstream``."""
 
     def xcom_pull(self, *args: Any, **kwargs: Any) -> Any:
         return self.upstream
@@ -51,7 +43,7 @@ def render(make: Callable[..., Any], upstream: Any = None, *, native: bool = Tru
                 name: value(source.output) if callable(value) else value for name, value in arguments.items()
             }
         operator = make(**arguments)
-    context = {"ti": TaskInstance(upstream), "params": {"nothing": None, "empty": ""}}
+    context = {"ti": DownstreamTaskInstance(upstream=upstream), "params": {"nothing": None, "empty": ""}}
     # Airflow 2.11 reads `expanded_ti_count`.
     operator.render_template_fields(context | {"expanded_ti_count": None})
     return operator

@@ -13,7 +13,7 @@ from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.inputs import to_text
 from tests.dags.lazy_inputs import TYPES
 from tests.integration.inputs.rendering import accept_task, parameters_of, render
-from tests.integration.operators.start_task import make_context
+from tests.task_context import make_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

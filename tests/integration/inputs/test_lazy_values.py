@@ -24,7 +24,7 @@ from airflow_provider_datazone.operators.datazone import (
 from tests.conftest import make_catalog
 from tests.dags.lazy_inputs import CHOICES, TASKS, TYPES, dag as lazy_dag
 from tests.integration.inputs.rendering import parameters_of, render
-from tests.integration.operators.start_task import make_context
+from tests.task_context import make_context
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
@@ -119,7 +119,7 @@ def test_lazy_types_produce_the_token_of_a_list(catalog: Catalog) -> None:
         None,
     ]
     fingerprint = hashlib.sha256(json.dumps(request).encode()).hexdigest()
-    parts = ["dag", "run", "start", -1, "2026-01-01T00:00:00+00:00", 0, [fingerprint, 1]]
+    parts = ["enrich", "manual", "generate", -1, "2026-01-01T00:00:00+00:00", 3, [fingerprint, 1]]
     assert tokens == {f"airflow-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"}
 
 

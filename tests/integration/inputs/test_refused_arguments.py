@@ -15,7 +15,7 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneStartMetadataGenerationRunOperator,
 )
 from tests.integration.inputs.rendering import parameters_of
-from tests.integration.operators.start_task import make_context
+from tests.task_context import make_context
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog

@@ -10,12 +10,11 @@ import sys
 import threading
 import time
 import traceback
-from datetime import datetime, timezone
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_datazone.operators import datazone as operators
+from tests.task_context import make_context
 
 try:
     from airflow.sdk.exceptions import AirflowTaskTerminated
@@ -47,16 +46,6 @@ AIRFLOW_2 = Sigterm(raises=True, seconds=60)  # [core] killed_task_cleanup_time
 AIRFLOW_3 = Sigterm(raises=False, seconds=5)  # WatchedSubprocess.kill(escalation_delay=5.0)
 
 
-class TaskInstance(SimpleNamespace):
-    """A minimal task instance. The tests in `tests/faults` use the one from Airflow."""
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        pass
-
-    def xcom_pull(self, **arguments: Any) -> None:
-        pass
-
-
 def _exit_with_parent() -> None:
     """Exit when the test process ends, so that no task process is left behind."""
     parent = multiprocessing.parent_process()
@@ -81,10 +70,7 @@ def _execute(
     os.dup2(output, 2)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
     task = getattr(operators, operator)(task_id="killed", aws_conn_id="datazone_default", **arguments)
-    ti = TaskInstance(
-        dag_id="kills", run_id="manual", task_id="killed", map_index=-1, try_number=try_number, max_tries=3
-    )
-    dag_run = SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc))
+    context = make_context(try_number=try_number)
 
     def on_term(*_: Any) -> None:
         task.on_kill()
@@ -94,7 +80,7 @@ def _execute(
     signal.signal(signal.SIGTERM, on_term)
     code = 0
     try:
-        task.execute({"ti": ti, "dag_run": dag_run})
+        task.execute(context)
     except BaseException:
         traceback.print_exc()
         code = 1

@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,9 @@ from airflow_provider_datazone.version_compat import TaskKilled
 from tests.conftest import once
 from tests.dags.start_kill import dag
 from tests.integration.dag_runs import mend_dag_test
-from tests.integration.operators.start_task import TaskInstance, start, status_of
-from tests.integration.submission.tries import Store, runs_of
+from tests.integration.operators.start_task import start, status_of
+from tests.integration.submission.tries import runs_of
+from tests.task_context import Store, make_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,16 +76,6 @@ def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
     previous = signal.signal(signal.SIGTERM, worker.handle_signal)
     yield worker
     signal.signal(signal.SIGTERM, previous)
-
-
-def make_context(*, try_number: int = 1, store: Store | None = None) -> Any:
-    ti = TaskInstance()
-    ti.try_number, ti.max_tries = try_number, 3
-    context = {
-        "ti": ti,
-        "dag_run": SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)),
-    }
-    return context if store is None else context | {"task_state_store": store}
 
 
 def has_received(catalog: Catalog, operation: str) -> Callable[[], bool]:

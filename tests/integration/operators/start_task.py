@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timezone
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
-
-
-class TaskInstance:
-    """A minimal task instance. Other tests use the one from Airflow."""
-
-    dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "start", -1, 1, 0
-
-    def __init__(self) -> None:
-        self.xcoms: dict[str, Any] = {}
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = value
-
-    def xcom_pull(self, *, key: str, **_: Any) -> Any:
-        return self.xcoms.get(key)
-
-
-def make_context() -> Any:
-    return {
-        "ti": TaskInstance(),
-        "dag_run": SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)),
-    }
 
 
 def start(catalog: Catalog, **arguments: Any) -> DataZoneStartMetadataGenerationRunOperator:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import datetime, timezone
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +16,7 @@ from airflow_provider_datazone.operators.datazone import (
 )
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
 from tests.conftest import Clock
+from tests.task_context import make_context
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
@@ -29,21 +28,6 @@ TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "reschedule": (DataZoneMetadataGenerationRunSensor, {"mode": "reschedule"}),
     "deferrable": (DataZoneMetadataGenerationRunSensor, {"deferrable": True}),
 }
-
-
-class TaskInstance:
-    """A minimal task instance. Other tests use the one from Airflow."""
-
-    dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "task", -1, 1, 0
-
-    def __init__(self) -> None:
-        self.xcoms: dict[str, Any] = {}
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = value
-
-    def get_first_reschedule_date(self, context: Any) -> None:
-        """Return None: the task was not rescheduled before."""
 
 
 @pytest.fixture
@@ -60,10 +44,7 @@ def context(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         # Airflow 2.11 reads the first start date from its database, which does not contain this task instance.
         monkeypatch.setattr(base, "_orig_start_date", lambda **_: None, raising=False)
-    return {
-        "ti": TaskInstance(),
-        "dag_run": SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc)),
-    }
+    return make_context()
 
 
 def execute(catalog: Catalog, name: str, context: dict[str, Any], run: str, **arguments: Any) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import traceback
-from datetime import datetime, timezone
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +18,7 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneRejectPredictionsOperator,
 )
 from tests.integration.operators.refusals import check_refusal
+from tests.task_context import make_context
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
@@ -37,21 +36,6 @@ VALUES = {
     "not printable": f"{VALUE} \x1b[31mÜmsätze\u2028",
     "long": f"{VALUE} " * 120,
 }
-
-
-class TaskInstance:
-    """A minimal task instance. Other tests use the one from Airflow."""
-
-    dag_id, run_id, task_id, map_index, try_number, max_tries = "dag", "run", "decide", -1, 1, 0
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        """Discard XComs, which only the extra link needs."""
-
-
-def make_context(**attributes: Any) -> Any:
-    ti = TaskInstance()
-    vars(ti).update(attributes)
-    return {"ti": ti, "dag_run": SimpleNamespace(start_date=datetime(2026, 1, 1, tzinfo=timezone.utc))}
 
 
 def decide(catalog: Catalog, decision: str = "accept", **arguments: Any) -> Any:
@@ -111,19 +95,19 @@ def test_only_an_empty_list_counts_as_empty_choices(catalog_with_predictions: Ca
 
 
 def test_predictions_come_with_the_revision_that_they_are_for(catalog_with_predictions: Catalog):
-    catalog, pushed = catalog_with_predictions, {}
-    ti = TaskInstance()
-    ti.xcom_push = lambda key, value: pushed.update({key: value})  # type: ignore[method-assign]
+    catalog = catalog_with_predictions
+    context = make_context()
     names = {"asset_identifier": catalog.asset_identifier, "domain_identifier": catalog.domain_identifier}
     read = DataZoneGetPredictionsOperator(task_id="read", aws_conn_id="datazone_default", **names)
     before = len(catalog.server.requests)
-    assert read.execute({"ti": ti})
+    assert read.execute(context)
     assert requests_since(catalog, before) == ["GetAsset"]
-    assert pushed["revision"] == "1"
+    revision = context["ti"].xcoms["revision"]
+    assert revision == "1"
     # Another person changes the asset during the review.
     decide(catalog, choices=[{"predictionTarget": "name"}]).execute(make_context())
     with pytest.raises(ClientError, match="ConflictException"):
-        decide(catalog, rule="ALL", revision=pushed["revision"]).execute(make_context(task_id="accept"))
+        decide(catalog, rule="ALL", revision=revision).execute(make_context(task_id="accept"))
 
 
 def requests_since(catalog: Catalog, before: int) -> list[str]:

@@ -16,17 +16,11 @@ from airflow_provider_datazone.operators.datazone import (
     DataZonePublishAssetOperator,
 )
 from tests.conftest import Catalog, Clock
-from tests.integration.operators.start_task import make_context as make_start_context
+from tests.task_context import make_context
 
 CONNECTION = "datazone_default"
 # Retries of botocore would slow the tests down.
 ONE_ATTEMPT = {"retries": {"total_max_attempts": 1}}
-
-
-def make_context(**attributes: Any) -> Any:
-    context = make_start_context()
-    vars(context["ti"]).update(attributes)
-    return context
 
 
 def identifiers(catalog: Catalog) -> dict[str, Any]:

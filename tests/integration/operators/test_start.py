@@ -18,8 +18,9 @@ from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGe
 from airflow_provider_datazone.testing.backend.responses import DataZoneResponse
 from tests.conftest import Clock
 from tests.integration.operators.refusals import check_refusal
-from tests.integration.operators.start_task import make_context, start, status_of
+from tests.integration.operators.start_task import start, status_of
 from tests.integration.triggers.waits import events
+from tests.task_context import make_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,6 +19,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_provider_datazone.exceptions import RequestRefusedError, WaitFailedError
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
+from tests.task_context import make_context, make_resumed_context
 from tests.wrong import make_run
 
 if TYPE_CHECKING:
@@ -61,24 +62,6 @@ def test_aws_parameters_of_the_task_are_passed_to_the_trigger(aws: dict[str, Any
         assert getattr(restored, names.get(name, name)) == value
 
 
-class TaskInstance:
-    """A minimal task instance that stores XComs in memory. Other tests use the one from Airflow."""
-
-    task_id = "wait"
-    map_index = -1
-    try_number = 1
-
-    def __init__(self) -> None:
-        # On Airflow 3.0 a task pushes the number of the try in which it defers.
-        self.pushed: dict[str, Any] = {"deferred_in_try": 1}
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.pushed[key] = value
-
-    def xcom_pull(self, *, key: str, **_: Any) -> Any:
-        return self.pushed.get(key)
-
-
 def sensor(catalog: Catalog, run: str, **arguments: Any) -> DataZoneMetadataGenerationRunSensor:
     defaults = {"run_identifier": run, "domain_identifier": catalog.domain_identifier}
     return DataZoneMetadataGenerationRunSensor(
@@ -90,7 +73,7 @@ def defer(**arguments: Any) -> TaskDeferred:
     with pytest.raises(TaskDeferred) as deferred:
         DataZoneMetadataGenerationRunSensor(
             **SENSOR_ARGUMENTS | {"aws_conn_id": "datazone_default"} | arguments
-        ).execute({"ti": TaskInstance()})
+        ).execute(make_resumed_context())
     return deferred.value
 
 
@@ -117,9 +100,9 @@ def test_domain_is_resolved_before_deferring(catalog: Catalog, monkeypatch: pyte
 
 
 def test_sensor_does_not_defer_if_the_run_has_ended(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
-    task_instance = TaskInstance()
+    context = make_context()
     task = sensor(catalog, catalog.start_run(polls=0))
-    assert task.execute({"ti": task_instance}) == task_instance.pushed["type_stats"]
+    assert task.execute(context) == context["ti"].xcoms["type_stats"]
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
@@ -137,7 +120,7 @@ def test_trigger_error_is_not_skipped_under_soft_fail(
 ):
     task = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
     with pytest.raises(error, match="run1" if event else "without an event"):
-        task.resume_execution("execute_complete", {"event": event}, {"ti": TaskInstance()})
+        task.resume_execution("execute_complete", {"event": event}, make_resumed_context())
 
 
 @pytest.mark.parametrize(
@@ -152,14 +135,14 @@ def test_trigger_error_is_not_skipped_under_soft_fail(
 def test_trigger_error_is_skipped_under_never_fail(method: str, arguments: dict[str, Any]):
     task = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, never_fail=True)
     with pytest.raises(AirflowSkipException, match=r"not so|without an event|Trigger failure"):
-        task.resume_execution(method, arguments, {"ti": TaskInstance()})
+        task.resume_execution(method, arguments, make_resumed_context())
 
 
 @pytest.mark.parametrize("soft_fail", [False, True])
 def test_crash_of_the_trigger_is_not_skipped_under_soft_fail(soft_fail: bool):
     task = DataZoneMetadataGenerationRunSensor(**SENSOR_ARGUMENTS, soft_fail=soft_fail)
     with pytest.raises(WaitFailedError, match=r"run1.*Trigger failure"):
-        task.resume_execution("__fail__", {"error": "Trigger failure"}, {"ti": TaskInstance()})
+        task.resume_execution("__fail__", {"error": "Trigger failure"}, make_resumed_context())
 
 
 @pytest.mark.parametrize("policy", ["soft_fail", "never_fail"])
@@ -168,7 +151,7 @@ def test_execution_timeout_while_deferred_is_skipped_under_both_policies(catalog
     task = sensor(catalog, catalog.start_run(in_progress_seconds=3600), **timeouts, **{policy: True})
     with pytest.raises(AirflowSkipException, match="late"):
         task.resume_execution(
-            "execute_complete", {"event": {"status": "timeout", "message": "late"}}, {"ti": TaskInstance()}
+            "execute_complete", {"event": {"status": "timeout", "message": "late"}}, make_resumed_context()
         )
 
 
@@ -187,7 +170,7 @@ def test_execution_timeout_limits_the_trigger_deadline(catalog: Catalog):
     task = sensor(catalog, catalog.start_run(), execution_timeout=timedelta(seconds=5))
     with pytest.raises(AirflowTaskTimeout, match="late"):
         task.resume_execution(
-            "execute_complete", {"event": {"status": "timeout", "message": "late"}}, {"ti": TaskInstance()}
+            "execute_complete", {"event": {"status": "timeout", "message": "late"}}, make_resumed_context()
         )
 
 
@@ -214,7 +197,7 @@ def test_timeout_event_and_trigger_timeout_both_raise_a_sensor_timeout(
 ):
     task = sensor(catalog, catalog.start_run(in_progress_seconds=3600), **policy)
     with pytest.raises(error, match="in time"):
-        task.resume_execution(method, arguments, {"ti": TaskInstance()})
+        task.resume_execution(method, arguments, make_resumed_context())
 
 
 @pytest.mark.parametrize(("method", "arguments"), TIMEOUTS)
@@ -222,5 +205,5 @@ def test_run_that_ended_before_the_timeout_event_is_not_a_timeout(
     catalog: Catalog, method: str, arguments: dict[str, Any]
 ):
     task = sensor(catalog, catalog.start_run(polls=0))
-    type_stats = task.resume_execution(method, arguments, {"ti": TaskInstance()})
+    type_stats = task.resume_execution(method, arguments, make_resumed_context())
     assert [stat["status"] for stat in type_stats] == ["SUCCEEDED"] * 2

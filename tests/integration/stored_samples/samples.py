@@ -35,8 +35,8 @@ from airflow_provider_datazone.operators.datazone import (
     DataZoneBatchMetadataGenerationOperator,
 )
 from tests.conftest import REPOSITORY, Catalog
-from tests.integration.batch.tasks import make_context
 from tests.integration.submission.tries import runs_of
+from tests.task_context import make_resumed_context
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
@@ -140,7 +140,7 @@ class SampleCatalog(Catalog):
 
 def deferred_context(task_id: str, **arguments: Any) -> Any:
     # On Airflow 3.0 a deferred task stores its try number in an XCom.
-    return make_context(**{"task_id": task_id, "pushed": {"deferred_in_try": 1}} | arguments)
+    return make_resumed_context(**{"task_id": task_id} | arguments)
 
 
 def make_batch(rows: list[StoredRow], **arguments: Any) -> DataZoneBatchMetadataGenerationOperator:

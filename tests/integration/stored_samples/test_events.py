@@ -25,7 +25,6 @@ from airflow_provider_datazone.operators.datazone import (
 )
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
 from tests.conftest import TYPE_STATS
-from tests.integration.batch.tasks import make_context
 from tests.integration.stored_samples.samples import (
     ASSET,
     DOMAIN,
@@ -40,7 +39,7 @@ from tests.integration.stored_samples.samples import (
     samples,
     stored_rows,
 )
-from tests.integration.submission.tries import Store
+from tests.task_context import Store, make_context
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 
@@ -81,7 +80,7 @@ def test_sensor_evaluates_the_run_of_a_stored_event(sample: dict[str, Any], cata
     else:
         with pytest.raises(error, match=message):
             make_sensor().resume_execution(*resume)
-    pushed = context["ti"].pushed
+    pushed = context["ti"].xcoms
     assert pushed["type_stats"] == type_stats
     run = pushed["run"]
     assert (run["id"], run["domainId"], run["status"]) == (RUN, DOMAIN, status)
@@ -107,7 +106,7 @@ def test_sensor_raises_the_error_of_a_stored_event(sample: dict[str, Any], catal
     context = deferred_context("wait")
     with pytest.raises(error, match=message):
         make_sensor().resume_execution("execute_complete", {"event": sample["event"]}, context)
-    assert context["ti"].pushed["type_stats"] == []
+    assert context["ti"].xcoms["type_stats"] == []
 
 
 def test_sensor_succeeds_on_a_stored_timeout_event_if_the_run_has_ended(catalog: SampleCatalog):
@@ -141,8 +140,8 @@ def resume_start(sample: dict[str, Any], context: Any) -> Any:
 def test_start_task_returns_the_run_of_a_stored_event(sample: dict[str, Any], catalog: SampleCatalog):
     context = deferred_context("start")
     assert resume_start(sample, context) == RUN
-    assert context["ti"].pushed["type_stats"] == TYPE_STATS["SUCCEEDED"]
-    assert context["ti"].pushed["run"]["id"] == RUN
+    assert context["ti"].xcoms["type_stats"] == TYPE_STATS["SUCCEEDED"]
+    assert context["ti"].xcoms["run"]["id"] == RUN
 
 
 @pytest.mark.parametrize("sample", samples("events", "start: own run FAILED"))
@@ -150,7 +149,7 @@ def test_start_task_fails_with_the_run_of_a_stored_event(sample: dict[str, Any],
     context = deferred_context("start")
     with pytest.raises(StartedRunFailedError, match=f"{RUN}.* ended FAILED"):
         resume_start(sample, context)
-    assert context["ti"].pushed["run"]["status"] == "FAILED"
+    assert context["ti"].xcoms["run"]["status"] == "FAILED"
     assert catalog.starts == 0
 
 
@@ -188,7 +187,7 @@ def test_start_task_polls_the_run_of_a_stored_deferral_before_it_times_out(
             resume_start(sample, deferred_context("start"))
     if ended:
         xcoms = {"deferred_in_try": 1, "run": {"id": RUN, "domainId": DOMAIN}}
-        assert resume_start(sample, deferred_context("start", pushed=xcoms)) == RUN
+        assert resume_start(sample, deferred_context("start", xcoms=xcoms)) == RUN
 
 
 # ---------------------------------------------------------------------------------- events of a batch
@@ -220,7 +219,7 @@ def test_batch_resumes_with_a_stored_event(sample: dict[str, Any], catalog: Samp
         error, message = WaitFailedError, "an event that cannot be read, one of another version"
     context = deferred_context("generate", store=store)
     resume = ("execute_complete", {"event": event}, context)
-    pushed = context["ti"].pushed
+    pushed = context["ti"].xcoms
     if error is None:
         steps = {"accept_threshold": 0.8, "publish": True} if "published" in sample["name"] else {}
         summary = make_batch(rows, **steps).resume_execution(*resume)

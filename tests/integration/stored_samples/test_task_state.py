@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from airflow_provider_datazone.batch.memory import BatchMemory
-from tests.integration.batch.tasks import make_context
 from tests.integration.stored_samples.samples import (
     ASSET,
     BATCH_TOKEN,
@@ -23,7 +22,8 @@ from tests.integration.stored_samples.samples import (
     samples,
     stored_rows,
 )
-from tests.integration.submission.tries import Store, Task, tokens_of
+from tests.integration.submission.tries import Task, tokens_of
+from tests.task_context import Store, make_context
 
 pytestmark = pytest.mark.usefixtures("unhurried")
 
@@ -153,7 +153,7 @@ def test_retry_resumes_a_stored_batch(sample: dict[str, Any], catalog: SampleCat
     context = make_context(store, try_number=2)
     summary = make_batch(rows).execute(context)
     assert (summary["total"], summary["failed"], summary["not_started"]) == (len(rows), 0, 0)
-    results = {row["asset"]: row["run"] for row in context["ti"].pushed["results"]}
+    results = {row["asset"]: row["run"] for row in context["ti"].xcoms["results"]}
     new = 0
     for row in rows:
         runs = catalog.runs_of(row.asset)

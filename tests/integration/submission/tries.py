@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from datetime import datetime, timezone
 from types import SimpleNamespace
@@ -12,25 +11,13 @@ from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.idempotency import RunRequest
 from airflow_provider_datazone.submission import Submission, Submitted
 from airflow_provider_datazone.testing.backend.models import datazone_backends
+from tests.task_context import Store
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
 
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
 ACTIVE = {"in_progress_seconds": 3600}
-
-
-class Store:
-    """A task state store in memory. Airflow's own exists only in a running task; both store JSON."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, str] = {}
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return json.loads(self._values[key]) if key in self._values else default
-
-    def set(self, key: str, value: Any) -> None:
-        self._values[key] = json.dumps(value)
 
 
 class Task:
