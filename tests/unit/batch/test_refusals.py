@@ -68,6 +68,7 @@ def test_run_that_get_never_finds_fails_only_its_asset():
     rows = run_batch(datazone, assets(5))
     assert statuses(rows) == {"SUCCEEDED": 4, None: 1}
     assert "ResourceNotFoundException" in str(rows[1].error)
+    assert rows[1].run_identifier is None, "a retry does not wait for this run"
     gave_up_at = max(at for at, what, about in datazone.requests if about == "run1")
     assert 30 <= gave_up_at < 30 + 2 * 5 + 1
 

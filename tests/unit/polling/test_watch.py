@@ -330,6 +330,28 @@ def test_the_watch_with_the_shortest_interval_serves_all():
     simulate_watches(datazone, [fast, slow], script)
 
 
+def test_watch_that_replaces_the_last_one_is_updated():
+    """If the arguments of a watcher change, the triggerer stops it and starts another one at once."""
+    datazone = SimulatedDataZone([SimulatedRun("run", ends=50)])
+    first, second = new_watch(), new_watch()
+
+    async def script(watching: Watching) -> None:
+        # This wait keeps the poller.
+        poller = watching.poller()
+        wait = poller.wait("run", run_type=None, poll_interval=600, timeout=None, log=LOG)
+        tasks = [asyncio.ensure_future(poller.watch(first))]
+        await asyncio.sleep(15)
+        tasks[0].cancel()
+        tasks.append(asyncio.ensure_future(poller.watch(second)))
+        await asyncio.sleep(50)
+        wait.cancel()
+        tasks[1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    simulate_watches(datazone, [], script)
+    assert reported(second) == [("run", "SUCCEEDED")]
+
+
 # ------------------------------------------------------------------------- failures
 
 
