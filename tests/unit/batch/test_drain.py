@@ -147,6 +147,23 @@ def test_cancel_all_cancels_every_run_and_starts_no_more(seconds: float, start_s
     run_on(datazone, main)
 
 
+def test_stop_wakes_a_batch_that_waits_for_its_runs():
+    """A worker's signal handler stops the batch, which has to end before Airflow kills the process."""
+    datazone = BatchDataZone(lasts=3600)
+
+    async def main(airflow: Airflow) -> None:
+        batch = make_batch(assets(3))
+        work = asyncio.ensure_future(batch.run(PARAMETERS))
+        await asyncio.sleep(100)
+        began = now()
+        batch.stop()
+        with pytest.raises(BatchStoppedError):
+            await work
+        assert now() - began <= 1
+
+    run_on(datazone, main)
+
+
 def test_closed_gate_rejects_requests():
     gate = RequestGate()
     seen = []

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 
 from airflow_provider_datazone.batch import requests
 from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from tests.unit.polling.test_credentials import SameFingerprint
 from tests.unit.simulated_batch import (
     EPOCH,
@@ -176,6 +177,25 @@ def test_start_with_a_rejected_signature_fails_only_its_asset_after_few_lookups(
     rows = run_on(datazone, main, SameFingerprint)
     assert statuses(rows) == {"SUCCEEDED": 29, None: 1}
     assert "InvalidSignatureException" in str(rows[3].error)
+
+
+def test_get_with_a_rejected_signature_fails_only_its_asset_after_few_lookups():
+    class Rejecting(BatchDataZone):
+        async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
+            run = await super().get(run_identifier, run_type)
+            if run_identifier == "run3":
+                raise client_error("InvalidSignatureException", 403)
+            return run
+
+    async def main(airflow: Airflow) -> list[AssetRow]:
+        rows = assets(30)
+        await make_batch(rows).run(PARAMETERS)
+        assert airflow.lookups <= 5
+        return rows
+
+    rows = run_on(Rejecting(lasts=20), main, SameFingerprint)
+    assert statuses(rows) == {"SUCCEEDED": 29, None: 1}
+    assert str(rows[3].error) == str(client_error("InvalidSignatureException", 403))
 
 
 # -------------------------------------------------------------------- conflicts

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
-from airflow_provider_datazone.polling import watch as watch_module
+from airflow_provider_datazone.polling import watch as watch_module, watch_loop
 from airflow_provider_datazone.polling.errors import CredentialsRejectedError, PollerEndedError
 from airflow_provider_datazone.polling.poller import RunPoller
 from airflow_provider_datazone.polling.rate import Rates, RequestRate
@@ -350,6 +350,25 @@ def test_watch_that_replaces_the_last_one_is_updated():
 
     simulate_watches(datazone, [], script)
     assert reported(second) == [("run", "SUCCEEDED")]
+
+
+def test_runs_that_only_an_ended_watch_followed_are_not_read():
+    runs = [SimulatedRun(f"run{n}", ends=15, members={"owning_project_id": "project1"}) for n in range(200)]
+    datazone = SimulatedDataZone(runs)
+    watch, other = new_watch(), new_watch(owning_project_identifiers=["project2"])
+
+    async def script(watching: Watching) -> None:
+        task = asyncio.ensure_future(watching.watch(watch))
+        await asyncio.sleep(25)
+        task.cancel()
+        await asyncio.wait([task])
+        read = datazone.count()["get"]
+        assert 0 < read < 100
+        await asyncio.sleep(60)
+        # Those that were in flight.
+        assert datazone.count()["get"] <= read + watch_loop.WATCH_THREADS
+
+    simulate_watches(datazone, [other], script)
 
 
 # ------------------------------------------------------------------------- failures
