@@ -183,9 +183,6 @@ class Batch:
         paused = asyncio.ensure_future(self._requests.paused.wait())
         try:
             for row in self._queue():
-                if row.has_ended:
-                    begin(self._finish(poller, row))
-                    continue
                 acquired = asyncio.ensure_future(slots.acquire())
                 while not (acquired.done() or paused.done() or errors):
                     changed.clear()
@@ -228,7 +225,7 @@ class Batch:
         )
 
     async def _process(self, poller: RunPoller, row: AssetRow, slots: asyncio.Semaphore) -> None:
-        """Process one asset until it has a result, or the batch pauses."""
+        """Process one asset until it has a result, or the batch pauses. Its run may have ended before."""
         try:
             await self._generate(poller, row)
         finally:

@@ -405,6 +405,18 @@ def test_failing_lists_are_logged_once_until_one_succeeds(caplog):
     assert reported(watch) == [("run", "SUCCEEDED")]
 
 
+def test_incomplete_list_causes_no_gets():
+    datazone = SimulatedDataZone([SimulatedRun(f"run{n}") for n in range(20)])
+
+    async def script(_: Watching) -> None:
+        await asyncio.sleep(15)
+        datazone.list_error = client_error("InternalServerException", 500)
+        await asyncio.sleep(100)
+
+    simulate_watches(datazone, [new_watch()], script)
+    assert datazone.count()["get"] == 0
+
+
 def test_refused_list_fails_the_watch_and_keeps_its_runs():
     datazone = SimulatedDataZone([SimulatedRun("run", ends=50)])
     watch = new_watch()
