@@ -164,6 +164,19 @@ def test_stop_wakes_a_batch_that_waits_for_its_runs():
     run_on(datazone, main)
 
 
+def test_batch_that_is_stopped_before_it_begins_starts_no_run():
+    datazone = BatchDataZone()
+
+    async def main(airflow: Airflow) -> None:
+        batch = make_batch(assets(3))
+        batch.stop()
+        with pytest.raises(BatchStoppedError):
+            await batch.run(PARAMETERS)
+
+    run_on(datazone, main)
+    assert datazone.starts == []
+
+
 def test_closed_gate_rejects_requests():
     gate = RequestGate()
     seen = []
