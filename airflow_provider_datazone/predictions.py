@@ -156,15 +156,11 @@ def to_markdown(predictions: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _suggestions(value: Any) -> Iterator[tuple[list[str], list[float]]]:
+def _suggestions(value: dict[str, Any] | list[Any]) -> Iterator[tuple[list[str], list[float]]]:
     """Yield the strings of each dict or list in a prediction, with the confidences in the same one."""
-    if isinstance(value, str):
-        yield [value], []
-        return
-    items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    items = list(value.values()) if isinstance(value, dict) else value
     texts = [item for item in items if isinstance(item, str) and item.strip()]
-    if texts:
-        yield texts, [item for item in items if _is_confidence(item)]
+    yield texts, [item for item in items if _is_confidence(item)]
     for item in items:
         if isinstance(item, (dict, list)):
             yield from _suggestions(item)

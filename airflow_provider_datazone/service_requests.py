@@ -144,6 +144,8 @@ def error_context(
         error.args = (describe(error),)
         if isinstance(error, ClientError):
             error.response = redact(sensitive_values, error.response)
+        elif isinstance(error, BotoCoreError):
+            error.kwargs = redact(sensitive_values, error.kwargs)
         # The error that caused it repeats the message without redaction.
         error.__suppress_context__ = True
         raise

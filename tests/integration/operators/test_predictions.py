@@ -318,6 +318,7 @@ def test_edited_value_that_is_part_of_an_error_code_does_not_change_the_code(
         edit(),
         [edit([VALUE])],
         [edit({"value": VALUE})],
+        [{"predictionTarget": [{"editedValue": VALUE}]}],
         [edit(VALUE.encode())],
         [edit(), edit(4711)],
         [edit(), {"predictionTarget": None}],

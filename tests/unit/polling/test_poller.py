@@ -230,6 +230,16 @@ def test_other_active_runs_do_not_increase_the_requests_of_a_few_waits(number_of
     assert max(per_round.values()) <= 2 * len(mine)
 
 
+def test_waits_are_listed_again_some_time_after_other_runs_have_ended():
+    mine = [SimulatedRun(f"run{number}", ends=3000) for number in range(5)]
+    others = [SimulatedRun(f"other{number}", ends=100) for number in range(1000)]
+    datazone = SimulatedDataZone(others + mine)
+    poll(datazone, [Waiter(run.id) for run in mine])
+    late = Counter(operation for at, operation, _ in datazone.requests if 1500 < at < 2900)
+    assert late["get"] <= 3 * len(mine), "a Get from time to time confirms what List returns"
+    assert late["list"] >= 2 * (1400 / 30 - 2)
+
+
 def test_each_wait_uses_its_own_poll_interval():
     runs = [SimulatedRun("slow", ends=599), SimulatedRun("fast", ends=599)]
     datazone = SimulatedDataZone(runs)
@@ -404,6 +414,20 @@ def test_polls_slow_down_during_an_outage():
     assert len(during_outage) < 600 * RATE / 5
     # A pause of at most one minute, one poll interval, and one Get per run.
     assert max(ending.at for ending in endings) < 600 + 60 + 30 + 200 * 1.1 / RATE + 5
+
+
+def test_short_outage_after_a_long_one_delays_polls_for_a_short_time():
+    runs = [SimulatedRun(f"run{number}", ends=1000) for number in range(200)]
+    datazone = SimulatedDataZone(runs, failing=1.0)
+
+    async def main() -> list[Ending]:
+        for at, failing in ((600, 0.0), (995, 1.0), (1005, 0.0)):
+            asyncio.get_running_loop().call_later(at, setattr, datazone, "failing", failing)
+        return await wait_all(Pollers(datazone), [Waiter(run.id, poll_interval=5) for run in runs])
+
+    endings = simulate(main())
+    # One Get per run, and a few short pauses.
+    assert max(ending.at for ending in endings) < 1005 + 200 * 1.1 / RATE + 20
 
 
 @pytest.mark.parametrize("runs_waited_for", [1, 20])
