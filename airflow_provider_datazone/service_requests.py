@@ -12,6 +12,7 @@ from botocore.exceptions import (
     ClientError,
     ConfigNotFound,
     ConfigParseError,
+    HTTPClientError,
     InvalidConfigError,
     InvalidRegionError,
     NoRegionError,
@@ -146,6 +147,9 @@ def error_context(
             error.response = redact(sensitive_values, error.response)
         elif isinstance(error, BotoCoreError):
             error.kwargs = redact(sensitive_values, error.kwargs)
+        if isinstance(error, HTTPClientError):
+            # It has the body, and the session token in its headers.
+            error.request = None
         # The error that caused it repeats the message without redaction.
         error.__suppress_context__ = True
         raise
