@@ -247,7 +247,9 @@ def error_text(error: BaseException) -> str:
     while cause is not None:
         texts += [str(cause), repr(cause), repr(vars(cause))]
         # botocore's request has the body.
-        texts += [repr(vars(attribute)) for attribute in vars(cause).values() if hasattr(attribute, "__dict__")]
+        texts += [
+            repr(vars(attribute)) for attribute in vars(cause).values() if hasattr(attribute, "__dict__")
+        ]
         cause = cause.__cause__ or cause.__context__
     return "\n".join(texts)
 

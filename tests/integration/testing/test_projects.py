@@ -404,6 +404,52 @@ def test_principal_needs_a_membership_in_the_project(
     assert run["createdBy"] == profile["id"]
 
 
+@pytest.mark.parametrize(
+    ("operation", "request_"),
+    [
+        ("get_asset", {"identifier": "asset"}),
+        ("list_asset_revisions", {"identifier": "asset"}),
+        ("create_asset_revision", {"identifier": "asset", "name": "Orders"}),
+        ("accept_predictions", {"identifier": "asset", "acceptRule": {"rule": "NONE"}}),
+        ("reject_predictions", {"identifier": "asset", "rejectRule": {"rule": "NONE"}}),
+        (
+            "create_listing_change_set",
+            {"entityIdentifier": "asset", "entityType": "ASSET", "action": "PUBLISH"},
+        ),
+        ("get_metadata_generation_run", {"identifier": "run"}),
+        ("cancel_metadata_generation_run", {"identifier": "run"}),
+    ],
+)
+def test_only_members_of_the_project_of_an_asset_or_run_are_permitted(
+    account: Account,
+    asset: AssetIdentifiers,
+    wire: Wire,
+    add_member: Callable[..., None],
+    operation: str,
+    request_: dict[str, Any],
+) -> None:
+    in_domain = {"domainIdentifier": asset.domain_identifier}
+    if "predictions" in operation:
+        wire.server.set_run_outcome(polls=0)
+    identifiers = {"asset": asset.asset_identifier, "run": start(wire.client, asset)["id"]}
+    # A run that has ended has predictions.
+    wire.client.get_metadata_generation_run(**in_domain, identifier=identifiers["run"])
+    request = {name: identifiers.get(str(value), value) for name, value in request_.items()}
+    add_member("arn:aws:iam::123456789012:role/member")
+    other = wire.client.create_project(**in_domain, name="other")["id"]
+    stranger = "arn:aws:iam::123456789012:role/stranger"
+    wire.client.create_user_profile(**in_domain, userIdentifier=stranger)
+    wire.client.create_project_membership(
+        **in_domain,
+        projectIdentifier=other,
+        member={"userIdentifier": stranger},
+        designation="PROJECT_OWNER",
+    )
+    with pytest.raises(ClientError, match="User is not permitted to perform operation"):
+        getattr(account.assume_role(allow("datazone:*"), name="stranger"), operation)(**in_domain, **request)
+    getattr(account.assume_role(allow("datazone:*"), name="member"), operation)(**in_domain, **request)
+
+
 def test_role_in_a_path_has_the_profile_of_its_arn(
     account: Account, asset: AssetIdentifiers, add_member: Callable[..., None]
 ) -> None:
