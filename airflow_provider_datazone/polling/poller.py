@@ -285,18 +285,18 @@ class RunPoller:
         """Read runs, several at a time, each one once for all its waits."""
         queue = deque(dict.fromkeys((wait.run_identifier, wait.run_type) for wait in waits))
         failures = 0
-        rejected: CredentialsRejectedError | None = None
 
         async def read_queue() -> None:
-            nonlocal failures, rejected
-            while queue and rejected is None and failures < MAX_FAILURES_IN_A_ROW:
+            nonlocal failures
+            while queue and failures < MAX_FAILURES_IN_A_ROW:
                 run_identifier, run_type = queue.popleft()
                 if not self._open_of_type(run_identifier, run_type):
                     continue
                 try:
                     run = await self.sender.get(run_identifier, run_type)
-                except CredentialsRejectedError as error:
-                    rejected = error
+                except CredentialsRejectedError:
+                    # It has ended the poller.
+                    queue.clear()
                 except Exception as error:
                     failures += self._on_get_failure(run_identifier, run_type, error)
                 else:
@@ -304,8 +304,6 @@ class RunPoller:
                     self._on_run(run_identifier, run_type, run)
 
         await asyncio.gather(*(read_queue() for _ in range(min(POLL_THREADS, len(queue)))))
-        if rejected is not None:
-            raise rejected
         if failures < MAX_FAILURES_IN_A_ROW:
             self._pause = 0.0
         else:

@@ -71,4 +71,4 @@ def test_only_the_latest_revision_is_published_and_any_revision_unpublished(
     with pytest.raises(ClientError, match="Only the latest revision of an asset can be published"):
         wire.client.create_listing_change_set(**change, action="PUBLISH")
     unpublished = wire.client.create_listing_change_set(**change, action="UNPUBLISH")
-    assert unpublished["status"] == "INACTIVE"
+    assert (unpublished["status"], unpublished["listingRevision"]) == ("INACTIVE", "2")
