@@ -230,6 +230,15 @@ def test_other_active_runs_do_not_increase_the_requests_of_a_few_waits(number_of
     assert max(per_round.values()) <= 2 * len(mine)
 
 
+def test_list_serves_waits_while_it_takes_fewer_requests_than_gets():
+    mine = [SimulatedRun(f"run{number}", ends=500) for number in range(40)]
+    others = [SimulatedRun(f"other{number}") for number in range(1000)]
+    datazone = SimulatedDataZone(others + mine)
+    poll(datazone, [Waiter(run.id) for run in mine])
+    # 21 pages of active runs, and an empty one of submitted runs.
+    assert {operation for at, operation, _ in datazone.requests if at < 490} == {"list"}
+
+
 def test_waits_are_listed_again_some_time_after_other_runs_have_ended():
     mine = [SimulatedRun(f"run{number}", ends=3000) for number in range(5)]
     others = [SimulatedRun(f"other{number}", ends=100) for number in range(1000)]
