@@ -280,6 +280,8 @@ class Batch:
 
     async def _wait(self, poller: RunPoller, row: AssetRow) -> None:
         try:
+            if row.run_identifier in self._requests.rejected:
+                await self._requests.require_response(poller)
             run = await poller.wait(
                 str(row.run_identifier),
                 run_type=None,

@@ -95,7 +95,7 @@ class RejectedRequests:
     def __init__(self) -> None:
         self._subjects: set[str | None] = set()
 
-    def __contains__(self, subject: str) -> bool:
+    def __contains__(self, subject: str | None) -> bool:
         return subject in self._subjects
 
     def discard(self, subject: str) -> None:
@@ -272,7 +272,7 @@ class BatchRequests:
         while True:
             try:
                 if row.asset_identifier in self.rejected:
-                    await self._require_response(poller)
+                    await self.require_response(poller)
                 await attempt()
                 return
             except BatchStoppedError:
@@ -315,7 +315,7 @@ class BatchRequests:
         return next((error for scope in scopes if (error := self._denials.get((kind.name, scope)))), None)
 
     @staticmethod
-    async def _require_response(poller: RunPoller) -> None:
+    async def require_response(poller: RunPoller) -> None:
         """
         Send another request, unless DataZone has responded to the poller.
 
