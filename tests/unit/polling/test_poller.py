@@ -425,6 +425,18 @@ def test_polls_slow_down_during_an_outage():
     assert max(ending.at for ending in endings) < 600 + 60 + 30 + 200 * 1.1 / RATE + 5
 
 
+def test_failed_get_is_repeated_with_the_next_poll():
+    datazone = SimulatedDataZone([SimulatedRun("run", ends=10)], failing=1.0)
+
+    async def main() -> list[Ending]:
+        asyncio.get_running_loop().call_later(295, setattr, datazone, "failing", 0.0)
+        return await wait_all(Pollers(datazone), [Waiter("run", poll_interval=30)])
+
+    (ending,) = simulate(main())
+    assert ending.result.status == "SUCCEEDED"
+    assert datazone.count() == {"get": 10}
+
+
 def test_short_outage_after_a_long_one_delays_polls_for_a_short_time():
     runs = [SimulatedRun(f"run{number}", ends=1000) for number in range(200)]
     datazone = SimulatedDataZone(runs, failing=1.0)
