@@ -280,8 +280,7 @@ class Batch:
 
     async def _wait(self, poller: RunPoller, row: AssetRow) -> None:
         try:
-            if row.run_identifier in self._requests.rejected:
-                await self._requests.require_response(poller)
+            await self._requests.require_response(row.run_identifier, poller)
             run = await poller.wait(
                 str(row.run_identifier),
                 run_type=None,
@@ -290,11 +289,7 @@ class Batch:
                 log=self._progress,  # type: ignore[arg-type]
             )
         except CredentialsRejectedError as error:
-            if not self._requests.rejected.is_specific(error, row.run_identifier, poller):
-                raise
-            cause = error.__cause__ or error
-            row.error = str(cause)
-            self._failure_log.on_error(row, cause)
+            self._requests.fail_if_specific(error, row, row.run_identifier, poller)
         except Exception as error:
             if is_not_found(error):
                 # The run no longer exists, so a retry must not wait for it.

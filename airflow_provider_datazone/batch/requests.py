@@ -271,17 +271,13 @@ class BatchRequests:
         pause = 1.0
         while True:
             try:
-                if row.asset_identifier in self.rejected:
-                    await self.require_response(poller)
+                await self.require_response(row.asset_identifier, poller)
                 await attempt()
                 return
             except BatchStoppedError:
                 return
             except CredentialsRejectedError as error:
-                if not self.rejected.is_specific(error, row.asset_identifier, poller):
-                    raise
-                cause = error.__cause__ or error
-                self._fail(row, cause, str(cause))
+                self.fail_if_specific(error, row, row.asset_identifier, poller)
                 return
             except Exception as error:
                 if isinstance(error, ClientError):
@@ -314,22 +310,40 @@ class BatchRequests:
         scopes = ("", row.owning_project_identifier)
         return next((error for scope in scopes if (error := self._denials.get((kind.name, scope)))), None)
 
-    @staticmethod
-    async def require_response(poller: RunPoller) -> None:
+    async def require_response(self, subject: str | None, poller: RunPoller) -> None:
         """
-        Send another request, unless DataZone has responded to the poller.
+        If a request about an asset or run was rejected, let DataZone respond to another one first.
 
-        Its response shows whether the credentials are valid, or only the request for one asset is rejected.
+        Its response shows whether the credentials are valid, or only requests about the subject are rejected.
 
+        :param subject: The asset or run.
+        :param poller: The poller for the next request.
         :raises CredentialsRejectedError: The credentials are not valid.
         """
-        if not poller.sender.has_responded:
+        if subject in self.rejected and not poller.sender.has_responded:
             try:
                 await poller.sender.list_page("SUBMITTED", None)
             except CredentialsRejectedError:
                 raise
             except Exception:  # noqa: S110 - any other error leaves it open.
                 pass
+
+    def fail_if_specific(
+        self, error: CredentialsRejectedError, row: AssetRow, subject: str | None, poller: RunPoller
+    ) -> None:
+        """
+        Fail one asset if DataZone rejects its request with any credentials.
+
+        :param error: The rejection.
+        :param row: The asset.
+        :param subject: The asset or run that the request was about.
+        :param poller: The poller that has sent the request.
+        :raises CredentialsRejectedError: Other credentials may help.
+        """
+        if not self.rejected.is_specific(error, subject, poller):
+            raise error
+        cause = error.__cause__ or error
+        self._fail(row, cause, str(cause))
 
     def _fail(self, row: AssetRow, error: BaseException, message: str) -> None:
         row.error = message

@@ -253,12 +253,14 @@ def account(wire: Wire) -> Account:
 
 @pytest.fixture
 def add_member(wire: Wire, asset: AssetIdentifiers) -> Callable[..., None]:
-    def add(arn: str, designation: str = "PROJECT_CONTRIBUTOR") -> None:
+    def add(
+        arn: str, designation: str = "PROJECT_CONTRIBUTOR", project: str = asset.project_identifier
+    ) -> None:
         in_domain = {"domainIdentifier": asset.domain_identifier}
         wire.client.create_user_profile(**in_domain, userIdentifier=arn)
         wire.client.create_project_membership(
             **in_domain,
-            projectIdentifier=asset.project_identifier,
+            projectIdentifier=project,
             member={"userIdentifier": arn},
             designation=designation,
         )
@@ -437,14 +439,7 @@ def test_only_members_of_the_project_of_an_asset_or_run_are_permitted(
     request = {name: identifiers.get(str(value), value) for name, value in request_.items()}
     add_member("arn:aws:iam::123456789012:role/member")
     other = wire.client.create_project(**in_domain, name="other")["id"]
-    stranger = "arn:aws:iam::123456789012:role/stranger"
-    wire.client.create_user_profile(**in_domain, userIdentifier=stranger)
-    wire.client.create_project_membership(
-        **in_domain,
-        projectIdentifier=other,
-        member={"userIdentifier": stranger},
-        designation="PROJECT_OWNER",
-    )
+    add_member("arn:aws:iam::123456789012:role/stranger", "PROJECT_OWNER", project=other)
     with pytest.raises(ClientError, match="User is not permitted to perform operation"):
         getattr(account.assume_role(allow("datazone:*"), name="stranger"), operation)(**in_domain, **request)
     getattr(account.assume_role(allow("datazone:*"), name="member"), operation)(**in_domain, **request)

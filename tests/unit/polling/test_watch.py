@@ -417,34 +417,29 @@ def test_incomplete_list_causes_no_gets():
     assert datazone.count()["get"] == 0
 
 
-def test_refused_list_fails_the_watch_and_keeps_its_runs():
+def watch_while_lists_fail(error: Exception) -> tuple[Watching, RunWatch]:
+    """Watch a run that ends while List fails with an error."""
     datazone = SimulatedDataZone([SimulatedRun("run", ends=50)])
     watch = new_watch()
 
     async def script(_: Watching) -> None:
         await asyncio.sleep(15)
-        datazone.list_error = client_error("AccessDeniedException", 403)
+        datazone.list_error = error
         await asyncio.sleep(100)
         datazone.list_error = None
         await asyncio.sleep(30)
 
-    watching = simulate_watches(datazone, [watch], script)
+    return simulate_watches(datazone, [watch], script), watch
+
+
+def test_refused_list_fails_the_watch_and_keeps_its_runs():
+    watching, watch = watch_while_lists_fail(client_error("AccessDeniedException", 403))
     assert {str(error) for error in watching.errors} == {str(client_error("AccessDeniedException", 403))}
     assert reported(watch) == [("run", "SUCCEEDED")]
 
 
 def test_rejected_credentials_fail_the_watch_and_keep_its_runs():
-    datazone = SimulatedDataZone([SimulatedRun("run", ends=50)])
-    watch = new_watch()
-
-    async def script(_: Watching) -> None:
-        await asyncio.sleep(15)
-        datazone.list_error = client_error("ExpiredTokenException", 403)
-        await asyncio.sleep(100)
-        datazone.list_error = None
-        await asyncio.sleep(30)
-
-    watching = simulate_watches(datazone, [watch], script)
+    watching, watch = watch_while_lists_fail(client_error("ExpiredTokenException", 403))
     assert {type(error) for error in watching.errors} <= {CredentialsRejectedError, PollerEndedError}
     assert reported(watch) == [("run", "SUCCEEDED")]
 
