@@ -12,7 +12,7 @@ submissions again, in order, until one returns a run that has not failed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_datazone.idempotency import (
@@ -68,6 +68,7 @@ class Submission:
     :param on_run: Called with the identifier of the run that a kill has to cancel, as soon as it is known,
         and with ``None`` if the task does not wait for that run after all. Another thread may call it.
     :param try_began_at: Unix time in seconds when this try began. Default: now.
+    :param ended_runs: Runs that this try saw end, which List may still report as active.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Submission:
         guard: KillGuard | None = None,
         on_run: Callable[[str | None], None] = lambda _: None,
         try_began_at: float | None = None,
+        ended_runs: Iterable[str] = (),
     ) -> None:
         self._context = context
         self._hook = hook
@@ -94,6 +96,7 @@ class Submission:
         self._try_began_at = time.time() if try_began_at is None else try_began_at
         self._store = task_state_store(context)
         self._try_number = context["ti"].try_number
+        self._ended_runs = set(ended_runs)
         self._may_list = True
 
     def submit(self) -> Submitted:
@@ -188,7 +191,7 @@ class Submission:
             return None
         self._guard.watch(self._hook)
         try:
-            return self._hook.find_active_metadata_generation_run(
+            run = self._hook.find_active_metadata_generation_run(
                 self._request.asset_identifier,
                 types=self._request.types,
                 asset_revision=self._request.asset_revision,
@@ -204,6 +207,7 @@ class Submission:
                 error,
             )
             return None
+        return None if run is None or run.id in self._ended_runs else run
 
     def _adopt(self, run: MetadataGenerationRun, number: int) -> Submitted:
         self._on_run(run.id)
@@ -240,6 +244,7 @@ class Submission:
         if not run.is_terminal:
             self._log.info("Resuming metadata generation run %s, which is %s.", run.id, run.status)
             return True
+        self._ended_runs.add(run.id)
         self._on_run(None)
         verdict = judge(run, allow_partial_success=self._allow_partial_success)
         if not verdict.succeeded:

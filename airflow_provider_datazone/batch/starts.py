@@ -57,6 +57,8 @@ class RunStarter:
         self._possibly_started: set[tuple[str, str | None, str]] = set()
         # Runs of an earlier try that Start returned.
         self._replayed: set[str] = set()
+        # Runs of an earlier try that have ended, which List may still report as active.
+        self._ended: set[str] = set()
         self._has_gap = False
 
     def begin(self) -> None:
@@ -139,7 +141,7 @@ class RunStarter:
             )
             return False
         run = find_active_run(
-            listed,
+            (run for run in listed if run.id not in self._ended),
             asset_identifier=row.asset_identifier,
             types=self._settings.types,
             asset_revision=row.asset_revision,
@@ -150,10 +152,15 @@ class RunStarter:
 
     def is_replayed(self, row: AssetRow) -> bool:
         """Whether Start returned the run of an earlier try, so that this try may start another one."""
-        return str(row.run_identifier) in self._replayed and row.submission < self._settings.try_number
+        return row.run_identifier in self._replayed
 
     def prepare_restart(self, row: AssetRow) -> None:
         """Reset the row of a run that failed in an earlier try, so that this try starts its own."""
+        is_replayed, submission, run_identifier = self.is_replayed(row), row.submission, row.run_identifier
         row.reset()
+        if not is_replayed:
+            # No Start has sent this submission's token, or its response was lost.
+            row.submission = submission
+        self._ended.add(str(run_identifier))
         if self._has_gap:
             self._possibly_started.add(row.key)

@@ -61,6 +61,7 @@ class StartExecution(Execution[StartOperatorBase]):
     def __init__(self, operator: StartOperatorBase, context: Context) -> None:
         super().__init__(operator, context)
         self._try_began_at = time.time()
+        self._ended_runs: set[str] = set()
         # Plain attributes, since `on_kill` uses them in a signal handler.
         self._run_identifier: str | None = None
         self._canceled_run: str | None = None
@@ -94,6 +95,7 @@ class StartExecution(Execution[StartOperatorBase]):
             guard=self.guard,
             on_run=self._set_run,
             try_began_at=self._try_began_at,
+            ended_runs=self._ended_runs,
         )
         run, was_adopted = submission.submit()
         adoption = _Adoption(time.time()) if was_adopted else None
@@ -186,6 +188,7 @@ class StartExecution(Execution[StartOperatorBase]):
                 "Starting a new run.",
                 run.id,
             )
+            self._ended_runs.add(run.id)
             return self.submit_and_wait()
         require_success(
             run,

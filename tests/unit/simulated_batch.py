@@ -297,7 +297,7 @@ class BatchDataZone(SimulatedDataZone):
         begin = int(next_token or 0)
         end = begin + self.asset_page_size
         following = str(end) if end < len(listed) else None
-        return [run.at(now()) for run in listed[begin:end]], following
+        return [run.at(now() - self.list_staleness) for run in listed[begin:end]], following
 
     async def cancel(self, run_identifier: str) -> MetadataGenerationRun:
         await self._answer("cancel", run_identifier)

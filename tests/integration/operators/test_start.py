@@ -19,6 +19,7 @@ from airflow_provider_datazone.testing.backend.responses import DataZoneResponse
 from tests.conftest import Clock
 from tests.integration.operators.refusals import check_refusal
 from tests.integration.operators.start_task import start, status_of
+from tests.integration.submission.tries import keep_listing_as_active
 from tests.integration.triggers.waits import events
 from tests.task_context import make_context
 
@@ -293,6 +294,23 @@ def test_run_canceled_by_the_kill_of_an_earlier_try_is_started_again(
     assert run != existing
     assert (status_of(catalog, existing), status_of(catalog, run)) == ("CANCELED", "SUCCEEDED")
     assert context["ti"].xcoms["run"]["id"] == run
+
+
+def test_run_that_the_task_saw_end_is_not_adopted_again(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, clock: Clock
+):
+    """List may still report the run that the kill of the previous try canceled."""
+    existing = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
+    catalog.server.set_run_status(existing, "CANCELED")
+    keep_listing_as_active(monkeypatch, catalog, existing)
+    catalog.server.set_run_outcome(polls=0)
+    before = catalog.server.request_counts
+    run = start(catalog).execute(make_context(try_number=2))
+    assert (run != existing, status_of(catalog, run)) == (True, "SUCCEEDED")
+    assert (
+        catalog.server.request_counts["ListMetadataGenerationRuns"] - before["ListMetadataGenerationRuns"]
+        <= 4
+    )
 
 
 @pytest.mark.parametrize("after", [100, 200], ids=["soon", "later"])

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from airflow_provider_datazone.idempotency import RunRequest
 from airflow_provider_datazone.submission import Submission, Submitted
-from airflow_provider_datazone.testing.backend.models import datazone_backends
+from airflow_provider_datazone.testing.backend.models import DataZoneBackend, datazone_backends
 from tests.task_context import Store
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.conftest import Catalog
 
 TYPES = ["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"]
@@ -88,3 +90,24 @@ def forget_tokens(catalog: Catalog) -> None:
     for account in datazone_backends.values():
         for backend in account.values():
             backend.results_by_token.clear()
+
+
+def keep_listing_as_active(monkeypatch: pytest.MonkeyPatch, catalog: Catalog, run_identifier: str) -> None:
+    """
+    Make the local DataZone list a run as ``IN_PROGRESS``, whatever Get reports.
+
+    AWS does not document whether List is as current as Get. The local DataZone's List always is.
+    """
+    original = DataZoneBackend.list_metadata_generation_runs
+
+    def list_outdated(
+        self: DataZoneBackend, domain_identifier: str, status: str | None, **rest: Any
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        items, following = original(self, domain_identifier, status=status, **rest)
+        items = [item for item in items if item["id"] != run_identifier]
+        if status == "IN_PROGRESS" and rest["target_identifier"] == catalog.asset_identifier:
+            outdated = self.get_domain(domain_identifier).run(run_identifier).to_item()
+            items.append(outdated | {"status": status})
+        return items, following
+
+    monkeypatch.setattr(DataZoneBackend, "list_metadata_generation_runs", list_outdated)

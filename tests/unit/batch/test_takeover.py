@@ -58,15 +58,23 @@ segments_drawn = st.lists(
     latency=st.sampled_from([0.01, 0.5, 5.0]),
     segments=segments_drawn,
     forgets=st.booleans(),
+    list_staleness=st.sampled_from([0.0, 3.0, 40.0]),
     fails=st.sets(st.integers(0, 29), max_size=5),
     random=st.randoms(use_true_random=False),
 )
 def test_each_asset_has_one_succeeded_run_after_any_sequence_of_kills(
-    number, max_concurrent_runs, lasts, latency, segments, forgets, fails, random: Random
+    number, max_concurrent_runs, lasts, latency, segments, forgets, list_staleness, fails, random: Random
 ):
-    """Clocks agree, Lists are complete, and DataZone keeps or forgets all tokens of a process."""
-    endings = {f"asset{n}": ["FAILED", "SUCCEEDED"] for n in fails}
-    datazone = BatchDataZone(lasts=lasts, latency=latency, endings=endings, random=random)
+    """
+    Clocks agree, Lists are complete but may be outdated, and DataZone keeps or forgets all tokens of a process.
+    """
+    datazone = BatchDataZone(
+        lasts=lasts,
+        latency=latency,
+        list_staleness=list_staleness,
+        endings={f"asset{n}": ["FAILED", "SUCCEEDED"] for n in fails},
+        random=random,
+    )
     tries: list[float] = []
 
     async def run_process(
@@ -277,6 +285,50 @@ def test_active_run_of_another_task_is_adopted():
 
     run_on(datazone, main)
     assert datazone.starts == []
+
+
+def test_ended_run_that_is_still_listed_is_adopted_only_once():
+    """List may report the runs that the kill of the previous try canceled as active."""
+    datazone = BatchDataZone(lasts=60, list_staleness=40.0)
+
+    async def main(airflow: Airflow) -> list[AssetRow]:
+        others = [datazone.begin(f"asset{n}") for n in range(3)]
+        await asyncio.sleep(10)
+        for run in others:
+            run.cancel()
+        rows = assets(3)
+        began = EPOCH + now()
+        await make_batch(rows, try_number=2, try_began_at=began, saved_at=0.0).run(PARAMETERS)
+        return rows
+
+    rows = run_on(datazone, main)
+    assert statuses(rows) == {"SUCCEEDED": 3}
+    assert [row.submission for row in rows] == [1, 1, 1]
+    assert datazone.count()["list_asset_page"] == 6
+
+
+def test_retry_finds_the_run_that_replaced_one_of_another_task():
+    """Each try sends the tokens of its submissions in order, so no try may leave one out."""
+    datazone = BatchDataZone(lasts=60)
+
+    async def main(airflow: Airflow) -> list[AssetRow]:
+        other = datazone.begin("asset0", ends=1000.0)
+        for try_number, seconds in [(2, 60), (3, None)]:
+            rows, began = assets(1), EPOCH + now()
+            batch = make_batch(rows, try_number=try_number, try_began_at=began, saved_at=0.0)
+            work = asyncio.ensure_future(batch.run(PARAMETERS))
+            await asyncio.sleep(5)
+            other.cancel()
+            # The operating system kills the second try, and its run ends.
+            await asyncio.wait({work}, timeout=seconds)
+            work.cancel()
+            await asyncio.wait({work})
+            await asyncio.sleep(60)
+            airflow.new_process()
+        return rows
+
+    assert statuses(run_on(datazone, main)) == {"SUCCEEDED": 1}
+    assert [run.end_status for run in datazone.runs] == ["CANCELED", "SUCCEEDED"]
 
 
 @pytest.mark.parametrize("after", ["a checkpoint", "a lookup of credentials"])
