@@ -13,7 +13,7 @@ from airflow_provider_datazone.batch.assets import AssetRow, pack
 from airflow_provider_datazone.batch.memory import BatchMemory
 from airflow_provider_datazone.operators.datazone import DataZoneBatchMetadataGenerationOperator
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
-from tests.conftest import TYPE_STATS, outcome_of
+from tests.conftest import TYPE_STATS, once, outcome_of
 from tests.dags.batch_outcomes import (
     TYPES,
 )
@@ -22,7 +22,7 @@ from tests.task_context import Store, make_context
 
 if TYPE_CHECKING:
     from airflow_provider_datazone.testing import DataZoneServer
-    from tests.conftest import Catalog
+    from tests.conftest import Catalog, LoopClock
 
 COUNTED = ("succeeded", "partially_succeeded", "failed", "canceled", "accepted", "published", "not_started")
 
@@ -89,6 +89,17 @@ class Assets:
 
 def event_of(trigger: DataZoneBatchMetadataGenerationTrigger, timeout: float | None = 60.0) -> dict[str, Any]:
     return asyncio.run(asyncio.wait_for(only_event(trigger), timeout))
+
+
+def event_at_checkpoint(trigger: DataZoneBatchMetadataGenerationTrigger, clock: LoopClock) -> dict[str, Any]:
+    """Run a trigger until its next checkpoint, which comes as soon as all runs are active."""
+    once(
+        lambda: trigger._batch is not None and all_runs_are_active(trigger._batch.state.rows),
+        lambda: clock.put_forward(trigger.checkpoint_interval),
+    )
+    event = event_of(trigger, timeout=None)
+    assert event["status"] == "checkpoint"
+    return event
 
 
 def all_runs_are_active(rows: list[AssetRow]) -> bool:

@@ -16,15 +16,15 @@ from airflow_provider_datazone.batch.assets import pack, unpack
 from airflow_provider_datazone.operators.batch_execution import BatchExecution
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 from airflow_provider_datazone.version_compat import TaskKilled
-from tests.conftest import once
+from tests.conftest import LoopClock, once
 from tests.dags.batch_outcomes import (
     TYPES,
 )
 from tests.integration.batch.tasks import (
     Assets,
     all_runs_are_active,
+    event_at_checkpoint,
     event_of,
-    list_runs,
     make_memory,
     rows_of,
 )
@@ -196,7 +196,7 @@ def test_connection_lookup_timeout_is_not_reported_as_a_task_timeout(
 
 
 def test_deferred_batch_keeps_its_domain_when_the_connection_changes(
-    assets: Assets, monkeypatch: pytest.MonkeyPatch
+    assets: Assets, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch
 ):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
@@ -210,9 +210,7 @@ def test_deferred_batch_keeps_its_domain_when_the_connection_changes(
     context = make_context(Store())
     with pytest.raises(TaskDeferred) as deferred:
         assets.operator(deferrable=True, domain_identifier=None).execute(context)
-    deferred.value.trigger.checkpoint_interval = 1.0
-    event = event_of(deferred.value.trigger)
-    assert event["status"] == "checkpoint"
+    event = event_at_checkpoint(deferred.value.trigger, loop_clock)
     set_connection_domain("dzd_another")
     with pytest.raises(TaskDeferred) as deferred_again:
         assets.operator(deferrable=True, domain_identifier=None).resume_execution(
@@ -243,34 +241,31 @@ def test_unfinished_batch_is_reported_as_a_checkpoint(assets: Assets):
     assert event["status"] == "checkpoint"
 
 
-def test_deferred_batch_timeout_does_not_cancel_runs(assets: Assets):
+def test_deferred_batch_timeout_does_not_cancel_runs(assets: Assets, loop_clock: LoopClock):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     task = assets.operator(deferrable=True, execution_timeout=timedelta(hours=1))
     context = make_context(Store())
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context)
-    deferred.value.trigger.checkpoint_interval = 1.0
-    event = event_of(deferred.value.trigger) | {"status": "timeout", "message": "time is up"}
-    active = sum(map(len, list_runs(assets)))
-    assert active
+    event = event_at_checkpoint(deferred.value.trigger, loop_clock)
+    event |= {"status": "timeout", "message": "time is up"}
     with pytest.raises(AirflowTaskTimeout):
         task.resume_execution("execute_complete", {"event": event}, context)
     # Airflow calls on_kill after a timeout.
     task.on_kill()
-    assert [status for runs in assets.statuses() for status in runs] == ["IN_PROGRESS"] * active
+    assert assets.statuses() == [["IN_PROGRESS"]] * 6
 
 
-def test_batch_killed_while_it_defers_cancels_its_runs(assets: Assets, monkeypatch: pytest.MonkeyPatch):
+def test_batch_killed_while_it_defers_cancels_its_runs(
+    assets: Assets, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch
+):
     server = assets.catalog.server
     server.set_run_outcome(in_progress_seconds=3600, times=None)
     context = make_context(Store())
     with pytest.raises(TaskDeferred) as deferred:
         assets.operator(deferrable=True).execute(context)
-    deferred.value.trigger.checkpoint_interval = 1.0
-    event = event_of(deferred.value.trigger)
-    active = sum(map(len, list_runs(assets)))
-    assert active
+    event = event_at_checkpoint(deferred.value.trigger, loop_clock)
     task = assets.operator(deferrable=True)
     defer = task.defer
 
@@ -281,4 +276,4 @@ def test_batch_killed_while_it_defers_cancels_its_runs(assets: Assets, monkeypat
     monkeypatch.setattr(task, "defer", kill_and_defer)
     with pytest.raises(TaskKilled):
         task.resume_execution("execute_complete", {"event": event}, context)
-    assert [status for runs in assets.statuses() for status in runs] == ["CANCELED"] * active
+    assert assets.statuses() == [["CANCELED"]] * 6

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_datazone.batch.assets import unpack
 from airflow_provider_datazone.exceptions import BatchFailedError, InvalidInputError, RequestRefusedError
+from tests.conftest import LoopClock, once
 from tests.integration.batch.tasks import Assets, event_of, execute_tries, run_task, set_outcomes
 from tests.task_context import Store, make_context
 
@@ -117,15 +118,16 @@ def test_missing_permission_stops_the_batch_without_a_retry(assets: Assets, defe
 
 
 @pytest.mark.parametrize("step", OPERATIONS[1:])
-def test_checkpoint_during_a_step_loses_and_repeats_nothing(assets: Assets, step: str):
+def test_checkpoint_during_a_step_loses_and_repeats_nothing(assets: Assets, step: str, loop_clock: LoopClock):
     server = assets.catalog.server
     server.fail(step, "hang", times=6, seconds=3, after=True)
     context = make_context()
     task = assets.operator(deferrable=True, **PUBLISHING)
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context)
-    deferred.value.trigger.checkpoint_interval = 2.5
-    event = event_of(deferred.value.trigger)
+    trigger = deferred.value.trigger
+    once(lambda: server.request_counts[step] > 0, lambda: loop_clock.put_forward(trigger.checkpoint_interval))
+    event = event_of(trigger, timeout=None)
     # The trigger has waited for the responses to the requests in flight.
     attribute = "revision" if step == "AcceptPredictions" else "listing"
     assert any(getattr(row, attribute) for row in unpack(event["rows"]))
