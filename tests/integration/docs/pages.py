@@ -13,7 +13,7 @@ import airflow
 
 from tests.conftest import REPOSITORY
 
-AIRFLOW_3_0 = airflow.__version__.startswith("3.0.")
+AIRFLOW_MINOR = airflow.__version__.rpartition(".")[0]
 DOCS = REPOSITORY / "docs"
 EXAMPLES = DOCS / "examples"
 PAGES = {
