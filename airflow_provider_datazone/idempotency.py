@@ -138,7 +138,7 @@ def is_replay(
     if submission_number >= try_number:
         # Each try has at most one submission, so this is the first one of this try.
         return False
-    if run.is_terminal or run.created_at is None:
+    if run.created_at is None:
         return True
     return run.created_at.timestamp() < try_began_at
 

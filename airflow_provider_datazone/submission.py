@@ -68,7 +68,7 @@ class Submission:
     :param on_run: Called with the identifier of the run that a kill has to cancel, as soon as it is known,
         and with ``None`` if the task does not wait for that run after all. Another thread may call it.
     :param try_began_at: Unix time in seconds when this try began. Default: now.
-    :param ended_runs: Runs that this try saw end, which List may still report as active.
+    :param ended_runs: Runs that have ended, as this try knows. List may still report them as active.
     """
 
     def __init__(
@@ -114,7 +114,10 @@ class Submission:
             run = self._read(record["run"])
             if run is not None and self._is_usable(run, record):
                 return Submitted(run, adopted=True)
-            number, token = number + 1, None
+            # The record of an adopted run has no token. An earlier try may have sent that of this submission
+            # and lost the response, so it has to be sent again.
+            if token is not None:
+                number, token = number + 1, None
         elif self._try_number > 1:
             active = self._find_active()
             if active is not None:
@@ -122,19 +125,13 @@ class Submission:
         if self._token is not None:
             return self._start(number, self._token)
         while True:
-            # Without a store, an earlier try may have sent any of this task's tokens.
-            is_first_time = self._store is not None and token is None
             submitted = self._start(number, token)
             run = submitted.run
-            if (
-                submitted.adopted
-                or is_first_time
-                or not is_replay(
-                    run,
-                    try_began_at=self._try_began_at,
-                    submission_number=number,
-                    try_number=self._try_number,
-                )
+            if submitted.adopted or not is_replay(
+                run,
+                try_began_at=self._try_began_at,
+                submission_number=number,
+                try_number=self._try_number,
             ):
                 return submitted
             # Start does not return the final status of the run.
@@ -191,10 +188,11 @@ class Submission:
             return None
         self._guard.watch(self._hook)
         try:
-            run = self._hook.find_active_metadata_generation_run(
+            return self._hook.find_active_metadata_generation_run(
                 self._request.asset_identifier,
                 types=self._request.types,
                 asset_revision=self._request.asset_revision,
+                except_for=self._ended_runs,
                 domain_identifier=self._request.domain_identifier,
             )
         except Exception as error:
@@ -207,7 +205,6 @@ class Submission:
                 error,
             )
             return None
-        return None if run is None or run.id in self._ended_runs else run
 
     def _adopt(self, run: MetadataGenerationRun, number: int) -> Submitted:
         self._on_run(run.id)
@@ -231,6 +228,7 @@ class Submission:
             if not is_not_found(error):
                 raise
             self._log.warning("The run of an earlier try no longer exists: %s", error)
+            self._ended_runs.add(run_identifier)
             self._on_run(None)
             return None
 

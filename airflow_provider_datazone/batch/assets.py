@@ -35,11 +35,14 @@ class AssetRow:
     :param status: The run's final status, once it is terminal.
     :param type_stats: The run's typeStats, once it is terminal.
     :param error: Why there is no run, why it cannot be read, or why the asset was not accepted or published.
-    :param adopted_at: Unix time in seconds when the batch found the run, which another try or another client
-        started; ``None`` for a run that the batch started.
+    :param adopted_at: Unix time in seconds when this try found the run, which another try or another client
+        started; ``None`` for a run that this try started.
     :param is_refused: Whether a retry would fail with the same error.
     :param revision: The asset's revision with the accepted predictions, once they are accepted.
     :param listing: The identifier of its listing, once the asset is published.
+    :param is_token_used: Whether Start returned the run for the client token of this submission. ``False`` if
+        that is not known.
+    :param seen_active: Whether this try has seen the adopted run active.
     """
 
     asset_identifier: str
@@ -54,6 +57,8 @@ class AssetRow:
     is_refused: bool = False
     revision: str | None = None
     listing: str | None = None
+    is_token_used: bool = False
+    seen_active: bool = False
 
     @property
     def key(self) -> tuple[str, str | None, str]:
@@ -71,6 +76,7 @@ class AssetRow:
             all(isinstance(text, str) for text in (self.asset_identifier, self.owning_project_identifier))
             and all(text is None or isinstance(text, str) for text in texts)
             and type(self.submission) is int
+            and all(type(flag) is bool for flag in (self.is_token_used, self.seen_active))
             and (self.adopted_at is None or isinstance(self.adopted_at, (int, float)))
             and isinstance(self.type_stats, list)
             and all(isinstance(stat, dict) for stat in self.type_stats)
@@ -92,12 +98,17 @@ class AssetRow:
         return [stat for stat in self.type_stats if stat.get("status") in FAILURE_STATUSES]
 
     def reset(self) -> None:
-        """Remove the result of the last run, so that the batch starts a new one."""
-        self.submission += 1
+        """
+        Remove the result of the last run, so that the batch starts a new one.
+
+        It begins another submission only if Start returned that run. Otherwise an earlier try may have sent
+        the token and lost the response, so the batch has to send it again.
+        """
+        self.submission += self.is_token_used
         self.run_identifier = self.status = self.error = self.adopted_at = None
         self.revision = self.listing = None
         self.type_stats = []
-        self.is_refused = False
+        self.is_refused = self.is_token_used = self.seen_active = False
 
     def to_result(self) -> dict[str, Any]:
         """Return the row of the XCom ``results``."""

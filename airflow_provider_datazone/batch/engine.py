@@ -265,20 +265,23 @@ class Batch:
 
     def _belongs_to_earlier_try(self, row: AssetRow) -> bool:
         """Whether a run failed or was canceled in an earlier try, so that this try starts its own."""
-        if row.status is None or self._settings.steps.has_succeeded_run(row):
+        if row.adopted_at is None or row.status is None or self._settings.steps.has_succeeded_run(row):
             return False
-        if self._starter.is_replayed(row):
+        if row.is_token_used and not row.seen_active:
             return True
-        if row.status != "CANCELED" or row.adopted_at is None:
-            return False
-        return was_canceled_with_previous_try(
+        return row.status == "CANCELED" and was_canceled_with_previous_try(
             adopted_at=row.adopted_at,
-            seen_active=True,
+            seen_active=row.seen_active,
             now=time.time(),
             poll_interval=self._settings.poll_interval,
         )
 
     async def _wait(self, poller: RunPoller, row: AssetRow) -> None:
+        """Wait until the run of one asset has ended. If it no longer exists, remove it from the row."""
+
+        def on_active() -> None:
+            row.seen_active = True
+
         try:
             await self._requests.require_response(row.run_identifier, poller)
             run = await poller.wait(
@@ -287,12 +290,17 @@ class Batch:
                 poll_interval=self._settings.poll_interval,
                 timeout=None,
                 log=self._progress,  # type: ignore[arg-type]
+                on_active=None if row.adopted_at is None else on_active,
             )
         except CredentialsRejectedError as error:
             self._requests.fail_if_specific(error, row, row.run_identifier, poller)
         except Exception as error:
             if is_not_found(error):
-                # The run no longer exists, so a retry must not wait for it.
+                if row.adopted_at is not None:
+                    self._progress.warning("The run of an earlier try no longer exists: %s", error)
+                    self._starter.prepare_restart(row)
+                    return
+                # A retry must not wait for it.
                 row.reset()
             record_refusal(row, error)
             self._failure_log.on_error(row, error)

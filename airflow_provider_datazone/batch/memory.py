@@ -86,7 +86,7 @@ class BatchMemory:
         loaded = [saved.get(row.key, row) for row in rows]
         for row in loaded:
             if row.is_active:
-                row.adopted_at = time.time()
+                row.adopted_at, row.seen_active = time.time(), False
             if steps.is_done(row) and not steps.is_success(row):
                 if row.status is None or steps.has_succeeded_run(row):
                     row.error, row.is_refused = None, False

@@ -55,9 +55,7 @@ class RunStarter:
         self._requests = requests
         # Assets for which another process may have started a run that is not in the rows.
         self._possibly_started: set[tuple[str, str | None, str]] = set()
-        # Runs of an earlier try that Start returned.
-        self._replayed: set[str] = set()
-        # Runs of an earlier try that have ended, which List may still report as active.
+        # Runs of an earlier try that have ended or no longer exist. List may still report them as active.
         self._ended: set[str] = set()
         self._has_gap = False
 
@@ -103,7 +101,14 @@ class RunStarter:
         number = row.submission
 
         def record(run: MetadataGenerationRun) -> None:
-            row.run_identifier = run.id
+            if is_replay(
+                run,
+                try_began_at=self._settings.try_began_at,
+                submission_number=number,
+                try_number=self._settings.try_number,
+            ):
+                row.adopted_at = time.time()
+            row.is_token_used, row.run_identifier = True, run.id
 
         run = await poller.sender.start(
             request,
@@ -112,16 +117,8 @@ class RunStarter:
                 START, row, is_needed=lambda: not self._state.is_left_out(row), record=record
             ),
         )
-        if run is None:
-            return
-        self._progress.started += 1
-        if is_replay(
-            run,
-            try_began_at=self._settings.try_began_at,
-            submission_number=number,
-            try_number=self._settings.try_number,
-        ):
-            self._replayed.add(run.id)
+        if run is not None:
+            self._progress.started += 1
 
     async def _adopt_active(self, poller: RunPoller, row: AssetRow) -> bool:
         """
@@ -150,17 +147,9 @@ class RunStarter:
             row.run_identifier, row.adopted_at = run.id, time.time()
         return run is not None
 
-    def is_replayed(self, row: AssetRow) -> bool:
-        """Whether Start returned the run of an earlier try, so that this try may start another one."""
-        return row.run_identifier in self._replayed
-
     def prepare_restart(self, row: AssetRow) -> None:
-        """Reset the row of a run that failed in an earlier try, so that this try starts its own."""
-        is_replayed, submission, run_identifier = self.is_replayed(row), row.submission, row.run_identifier
+        """Reset a row whose run failed in an earlier try or no longer exists; this try starts another."""
+        self._ended.add(str(row.run_identifier))
         row.reset()
-        if not is_replayed:
-            # No Start has sent this submission's token, or its response was lost.
-            row.submission = submission
-        self._ended.add(str(run_identifier))
         if self._has_gap:
             self._possibly_started.add(row.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -227,6 +227,7 @@ class DataZoneHook(DataZoneAssetHook):
         *,
         types: Sequence[str],
         asset_revision: str | None = None,
+        except_for: Collection[str] = (),
         domain_identifier: str | None = None,
     ) -> MetadataGenerationRun | None:
         """
@@ -235,6 +236,8 @@ class DataZoneHook(DataZoneAssetHook):
         :param asset_identifier: The asset.
         :param types: The types of the run: exactly these.
         :param asset_revision: Only a run for this revision; by default for any.
+        :param except_for: Identifiers of runs to leave out, for example of runs that Get returned as ended:
+            List may be outdated. Default: none.
         :param domain_identifier: The domain; default from the connection.
         :return: The run as List returns it, without typeStats, or ``None``.
         :raises ValueError: No domain is given.
@@ -250,6 +253,7 @@ class DataZoneHook(DataZoneAssetHook):
             for run in self.list_metadata_generation_runs(
                 domain_identifier=domain, status=status, asset_identifier=asset_identifier
             )
+            if run.id not in except_for
         ]
         return find_active_run(
             runs,

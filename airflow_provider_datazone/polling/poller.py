@@ -94,11 +94,13 @@ class RunPoller:
         poll_interval: float,
         timeout: float | None,
         log: logging.Logger,
+        on_active: Callable[[], None] | None = None,
     ) -> asyncio.Future[MetadataGenerationRun]:
         """
         Wait until Get returns the run as terminal.
 
         :param timeout: Maximum seconds to wait, ``None`` for no limit.
+        :param on_active: Called whenever a poll returns the run as active.
         :return: The run. It is a future and not a coroutine, which would take more memory.
         :raises DeadlinePassedError: The run has not ended by then.
         :raises CredentialsRejectedError: The poller ends; another one may have valid credentials.
@@ -106,7 +108,14 @@ class RunPoller:
         :raises Exception: DataZone's error for this run.
         """
         self._require_open()
-        wait = Wait.begin(run_identifier, run_type, poll_interval=poll_interval, timeout=timeout, log=log)
+        wait = Wait.begin(
+            run_identifier,
+            run_type,
+            poll_interval=poll_interval,
+            timeout=timeout,
+            log=log,
+            on_active=on_active,
+        )
         self._waits.setdefault(run_identifier, []).append(wait)
         # Wake the poller only if this wait is due first, since it then checks all waits.
         if wait.due < self._sleeps_until:

@@ -14,6 +14,7 @@ from airflow_provider_datazone.polling.errors import DeadlinePassedError
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable
 
     from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 
@@ -38,6 +39,7 @@ class Wait:
     :param due: When the next poll is due.
     :param deadline: When the wait ends without its run.
     :param grace_until: Until when a not-found error may mean that the run is new.
+    :param on_active: Called whenever a poll returns the run as active.
     """
 
     run_identifier: str
@@ -48,6 +50,7 @@ class Wait:
     due: float
     deadline: float
     grace_until: float
+    on_active: Callable[[], None] | None = None
     verify_at: float = 0.0
     verify_interval: float = VERIFY_INTERVAL
     status: str | None = None
@@ -65,6 +68,7 @@ class Wait:
         poll_interval: float,
         timeout: float | None,
         log: logging.Logger,
+        on_active: Callable[[], None] | None = None,
     ) -> Wait:
         """
         Begin a wait.
@@ -82,6 +86,7 @@ class Wait:
             due=now + poll_interval,
             deadline=math.inf if timeout is None else now + timeout,
             grace_until=now + NEW_RESOURCE_GRACE,
+            on_active=on_active,
         )
         wait.on_verified(now)
         return wait
@@ -100,13 +105,15 @@ class Wait:
         self.due = now + min(self.poll_interval, NOT_FOUND_INTERVAL)
 
     def may_be_new(self, now: float) -> bool:
-        """Whether DataZone may not find the run yet, because it was started a moment ago."""
-        return self.status is None and now < self.grace_until
+        """Whether Get may not find the run yet, because it was started a moment ago, even if List does."""
+        return now < self.grace_until
 
     def on_status(self, run: MetadataGenerationRun) -> None:
         """Record and log the status of the run."""
         self.context.run(log_status, self.log, run, self.status)
         self.status = run.status
+        if self.on_active is not None and not run.is_terminal:
+            self.on_active()
 
     def on_listed(self, run: MetadataGenerationRun, now: float) -> bool:
         """

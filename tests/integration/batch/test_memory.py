@@ -215,7 +215,7 @@ def test_partial_success_is_submitted_again_if_no_longer_allowed(assets: Assets)
     store = Store()
     rows = assets.rows()
     for row in rows:
-        row.run_identifier, row.status = "run", "PARTIALLY_SUCCEEDED"
+        row.run_identifier, row.status, row.is_token_used = "run", "PARTIALLY_SUCCEEDED", True
     make_memory(assets, make_context(store)).save(rows)
     memory = make_memory(assets, make_context(store, try_number=2))
     assert memory.load(assets.rows(), Steps()) == rows

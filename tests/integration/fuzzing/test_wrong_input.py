@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from dataclasses import astuple
 from typing import Any
 
 import pytest
@@ -436,13 +437,16 @@ def test_unpack_ignores_unknown_columns_of_a_later_version() -> None:
     import base64
     import zlib
 
-    known = ["asset1", None, "project1", 1, "run1", "SUCCEEDED", [], None, None, False, None, None]
-    packed_rows = [[*known, "what only that version knows"]]
+    row = AssetRow("asset1", None, "project1", 1, "run1", "SUCCEEDED")
+    packed_rows = [[*astuple(row), "what only that version knows"]]
     packed = base64.b85encode(zlib.compress(json.dumps(packed_rows).encode())).decode()
-    assert unpack(packed) == [AssetRow("asset1", None, "project1", 1, "run1", "SUCCEEDED")]
+    assert unpack(packed) == [row]
 
 
-@pytest.mark.parametrize("packed", [None, 5, "", "no rows", "é", pack([])[:-1]])
+@pytest.mark.parametrize(
+    "packed",
+    [None, 5, "", "no rows", "é", pack([])[:-1], pack([AssetRow("a", None, "p", is_token_used="no")])],  # type: ignore[arg-type]
+)
 def test_unpack_raises_an_error_for_unreadable_rows(packed: Any) -> None:
     with pytest.raises(ValueError, match="rows of the batch cannot be read"):
         unpack(packed)

@@ -55,13 +55,32 @@ PUBLISHED = [
         start=1,
     )
 ]
-ROWS = {"each state of an asset": EACH_STATE, "no assets": [], "accepted and published assets": PUBLISHED}
+# Active runs: started by this try, found with its client token, found in a List, and not seen active yet.
+ACTIVE = [
+    AssetRow(f"sampleasset00{number}", None, PROJECT, run_identifier=f"samplerun0000{number}", **attributes)
+    for number, attributes in enumerate(
+        [
+            {"is_token_used": True},
+            {"is_token_used": True, "adopted_at": 1234567890.25, "seen_active": True},
+            {"adopted_at": 1234567890.25, "seen_active": True},
+            {"adopted_at": 1234567890.25},
+        ],
+        start=1,
+    )
+]
+ROWS = {
+    "each state of an asset": EACH_STATE,
+    "no assets": [],
+    "accepted and published assets": PUBLISHED,
+    "active runs": ACTIVE,
+}
 # The number of columns in a row of each version. Columns that were added later have their defaults.
 COLUMNS = {
     FIRST_BATCH: 8,
     "0.1.0 in development, since a batch trigger stores its try": 9,
     "0.1.0 in development, since a batch stores refusals": 10,
     "0.2.0 in development, since a batch accepts and publishes": 12,
+    "0.2.0, since a batch stores whether it has used a token": 14,
 }
 
 

@@ -78,7 +78,9 @@ def test_retry_starts_a_new_run_if_the_run_of_a_stored_record_failed(
     assert not submitted.adopted
     assert catalog.runs_of(ASSET) == [run_of(sample), submitted.run.id]
     stored = task.context["task_state_store"].get("metadata_generation_run")
-    assert (stored["request"], stored["number"]) == (record["request"], record["number"] + 1)
+    # The token of this submission is not known to have returned the adopted run, so it is sent first.
+    number = record["number"] + ("token" in record)
+    assert (stored["request"], stored["number"]) == (record["request"], number)
 
 
 @pytest.mark.parametrize("sample", samples_with_a_run("run: succeeded"))
@@ -154,16 +156,17 @@ def test_retry_resumes_a_stored_batch(sample: dict[str, Any], catalog: SampleCat
     summary = make_batch(rows).execute(context)
     assert (summary["total"], summary["failed"], summary["not_started"]) == (len(rows), 0, 0)
     results = {row["asset"]: row["run"] for row in context["ti"].xcoms["results"]}
-    new = 0
+    sent = 0
     for row in rows:
         runs = catalog.runs_of(row.asset)
         if row.run is not None and row.status not in ("FAILED", "CANCELED"):
             assert (runs, results[row.asset]) == ([row.run], row.run)
         else:
-            new += 1
+            # An earlier version did not store whether it had used the token of a run, so it is sent again.
+            sent += 1 if row.run is None else 2
             assert runs == [*([] if row.run is None else [row.run]), results[row.asset]]
     if is_read:
-        assert catalog.starts - starts == new
+        assert catalog.starts - starts == sent
     assert BATCH_TOKEN in tokens_of(catalog)
 
 

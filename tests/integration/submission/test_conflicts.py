@@ -10,7 +10,15 @@ from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
 from tests.conftest import Clock, make_catalog
-from tests.integration.submission.tries import ACTIVE, TYPES, Task, runs_of, set_run_status, tokens_of
+from tests.integration.submission.tries import (
+    ACTIVE,
+    TYPES,
+    Task,
+    keep_listing_as_active,
+    runs_of,
+    set_run_status,
+    tokens_of,
+)
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
@@ -87,3 +95,15 @@ def test_youngest_active_run_is_adopted(catalog: Catalog):
     )
     assert found is not None
     assert found.id == runs[-1]
+
+
+def test_ended_run_that_is_still_listed_hides_no_active_run(
+    task: Task, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+):
+    active = catalog.start_run(*TYPES, **ACTIVE)
+    first = task.submit()
+    set_run_status(catalog, first.run.id, "FAILED")
+    keep_listing_as_active(monkeypatch, catalog, first.run.id)
+    catalog.server.fail("StartMetadataGenerationRun", "ConflictException", times=None)
+    submitted = task.submit(ended_runs=[first.run.id])
+    assert (submitted.run.id, submitted.adopted) == (active, True)

@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.conftest import Clock
-from tests.integration.submission.tries import ACTIVE, Task, forget_tokens, runs_of, set_run_status
+from tests.integration.submission.tries import ACTIVE, TYPES, Task, forget_tokens, runs_of, set_run_status
 
 if TYPE_CHECKING:
     from tests.conftest import Catalog
@@ -66,6 +66,21 @@ def test_retry_after_a_lost_response_does_not_start_a_second_run(task: Task, cat
         set_run_status(catalog, run, "SUCCEEDED")
     assert task.submit().run.id == run
     assert runs_of(catalog) == [run]
+
+
+def test_retry_finds_its_run_after_it_adopted_one_of_another_client(task: Task, catalog: Catalog):
+    """The response to the first Start is lost, and the run of another client fails in the second try."""
+    catalog.server.set_run_outcome(**ACTIVE, times=None)
+    catalog.server.fail("StartMetadataGenerationRun", "drop", after=True)
+    with pytest.raises(Exception, match="Connection"):
+        task.submit()
+    (own,) = runs_of(catalog)
+    set_run_status(catalog, own, "SUCCEEDED")
+    other = catalog.start_run(*TYPES, **ACTIVE)
+    assert task.submit().run.id == other
+    set_run_status(catalog, other, "FAILED")
+    assert task.submit().run.id == own
+    assert runs_of(catalog) == [own, other]
 
 
 def test_lost_response_after_failed_runs_does_not_start_a_second_run(task: Task, catalog: Catalog):

@@ -97,7 +97,7 @@ def make_run(status: str, created_at: float | None) -> MetadataGenerationRun:
     [
         (make_run("SUBMITTED", 999), 1, 2, True),
         (make_run("SUBMITTED", 1001), 1, 2, False),
-        (make_run("FAILED", 1001), 1, 2, True),
+        (make_run("FAILED", 1001), 1, 2, False),
         (make_run("SUBMITTED", None), 1, 2, True),
         (make_run("SUBMITTED", 999), 1, 1, False),
         (make_run("FAILED", 999), 2, 2, False),
@@ -105,7 +105,7 @@ def make_run(status: str, created_at: float | None) -> MetadataGenerationRun:
     ids=[
         "created before the try",
         "created in the try",
-        "ended",
+        "created in the try, ended",
         "no creation time",
         "first try",
         "token first sent",

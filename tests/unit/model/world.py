@@ -290,7 +290,8 @@ class World:
                 f"requests were sent at {each.late_requests}, after the end at {each.ends_at}"
             )
             for row in each.batch.state.rows:
-                if row.adopted_at is not None and row.run_identifier not in each.known:
+                was_listed = row.adopted_at is not None and not row.is_token_used
+                if was_listed and row.run_identifier not in each.known:
                     run = batch.domain.by_id[str(row.run_identifier)]
                     # The List may have been created earlier: its response took time to arrive.
                     listed_at = row.adopted_at - EPOCH - LONGEST_HANG - self.plan.latency
