@@ -138,9 +138,7 @@ def is_replay(
     if submission_number >= try_number:
         # Each try has at most one submission, so this is the first one of this try.
         return False
-    if run.created_at is None:
-        return True
-    return run.created_at.timestamp() < try_began_at
+    return run.created_at is None or run.created_at.timestamp() < try_began_at
 
 
 def _digest(parts: Any) -> str:

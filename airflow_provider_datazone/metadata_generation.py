@@ -10,7 +10,7 @@ Standard library only, so that a DAG file, a test or a notebook can import it at
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, TypedDict, cast
@@ -170,6 +170,7 @@ def find_active_run(
     asset_identifier: str,
     types: Iterable[str],
     asset_revision: str | None,
+    except_for: Collection[str],
 ) -> MetadataGenerationRun | None:
     """
     Find the active run for a request among listed runs, the latest if there are several.
@@ -178,12 +179,15 @@ def find_active_run(
     :param asset_identifier: The asset.
     :param types: The types of the run: exactly these.
     :param asset_revision: The asset's revision; ``None`` for any.
+    :param except_for: Identifiers of runs to leave out, because Get returned them as ended. List may be
+        outdated.
     """
     wanted = set(types)
     matching = (
         run
         for run in runs
         if not run.is_terminal
+        and run.id not in except_for
         and set(run.types) == wanted
         and run.asset_id == asset_identifier
         and asset_revision in (None, run.asset_revision)

@@ -83,6 +83,11 @@ class AssetRow:
         )
 
     @property
+    def is_adopted(self) -> bool:
+        """Whether another try or another client started the run."""
+        return self.adopted_at is not None
+
+    @property
     def has_ended(self) -> bool:
         """Whether the asset's run has ended, or an error has ended the work on the asset."""
         return self.status in TERMINAL_STATUSES or self.error is not None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_datazone.batch.assets import active_runs
@@ -265,7 +266,8 @@ class Batch:
 
     def _belongs_to_earlier_try(self, row: AssetRow) -> bool:
         """Whether a run failed or was canceled in an earlier try, so that this try starts its own."""
-        if row.adopted_at is None or row.status is None or self._settings.steps.has_succeeded_run(row):
+        has_failed = row.status is not None and not self._settings.steps.has_succeeded_run(row)
+        if not (row.is_adopted and has_failed):
             return False
         if row.is_token_used and not row.seen_active:
             return True
@@ -278,10 +280,7 @@ class Batch:
 
     async def _wait(self, poller: RunPoller, row: AssetRow) -> None:
         """Wait until the run of one asset has ended. If it no longer exists, remove it from the row."""
-
-        def on_active() -> None:
-            row.seen_active = True
-
+        on_active = partial(setattr, row, "seen_active", True) if row.is_adopted else None
         try:
             await self._requests.require_response(row.run_identifier, poller)
             run = await poller.wait(
@@ -290,13 +289,13 @@ class Batch:
                 poll_interval=self._settings.poll_interval,
                 timeout=None,
                 log=self._progress,  # type: ignore[arg-type]
-                on_active=None if row.adopted_at is None else on_active,
+                on_active=on_active,
             )
         except CredentialsRejectedError as error:
             self._requests.fail_if_specific(error, row, row.run_identifier, poller)
         except Exception as error:
             if is_not_found(error):
-                if row.adopted_at is not None:
+                if row.is_adopted:
                     self._progress.warning("The run of an earlier try no longer exists: %s", error)
                     self._starter.prepare_restart(row)
                     return

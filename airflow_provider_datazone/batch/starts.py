@@ -138,10 +138,11 @@ class RunStarter:
             )
             return False
         run = find_active_run(
-            (run for run in listed if run.id not in self._ended),
+            listed,
             asset_identifier=row.asset_identifier,
             types=self._settings.types,
             asset_revision=row.asset_revision,
+            except_for=self._ended,
         )
         if run is not None:
             row.run_identifier, row.adopted_at = run.id, time.time()

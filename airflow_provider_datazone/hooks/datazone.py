@@ -253,13 +253,13 @@ class DataZoneHook(DataZoneAssetHook):
             for run in self.list_metadata_generation_runs(
                 domain_identifier=domain, status=status, asset_identifier=asset_identifier
             )
-            if run.id not in except_for
         ]
         return find_active_run(
             runs,
             asset_identifier=asset_identifier,
             types=types,
             asset_revision=asset_revision,
+            except_for=except_for,
         )
 
     def list_metadata_generation_runs_page(

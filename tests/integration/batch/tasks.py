@@ -21,6 +21,8 @@ from tests.integration.triggers.waits import only_event
 from tests.task_context import Store, make_context
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_datazone.testing import DataZoneServer
     from tests.conftest import Catalog, LoopClock
 
@@ -91,12 +93,17 @@ def event_of(trigger: DataZoneBatchMetadataGenerationTrigger, timeout: float | N
     return asyncio.run(asyncio.wait_for(only_event(trigger), timeout))
 
 
-def event_at_checkpoint(trigger: DataZoneBatchMetadataGenerationTrigger, clock: LoopClock) -> dict[str, Any]:
-    """Run a trigger until its next checkpoint, which comes as soon as all runs are active."""
-    once(
-        lambda: trigger._batch is not None and all_runs_are_active(trigger._batch.state.rows),
-        lambda: clock.put_forward(trigger.checkpoint_interval),
-    )
+def event_at_checkpoint(
+    trigger: DataZoneBatchMetadataGenerationTrigger,
+    clock: LoopClock,
+    is_due: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """
+    Run a trigger until its next checkpoint.
+
+    :param is_due: When the checkpoint comes. Default: as soon as all runs are active.
+    """
+    once(is_due or (lambda: batch_is_active(trigger)), lambda: clock.put_forward(trigger.checkpoint_interval))
     event = event_of(trigger, timeout=None)
     assert event["status"] == "checkpoint"
     return event
@@ -104,6 +111,10 @@ def event_at_checkpoint(trigger: DataZoneBatchMetadataGenerationTrigger, clock: 
 
 def all_runs_are_active(rows: list[AssetRow]) -> bool:
     return sum(row.is_active for row in rows) == 6
+
+
+def batch_is_active(trigger: DataZoneBatchMetadataGenerationTrigger) -> bool:
+    return trigger._batch is not None and all_runs_are_active(trigger._batch.state.rows)
 
 
 def list_runs(assets: Assets) -> list[list[str]]:

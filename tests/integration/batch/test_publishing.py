@@ -11,8 +11,15 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_datazone.batch.assets import unpack
 from airflow_provider_datazone.exceptions import BatchFailedError, InvalidInputError, RequestRefusedError
-from tests.conftest import LoopClock, once
-from tests.integration.batch.tasks import Assets, event_of, execute_tries, run_task, set_outcomes
+from tests.conftest import LoopClock
+from tests.integration.batch.tasks import (
+    Assets,
+    event_at_checkpoint,
+    event_of,
+    execute_tries,
+    run_task,
+    set_outcomes,
+)
 from tests.task_context import Store, make_context
 
 pytestmark = pytest.mark.usefixtures("unhurried")
@@ -125,9 +132,7 @@ def test_checkpoint_during_a_step_loses_and_repeats_nothing(assets: Assets, step
     task = assets.operator(deferrable=True, **PUBLISHING)
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context)
-    trigger = deferred.value.trigger
-    once(lambda: server.request_counts[step] > 0, lambda: loop_clock.put_forward(trigger.checkpoint_interval))
-    event = event_of(trigger, timeout=None)
+    event = event_at_checkpoint(deferred.value.trigger, loop_clock, lambda: server.request_counts[step] > 0)
     # The trigger has waited for the responses to the requests in flight.
     attribute = "revision" if step == "AcceptPredictions" else "listing"
     assert any(getattr(row, attribute) for row in unpack(event["rows"]))

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_datazone.batch.assets import unpack
 from airflow_provider_datazone.triggers import datazone as triggers
 from tests.conftest import LoopClock, once
-from tests.integration.batch.tasks import Assets, all_runs_are_active, event_of, list_runs
+from tests.integration.batch.tasks import Assets, batch_is_active, event_of, list_runs
 from tests.integration.submission.tries import forget_tokens
 from tests.integration.triggers.waits import only_event, store_and_load
 
@@ -50,10 +50,7 @@ def test_timeout_event_contains_the_known_runs(
     assets.catalog.server.set_run_outcome(in_progress_seconds=3600, times=None)
     monkeypatch.setattr(triggers, "time", loop_clock)
     trigger = assets.trigger(deadline=time.time() + 600)
-    once(
-        lambda: trigger._batch is not None and all_runs_are_active(trigger._batch.state.rows),
-        lambda: loop_clock.put_forward(600),
-    )
+    once(lambda: batch_is_active(trigger), lambda: loop_clock.put_forward(600))
     event = event_of(trigger, timeout=None)
     assert event["status"] == "timeout"
     assert all(row.is_active for row in unpack(event["rows"]))
@@ -86,9 +83,7 @@ def test_new_triggerer_resumes_existing_runs(assets: Assets, after_token_expiry:
             server.set_run_status(runs[0], "SUCCEEDED")
 
     if after_token_expiry:
-        once(
-            lambda: successor._batch is not None and all_runs_are_active(successor._batch.state.rows), succeed
-        )
+        once(lambda: batch_is_active(successor), succeed)
     else:
         succeed()
     event = event_of(successor)
