@@ -77,6 +77,15 @@ class SQLite(Database):
     def tune(self) -> None:
         # Allow readers during a write, like the databases in production. The setting is persistent.
         self.query("PRAGMA journal_mode=WAL")
+        # Do not reuse the id of a deleted trigger, like the databases in production. Otherwise, the next try of a cleared
+        # task can get the id of the earlier trigger, and a triggerer that runs that trigger continues it.
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA writable_schema = ON")
+            changed = connection.exec_driver_sql(
+                "UPDATE sqlite_master SET sql = replace(sql, 'PRIMARY KEY (id)', 'PRIMARY KEY (id AUTOINCREMENT)') "
+                "WHERE name = 'trigger' AND sql LIKE '%PRIMARY KEY (id)%'"
+            )
+            assert changed.rowcount == 1
 
     def is_locked(self, by: str) -> bool:
         with self._engine_with_short_timeout.connect() as connection:
