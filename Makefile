@@ -70,6 +70,7 @@ bench: .venv/.installed .venvs/bench/.installed ## Run the benchmarks against th
 	.venvs/bench/bin/python benchmarks/batch.py
 	.venvs/bench/bin/python benchmarks/mapped.py
 	.venvs/bench/bin/python benchmarks/watchers.py
+	$(BIN)/python benchmarks/stored_size.py
 	DATAZONE_TEST_ASSETS=300 DATAZONE_TEST_KILLS=10 $(BIN)/python -m pytest tests/faults/test_batch.py
 
 .PHONY: bench-short

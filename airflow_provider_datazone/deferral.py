@@ -10,10 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow_provider_datazone.exceptions import WaitFailedError
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, sanitize
-from airflow_provider_datazone.triggers.datazone import (
-    DataZoneBatchMetadataGenerationTrigger,
-    DataZoneMetadataGenerationRunTrigger,
-)
 from airflow_provider_datazone.version_compat import (
     RESUMES_RETRIES,
     call_execute,
@@ -23,6 +19,11 @@ from airflow_provider_datazone.version_compat import (
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
+
+    from airflow_provider_datazone.triggers.datazone import (
+        DataZoneBatchMetadataGenerationTrigger,
+        DataZoneMetadataGenerationRunTrigger,
+    )
 
 T = TypeVar("T")
 
@@ -53,6 +54,9 @@ def defer_until_run_ends(
     :param kwargs: More arguments for ``execute_complete``; lost if the trigger fails.
     :param arguments: The trigger's other arguments.
     """
+    # Here, since a DAG processor needs no trigger and none of what a trigger polls with.
+    from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
+
     deadline = None if timeout is None or timeout > _MAX_TIMEOUT else started_at + timeout
     trigger = DataZoneMetadataGenerationRunTrigger.for_task(task, deadline=deadline, **arguments)
     defer(task, context, trigger, kwargs=kwargs)

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
+from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
+from airflow_provider_datazone.exceptions import NotConfiguredError
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
-from airflow_provider_datazone.inputs import PlainInputs
+from airflow_provider_datazone.idempotency import client_token
+from airflow_provider_datazone.inputs import PlainInputs, to_number, to_plain, to_text
 from airflow_provider_datazone.kill_guard import KillGuard
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
+from airflow_provider_datazone.metadata_generation import sanitize
+from airflow_provider_datazone.predictions import values_to_mask
+from airflow_provider_datazone.task_outcome import fail_without_retry
+from airflow_provider_datazone.version_compat import mask_secret
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_datazone.inputs import TemplatedChoices, TemplatedText
 
 
 class DataZoneOperator(PlainInputs, AwsBaseOperator[DataZoneHook]):
@@ -31,6 +40,73 @@ class DataZoneOperator(PlainInputs, AwsBaseOperator[DataZoneHook]):
         """Validate the arguments, and store the link to the domain."""
         self._resolve_inputs()
         DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
+
+
+class DecideOnPredictionsOperator(DataZoneOperator):
+    """The arguments and the execution that accepting and rejecting predictions share."""
+
+    template_fields: Sequence[str] = aws_template_fields(
+        "asset_identifier", "domain_identifier", "revision", "choices", "client_token"
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"choices": "json"}
+
+    def __init__(
+        self,
+        *,
+        asset_identifier: TemplatedText,
+        domain_identifier: TemplatedText | None = None,
+        revision: TemplatedText | None = None,
+        rule: str | None = None,
+        threshold: float | None = None,
+        choices: TemplatedChoices | None = None,
+        client_token: TemplatedText | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.asset_identifier = asset_identifier
+        self.domain_identifier = domain_identifier
+        self.revision = revision
+        self.rule = rule
+        self.threshold = threshold
+        self.choices = choices
+        self.client_token = client_token
+
+    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
+        super()._do_render_template_fields(*args, **kwargs)
+        # Airflow shows rendered fields, so a lazy sequence is read and edited values are masked here. Invalid
+        # choices are rejected later, since an error here would be a rendering error.
+        with suppress(NotConfiguredError):
+            self.choices = to_plain("choices", self.choices)
+        for value in values_to_mask(self.choices):
+            mask_secret(value)
+
+    def _decide(self, *args: Any, **kwargs: Any) -> str:
+        """Call the hook's method."""
+        raise NotImplementedError
+
+    def execute(self, context: Context) -> str:
+        with fail_without_retry():
+            self._prepare(context)
+            decision = {
+                "revision": self.revision,
+                "rule": to_text("rule", self.rule),
+                "threshold": to_number("threshold", self.threshold),
+                "choices": self.choices,
+            }
+            token = self.client_token
+            if token is None:
+                # A retry after a lost response must not decide twice.
+                token = client_token(
+                    context, type(self).__name__, self.asset_identifier, self.domain_identifier, decision
+                )
+            revision = self._decide(
+                self.asset_identifier,
+                domain_identifier=self.domain_identifier,
+                client_token=token,
+                **decision,
+            )
+        self.log.info("Asset %s is at revision %s.", sanitize(str(self.asset_identifier)), revision)
+        return revision
 
 
 OperatorT = TypeVar("OperatorT", bound="KillableOperator")
@@ -69,6 +145,35 @@ class KillableOperator(DataZoneOperator):
         execution = self._execution
         if execution is not None:
             execution.on_kill()
+
+
+class StartOperatorBase(KillableOperator):
+    """The arguments that an execution reads; the operator documents them."""
+
+    asset_identifier: Any
+    types: Any
+    owning_project_identifier: Any
+    asset_revision: Any
+    client_token: Any
+    wait_for_completion: bool
+    poll_interval: float
+    allow_partial_success: bool
+    deferrable: bool
+
+
+class BatchOperatorBase(KillableOperator):
+    """The arguments that an execution reads; the operator documents them."""
+
+    asset_identifiers: Any
+    types: Any
+    owning_project_identifier: Any
+    max_concurrent_runs: int
+    poll_interval: float
+    allow_partial_success: bool
+    accept_threshold: float | None
+    publish: bool
+    max_failures: float
+    deferrable: bool
 
 
 class Execution(Generic[OperatorT]):

@@ -27,27 +27,12 @@ from airflow_provider_datazone.deferral import defer, unreadable_event
 from airflow_provider_datazone.exceptions import WaitFailedError
 from airflow_provider_datazone.inputs import validate_interval, validate_types
 from airflow_provider_datazone.metadata_generation import sanitize
-from airflow_provider_datazone.operators.base import Execution, KillableOperator
+from airflow_provider_datazone.operators.base import BatchOperatorBase, Execution
 from airflow_provider_datazone.polling.source import HookParameters
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-
-class BatchOperatorBase(KillableOperator):
-    """The arguments that an execution reads; the operator documents them."""
-
-    asset_identifiers: Any
-    types: Any
-    owning_project_identifier: Any
-    max_concurrent_runs: int
-    poll_interval: float
-    allow_partial_success: bool
-    accept_threshold: float | None
-    publish: bool
-    max_failures: float
-    deferrable: bool
 
 
 class BatchExecution(Execution[BatchOperatorBase]):

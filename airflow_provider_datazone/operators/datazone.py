@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_datazone.deferral import resume
-from airflow_provider_datazone.exceptions import ListingFailedError, NotConfiguredError
+from airflow_provider_datazone.exceptions import ListingFailedError
 from airflow_provider_datazone.idempotency import client_token
-from airflow_provider_datazone.inputs import to_number, to_plain, to_text, validate_interval
+from airflow_provider_datazone.inputs import validate_interval
 from airflow_provider_datazone.metadata_generation import NEW_RESOURCE_GRACE, sanitize
-from airflow_provider_datazone.operators.base import DataZoneOperator
-from airflow_provider_datazone.operators.batch_execution import BatchExecution, BatchOperatorBase
-from airflow_provider_datazone.operators.start_execution import StartExecution, StartOperatorBase
-from airflow_provider_datazone.predictions import to_markdown, values_to_mask
+from airflow_provider_datazone.operators.base import (
+    BatchOperatorBase,
+    DataZoneOperator,
+    DecideOnPredictionsOperator,
+    StartOperatorBase,
+)
+from airflow_provider_datazone.predictions import to_markdown
 from airflow_provider_datazone.service_errors import is_not_found, is_transient
 from airflow_provider_datazone.task_outcome import (
     XCOM_LISTING,
@@ -28,18 +30,33 @@ from airflow_provider_datazone.task_outcome import (
     push_run,
     push_type_stats_on_failure,
 )
-from airflow_provider_datazone.version_compat import conf, mask_secret
+from airflow_provider_datazone.version_compat import conf
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_datazone.inputs import (
         TemplatedAssets,
-        TemplatedChoices,
         TemplatedText,
         TemplatedTypes,
     )
     from airflow_provider_datazone.metadata_generation import TypeStat
+    from airflow_provider_datazone.operators.batch_execution import BatchExecution
+    from airflow_provider_datazone.operators.start_execution import StartExecution
+
+
+def _start_execution() -> type[StartExecution]:
+    # Here, since a DAG processor executes no task.
+    from airflow_provider_datazone.operators.start_execution import StartExecution
+
+    return StartExecution
+
+
+def _batch_execution() -> type[BatchExecution]:
+    # As above.
+    from airflow_provider_datazone.operators.batch_execution import BatchExecution
+
+    return BatchExecution
 
 
 class DataZoneGetMetadataGenerationRunOperator(DataZoneOperator):
@@ -189,7 +206,7 @@ class DataZoneStartMetadataGenerationRunOperator(StartOperatorBase):
 
     def execute(self, context: Context) -> str:
         with (
-            self._executing(StartExecution, context) as execution,
+            self._executing(_start_execution(), context) as execution,
             push_type_stats_on_failure(self, context),
             fail_without_retry(),
         ):
@@ -198,7 +215,7 @@ class DataZoneStartMetadataGenerationRunOperator(StartOperatorBase):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         with (
-            self._executing(StartExecution, context) as execution,
+            self._executing(_start_execution(), context) as execution,
             push_type_stats_on_failure(self, context),
             fail_without_retry(),
         ):
@@ -230,7 +247,7 @@ class DataZoneStartMetadataGenerationRunOperator(StartOperatorBase):
             version passes ``True``.
         :param run_identifier: The run; an earlier version omits it.
         """
-        with self._executing(StartExecution, context) as execution:
+        with self._executing(_start_execution(), context) as execution:
             return execution.complete(event, adopted, run_identifier)
 
 
@@ -331,74 +348,7 @@ class DataZoneGetPredictionsOperator(DataZoneOperator):
         return predictions
 
 
-class _DecideOnPredictionsOperator(DataZoneOperator):
-    """The arguments and the execution that accepting and rejecting predictions share."""
-
-    template_fields: Sequence[str] = aws_template_fields(
-        "asset_identifier", "domain_identifier", "revision", "choices", "client_token"
-    )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"choices": "json"}
-
-    def __init__(
-        self,
-        *,
-        asset_identifier: TemplatedText,
-        domain_identifier: TemplatedText | None = None,
-        revision: TemplatedText | None = None,
-        rule: str | None = None,
-        threshold: float | None = None,
-        choices: TemplatedChoices | None = None,
-        client_token: TemplatedText | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.asset_identifier = asset_identifier
-        self.domain_identifier = domain_identifier
-        self.revision = revision
-        self.rule = rule
-        self.threshold = threshold
-        self.choices = choices
-        self.client_token = client_token
-
-    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
-        super()._do_render_template_fields(*args, **kwargs)
-        # Airflow shows rendered fields, so a lazy sequence is read and edited values are masked here. Invalid
-        # choices are rejected later, since an error here would be a rendering error.
-        with suppress(NotConfiguredError):
-            self.choices = to_plain("choices", self.choices)
-        for value in values_to_mask(self.choices):
-            mask_secret(value)
-
-    def _decide(self, *args: Any, **kwargs: Any) -> str:
-        """Call the hook's method."""
-        raise NotImplementedError
-
-    def execute(self, context: Context) -> str:
-        with fail_without_retry():
-            self._prepare(context)
-            decision = {
-                "revision": self.revision,
-                "rule": to_text("rule", self.rule),
-                "threshold": to_number("threshold", self.threshold),
-                "choices": self.choices,
-            }
-            token = self.client_token
-            if token is None:
-                # A retry after a lost response must not decide twice.
-                token = client_token(
-                    context, type(self).__name__, self.asset_identifier, self.domain_identifier, decision
-                )
-            revision = self._decide(
-                self.asset_identifier,
-                domain_identifier=self.domain_identifier,
-                client_token=token,
-                **decision,
-            )
-        self.log.info("Asset %s is at revision %s.", sanitize(str(self.asset_identifier)), revision)
-        return revision
-
-
-class DataZoneAcceptPredictionsOperator(_DecideOnPredictionsOperator):
+class DataZoneAcceptPredictionsOperator(DecideOnPredictionsOperator):
     """
     Accept predictions for an asset, by a rule or by choices. This creates a new revision of the asset.
 
@@ -434,7 +384,7 @@ class DataZoneAcceptPredictionsOperator(_DecideOnPredictionsOperator):
         return self.hook.accept_predictions(*args, **kwargs)
 
 
-class DataZoneRejectPredictionsOperator(_DecideOnPredictionsOperator):
+class DataZoneRejectPredictionsOperator(DecideOnPredictionsOperator):
     """
     Reject predictions for an asset, by a rule or by choices.
 
@@ -674,7 +624,7 @@ class DataZoneBatchMetadataGenerationOperator(BatchOperatorBase):
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> dict[str, Any]:
-        with self._executing(BatchExecution, context) as execution, fail_without_retry():
+        with self._executing(_batch_execution(), context) as execution, fail_without_retry():
             self._prepare(context)
             return execution.process()
 
@@ -682,7 +632,7 @@ class DataZoneBatchMetadataGenerationOperator(BatchOperatorBase):
         def time_out(message: str) -> NoReturn:
             raise AirflowTaskTimeout(message)
 
-        with self._executing(BatchExecution, context), fail_without_retry():
+        with self._executing(_batch_execution(), context), fail_without_retry():
             self._resolve_inputs()
             return resume(
                 self,
@@ -696,5 +646,5 @@ class DataZoneBatchMetadataGenerationOperator(BatchOperatorBase):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Save the progress in the trigger's event, and continue or conclude."""
-        with self._executing(BatchExecution, context) as execution:
+        with self._executing(_batch_execution(), context) as execution:
             return execution.complete(event)

@@ -13,7 +13,7 @@ from airflow_provider_datazone.exceptions import InvalidInputError
 from airflow_provider_datazone.idempotency import RunRequest, was_canceled_with_previous_try
 from airflow_provider_datazone.inputs import require_text, validate_interval, validate_types
 from airflow_provider_datazone.metadata_generation import sanitize
-from airflow_provider_datazone.operators.base import Execution, KillableOperator
+from airflow_provider_datazone.operators.base import Execution, StartOperatorBase
 from airflow_provider_datazone.service_errors import is_transient
 from airflow_provider_datazone.submission import Submission, save_success
 from airflow_provider_datazone.task_outcome import XCOM_RUN, push_run, require_success
@@ -34,20 +34,6 @@ class _Adoption(NamedTuple):
 
     at: float | None
     seen_active: bool = False
-
-
-class StartOperatorBase(KillableOperator):
-    """The arguments that an execution reads; the operator documents them."""
-
-    asset_identifier: Any
-    types: Any
-    owning_project_identifier: Any
-    asset_revision: Any
-    client_token: Any
-    wait_for_completion: bool
-    poll_interval: float
-    allow_partial_success: bool
-    deferrable: bool
 
 
 class StartExecution(Execution[StartOperatorBase]):

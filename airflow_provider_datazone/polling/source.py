@@ -297,12 +297,16 @@ def _build_client(hook: DataZoneHook) -> None:
         was_enabled = gc.isenabled()
         gc.disable()
         try:
-            signer = getattr(hook.conn, "_request_signer", None)
+            client = hook.conn
+            signer = getattr(client, "_request_signer", None)
             # The first signature assumes a role or queries the instance metadata. Do that before a request
             # waits for its rate.
             credentials = getattr(signer, "_credentials", None)
             if credentials is not None:
                 credentials.get_frozen_credentials()
+            # The endpoints of all of AWS take most of a client's memory. They are needed only to build it.
+            cache: dict[Any, Any] = getattr(getattr(client, "_loader", None), "_cache", {})
+            cache.pop(("load_data_with_path", "endpoints"), None)
         finally:
             if was_enabled:
                 gc.enable()

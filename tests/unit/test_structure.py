@@ -86,3 +86,14 @@ def test_importing_triggers_does_not_import_boto3() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_importing_operators_and_sensors_does_not_import_what_only_executions_need() -> None:
+    """A DAG processor imports them for each DAG file."""
+    code = (
+        "import airflow_provider_datazone.operators.datazone, airflow_provider_datazone.sensors.datazone, sys;"
+        "names = [name.partition('.')[2] for name in sys.modules if name.startswith('airflow_provider_datazone.')];"
+        "assert not [name for name in names if name.startswith(('batch', 'polling', 'triggers'))], names"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -17,13 +17,14 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_datazone.polling import registry
-from airflow_provider_datazone.polling.source import HookParameters, import_hook
+from airflow_provider_datazone.polling.source import HookParameters, HookSource, import_hook
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 from tests.integration.triggers.waits import events, only_event, store_and_load, trigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_datazone.hooks.datazone import DataZoneHook
     from tests.conftest import Catalog
 
 
@@ -251,3 +252,16 @@ def test_garbage_collections_skip_what_was_imported_before_the_first_wait():
     import_hook()
     assert gc.get_freeze_count() <= frozen
     assert later
+
+
+def test_client_of_a_poller_does_not_keep_what_only_building_it_needs(catalog: Catalog):
+    async def build() -> DataZoneHook:
+        hook = import_hook()(aws_conn_id="datazone_default")
+        source = HookSource(hook, catalog.domain_identifier)
+        await source.ready()
+        source.close()
+        return source._hook
+
+    kept = {name for _, name, *_ in asyncio.run(build()).conn._loader._cache}
+    assert "partitions" in kept
+    assert "endpoints" not in kept
