@@ -76,7 +76,7 @@ class SimulatedRun:
     end_status: str = "SUCCEEDED"
     exists: bool = True
     # Until this time, the status is one that the package does not know.
-    unknown_status_until: float = 0.0
+    unknown_status_until: float = -math.inf
     # Other fields of the run in responses.
     members: dict[str, Any] = field(default_factory=dict)
 

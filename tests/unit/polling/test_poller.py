@@ -109,7 +109,7 @@ runs_drawn = st.builds(
     ends=st.one_of(times, st.just(math.inf)),
     end_status=st.sampled_from(["SUCCEEDED", "FAILED", "CANCELED", "PARTIALLY_SUCCEEDED"]),
     exists=st.sampled_from([True] * 9 + [False]),
-    unknown_status_until=st.sampled_from([0.0, 0.0, 100.0, math.inf]),
+    unknown_status_until=st.sampled_from([-math.inf, -math.inf, 100.0, math.inf]),
 )
 waiters_drawn = st.builds(
     dict,
