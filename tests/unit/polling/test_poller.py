@@ -387,6 +387,26 @@ def test_wait_does_not_time_out_for_an_ended_run_if_list_stays_stale():
     assert {ending.result.status for ending in endings} == {"SUCCEEDED"}
 
 
+def test_gets_that_confirm_a_list_become_rarer_until_the_list_is_wrong():
+    runs = [SimulatedRun(f"run{number}") for number in range(20)]
+    datazone = SimulatedDataZone(runs)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_at(14_400, setattr, datazone, "omitted", 1.0)
+        loop.call_at(14_500, setattr, datazone, "omitted", 0.0)
+        await wait_all(Pollers(datazone), [Waiter(run.id, timeout=16_000) for run in runs])
+
+    simulate(main())
+    for run in runs:
+        gets = [at for at, operation, about in datazone.requests if operation == "get" and about == run.id]
+        # After 10 minutes, then after intervals that double, up to an hour, each up to half as long again.
+        assert 600 <= gets[0] < 900 + 60
+        assert 4 <= sum(at < 14_400 for at in gets) <= 5
+        last_unlisted = max(at for at in gets if at < 14_560)
+        assert last_unlisted + 600 <= min(at for at in gets if at > 14_560) < last_unlisted + 900 + 60
+
+
 def test_denied_list_logs_one_warning_and_waits_poll_with_get(caplog: pytest.LogCaptureFixture):
     runs = [SimulatedRun(f"run{number}", ends=100) for number in range(20)]
     datazone = SimulatedDataZone(runs, list_error=client_error("AccessDeniedException", 403))
