@@ -581,6 +581,22 @@ def test_watcher_waits_for_its_connection(
 
 
 @needs_airflow_3
+def test_watchers_that_fail_together_log_one_warning(catalog: Catalog, caplog):
+    def levels() -> list[str]:
+        return [record.levelname for record in caplog.records if "cannot be watched" in record.message]
+
+    async def script() -> None:
+        watchers = [Watcher(catalog, aws_conn_id="undefined", poll_interval=60) for _ in range(5)]
+        await until(lambda: len(levels()) == 5)
+        for watcher in watchers:
+            await watcher.stop()
+
+    with caplog.at_level("DEBUG", logger="tests.watcher"):
+        play(script())
+    assert levels() == ["WARNING", *["DEBUG"] * 4]
+
+
+@needs_airflow_3
 def test_unknown_run_type_is_logged(catalog: Catalog, domain: Domain, caplog):
     async def script() -> None:
         watcher = Watcher(catalog, run_types=["BUSINESS_NAME"])
