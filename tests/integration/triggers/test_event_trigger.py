@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -187,13 +187,14 @@ def test_watchers_with_different_filters_share_requests(catalog: Catalog, domain
     play(script())
 
 
-@needs_airflow_3
-def test_last_event_of_a_burst_follows_after_a_pause(
-    catalog: Catalog, domain: Domain, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def later(
+    loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[], bool]], Awaitable[None]]:
+    """Return a function that moves the clock of the event loop; a pause between events takes ten minutes."""
     monkeypatch.setattr(watcher_module, "_LAST_EVENT_DELAY", 600.0)
 
-    async def later(condition: Callable[[], bool]) -> None:
+    async def move_until(condition: Callable[[], bool]) -> None:
         """Move the clock until a condition is true: a List during which it moves pauses for the same time."""
         end = time.monotonic() + 30
         while not condition():
@@ -201,6 +202,28 @@ def test_last_event_of_a_burst_follows_after_a_pause(
             loop_clock.put_forward(60)
             await asyncio.to_thread(time.sleep, 0.01)
 
+    return move_until
+
+
+@needs_airflow_3
+def test_run_that_ends_soon_after_an_event_is_reported_after_a_pause(catalog: Catalog, domain: Domain, later):
+    async def script() -> None:
+        watcher = Watcher(catalog, Store())
+        first, second = domain.start(), domain.start()
+        await domain.polls()
+        domain.end(first)
+        await until(lambda: watcher.runs)
+        domain.end(second)
+        await domain.polls(4)
+        assert watcher.ids == [first]
+        await later(lambda: len(watcher.runs) == 2)
+        await watcher.stop()
+
+    play(script())
+
+
+@needs_airflow_3
+def test_last_event_of_a_burst_follows_after_a_pause(catalog: Catalog, domain: Domain, later):
     async def script() -> None:
         watcher = Watcher(catalog, Store())
         runs = [domain.start() for _ in range(5)]
@@ -226,7 +249,7 @@ def test_last_event_of_a_burst_follows_after_a_pause(
 
 
 @needs_airflow_3
-def test_next_watcher_reports_runs_that_ended_in_between(catalog: Catalog, domain: Domain):
+def test_next_watcher_reports_runs_that_ended_in_between(catalog: Catalog, domain: Domain, caplog):
     async def script() -> None:
         store = Store()
         first = Watcher(catalog, store)
@@ -246,7 +269,10 @@ def test_next_watcher_reports_runs_that_ended_in_between(catalog: Catalog, domai
         saved = [json.loads(value) for value in store.values.values()]
         assert saved == [{"following": [], "finished": [before, between, after]}]
 
-    play(script())
+    with caplog.at_level("INFO", logger="tests.watcher"):
+        play(script())
+    # Only the second watcher found saved runs.
+    assert caplog.text.count("metadata generation runs that were active before") == 1
 
 
 @needs_airflow_3
