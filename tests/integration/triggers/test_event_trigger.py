@@ -107,6 +107,7 @@ def test_arguments_are_scalars_and_lists_of_strings_and_survive_airflows_databas
         ({"domain_identifier": None}, "domain_identifier must not be blank, got None"),
         ({"domain_identifier": " dzd"}, "domain_identifier must not begin with a space"),
         ({"domain_identifier": "{{ var.value.domain }}"}, "domain_identifier of an asset watcher cannot be a template"),
+        ({"asset_identifier": ["{% if true %}a{% endif %}"]}, "asset_identifier of an asset watcher cannot be a template"),
         ({"asset_identifier": []}, "asset_identifier must not be an empty list. Omit it to select all runs."),
         ({"asset_identifier": ["a", ""]}, "asset_identifier must not be blank, got ''"),
         ({"asset_identifier": 5.5}, "asset_identifier must be a string or a list of strings, got 5.5."),
@@ -440,6 +441,11 @@ def test_runs_are_saved_some_time_after_the_store_has_failed(
         # Nothing else changes.
         await until(lambda: store.values)
         assert json.loads(next(iter(store.values.values())))["following"] == [run]
+        # From then on, the watcher uses the store only when something changes.
+        await domain.polls()
+        reads = store.reads
+        await domain.polls(4)
+        assert store.reads == reads
         await watcher.stop()
 
     play(script())

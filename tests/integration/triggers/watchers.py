@@ -23,8 +23,10 @@ class Store:
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.error: Exception | None = None
+        self.reads = 0
 
     async def aget(self, key: str, default: Any = None) -> Any:
+        self.reads += 1
         if self.error:
             raise self.error
         await asyncio.sleep(0)
