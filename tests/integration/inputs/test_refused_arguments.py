@@ -1,4 +1,4 @@
-"""An invalid argument raises an error before a run is started."""
+"""An invalid argument raises an error before a run is started or read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from airflow_provider_datazone.exceptions import InvalidInputError
 from airflow_provider_datazone.operators.datazone import (
     DataZoneStartMetadataGenerationRunOperator,
 )
+from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
 from tests.integration.inputs.rendering import parameters_of
 from tests.task_context import make_context
 
@@ -61,3 +62,40 @@ def test_invalid_argument_raises_an_error_before_a_run_is_started(
     with pytest.raises(InvalidInputError, match=next(iter(invalid))):
         task.execute(make_context())
     assert parameters_of(catalog.server, "StartMetadataGenerationRun") == []
+
+
+INVALID_IN_THE_SENSOR: list[dict[str, Any]] = [
+    {"allow_partial_success": "False"},
+    {"deferrable": "False"},
+    {"run_identifier": ["run1"]},
+    {"run_type": 1.5},
+]
+
+
+def sensor(catalog: Catalog, invalid: dict[str, Any]) -> DataZoneMetadataGenerationRunSensor:
+    defaults = {
+        "task_id": "wait",
+        "run_identifier": "run1",
+        "domain_identifier": catalog.domain_identifier,
+        "aws_conn_id": "datazone_default",
+    }
+    return DataZoneMetadataGenerationRunSensor(**defaults | invalid)
+
+
+@pytest.mark.parametrize("invalid", [*INVALID_IN_THE_SENSOR, {"poke_interval": 0}], ids=str)
+def test_sensor_with_an_invalid_argument_raises_an_error_before_it_polls(
+    catalog: Catalog, invalid: dict[str, Any]
+) -> None:
+    task = sensor(catalog, invalid)
+    with pytest.raises(InvalidInputError, match=next(iter(invalid))):
+        task.execute(make_context())
+    assert parameters_of(catalog.server, "GetMetadataGenerationRun") == []
+
+
+@pytest.mark.parametrize("invalid", INVALID_IN_THE_SENSOR, ids=str)
+def test_sensor_with_an_invalid_argument_raises_an_error_when_it_resumes(
+    catalog: Catalog, invalid: dict[str, Any]
+) -> None:
+    task = sensor(catalog, invalid)
+    with pytest.raises(InvalidInputError, match=next(iter(invalid))):
+        task.resume_execution("execute_complete", {"event": {}}, make_context())
