@@ -65,7 +65,7 @@ matrix-short: .venv/.installed ## The same with only the unit tests; 15 minutes
 	@export DATAZONE_TEST_EXAMPLES=0.2; $(NOX) --session airflow -- tests/unit
 
 bench: .venv/.installed .venvs/bench/.installed ## Run the benchmarks against the Amazon provider and mapped tasks; over an hour
-	$(BIN)/python benchmarks/import_time.py --rounds 10
+	$(BIN)/python benchmarks/import_time.py --rounds 40
 	.venvs/bench/bin/python benchmarks/waits.py
 	.venvs/bench/bin/python benchmarks/batch.py
 	.venvs/bench/bin/python benchmarks/mapped.py
