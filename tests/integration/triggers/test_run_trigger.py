@@ -24,7 +24,6 @@ from tests.integration.triggers.waits import events, only_event, store_and_load,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_datazone.hooks.datazone import DataZoneHook
     from tests.conftest import Catalog
 
 
@@ -255,13 +254,13 @@ def test_garbage_collections_skip_what_was_imported_before_the_first_wait():
 
 
 def test_client_of_a_poller_does_not_keep_what_only_building_it_needs(catalog: Catalog):
-    async def build() -> DataZoneHook:
-        hook = import_hook()(aws_conn_id="datazone_default")
-        source = HookSource(hook, catalog.domain_identifier)
+    async def kept() -> set[str]:
+        source = HookSource(import_hook()(aws_conn_id="datazone_default"), catalog.domain_identifier)
         await source.ready()
+        names = {name for _, name, *_ in source._hook.conn._loader._cache}
         source.close()
-        return source._hook
+        return names
 
-    kept = {name for _, name, *_ in asyncio.run(build()).conn._loader._cache}
-    assert "partitions" in kept
-    assert "endpoints" not in kept
+    names = asyncio.run(kept())
+    assert "partitions" in names
+    assert "endpoints" not in names
