@@ -35,11 +35,17 @@ class DataZoneOperator(PlainInputs, AwsBaseOperator[DataZoneHook]):
     operator_extra_links = (DataZoneDomainLink(),)
     hook: DataZoneHook
     domain_identifier: Any
+    client_token: Any
 
     def _prepare(self, context: Context) -> None:
         """Validate the arguments, and store the link to the domain."""
         self._resolve_inputs()
         DataZoneDomainLink.persist_for(self, context, self.domain_identifier)
+
+    def _token(self, context: Context, *request: Any) -> str:
+        """Return the user's client token, or the one of every try, so that a retry repeats no change."""
+        token: str | None = self.client_token
+        return client_token(context, type(self).__name__, *request) if token is None else token
 
 
 class DecideOnPredictionsOperator(DataZoneOperator):
@@ -93,16 +99,10 @@ class DecideOnPredictionsOperator(DataZoneOperator):
                 "threshold": to_number("threshold", self.threshold),
                 "choices": self.choices,
             }
-            token = self.client_token
-            if token is None:
-                # A retry after a lost response must not decide twice.
-                token = client_token(
-                    context, type(self).__name__, self.asset_identifier, self.domain_identifier, decision
-                )
             revision = self._decide(
                 self.asset_identifier,
                 domain_identifier=self.domain_identifier,
-                client_token=token,
+                client_token=self._token(context, self.asset_identifier, self.domain_identifier, decision),
                 **decision,
             )
         self.log.info("Asset %s is at revision %s.", sanitize(str(self.asset_identifier)), revision)

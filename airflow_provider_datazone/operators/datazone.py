@@ -11,7 +11,6 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_datazone.deferral import resume
 from airflow_provider_datazone.exceptions import ListingFailedError
-from airflow_provider_datazone.idempotency import client_token
 from airflow_provider_datazone.inputs import validate_interval
 from airflow_provider_datazone.metadata_generation import NEW_RESOURCE_GRACE, sanitize
 from airflow_provider_datazone.operators.base import (
@@ -477,14 +476,11 @@ class DataZonePublishAssetOperator(DataZoneOperator):
             # Before the asset is published.
             validate_interval("poll_interval", self.poll_interval)
             domain = self.hook.resolve_domain_identifier(self.domain_identifier)
-            token = self.client_token
-            if token is None:
-                # A retry after a lost response must not publish twice.
-                token = client_token(
-                    context, type(self).__name__, self.asset_identifier, domain, self.revision
-                )
             listing = self.hook.publish_asset(
-                self.asset_identifier, domain_identifier=domain, revision=self.revision, client_token=token
+                self.asset_identifier,
+                domain_identifier=domain,
+                revision=self.revision,
+                client_token=self._token(context, self.asset_identifier, domain, self.revision),
             )
             self._push_listing(context, listing)
             if self.wait_for_completion and listing["status"] != "ACTIVE":

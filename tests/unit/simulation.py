@@ -14,6 +14,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
+from airflow_provider_datazone.polling.rate import Rates, RequestRate
 
 # -------------------------------------------------------------------- the clock
 
@@ -191,3 +192,8 @@ class Source:
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def equal_rates(per_second: float) -> Rates:
+    """Return rates that are the same for each kind of request."""
+    return Rates(*(RequestRate(per_second) for _ in range(5)))

@@ -76,6 +76,11 @@ def test_module_and_its_functions_stay_within_the_size_limits(module: str) -> No
     assert {name: size for name, size in sizes.items() if size > MAX_FUNCTION_LINES} == {}
 
 
+def run_in_new_interpreter(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_importing_triggers_does_not_import_boto3() -> None:
     """Airflow imports triggers in the triggerer's event loop, which the import of boto3 would block."""
     code = (
@@ -84,8 +89,7 @@ def test_importing_triggers_does_not_import_boto3() -> None:
         "assert before or 'boto3' not in sys.modules;"
         "assert 'airflow_provider_datazone.hooks.datazone' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_in_new_interpreter(code)
 
 
 def test_importing_operators_and_sensors_does_not_import_what_only_executions_need() -> None:
@@ -95,5 +99,4 @@ def test_importing_operators_and_sensors_does_not_import_what_only_executions_ne
         "names = [name.partition('.')[2] for name in sys.modules if name.startswith('airflow_provider_datazone.')];"
         "assert not [name for name in names if name.startswith(('batch', 'polling', 'triggers'))], names"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_in_new_interpreter(code)

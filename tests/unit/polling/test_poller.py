@@ -18,8 +18,15 @@ from hypothesis import given, strategies as st
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.polling.errors import CredentialsRejectedError, DeadlinePassedError
 from airflow_provider_datazone.polling.poller import RunPoller
-from airflow_provider_datazone.polling.rate import Rates, RequestRate
-from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, client_error, now, simulate
+from tests.unit.simulation import (
+    SimulatedDataZone,
+    SimulatedRun,
+    Source,
+    client_error,
+    equal_rates,
+    now,
+    simulate,
+)
 from tests.wrong import fuzz
 
 LOG = logging.getLogger("tests.poller")
@@ -49,7 +56,7 @@ class Pollers:
 
     def __init__(self, datazone: SimulatedDataZone) -> None:
         self.datazone = datazone
-        self.rates = Rates(*(RequestRate(RATE) for _ in range(5)))
+        self.rates = equal_rates(RATE)
         self.current: RunPoller | None = None
         self.sources: list[Source] = []
 

@@ -6,10 +6,9 @@ import asyncio
 from typing import Any, cast
 
 from airflow_provider_datazone.polling.poller import RunPoller
-from airflow_provider_datazone.polling.rate import Rates, RequestRate
 from airflow_provider_datazone.polling.registry import Backoff, Connection, Registry
 from airflow_provider_datazone.polling.source import OpenedHook
-from tests.unit.simulation import SimulatedDataZone, Source, simulate
+from tests.unit.simulation import SimulatedDataZone, Source, equal_rates, simulate
 
 
 def test_pause_of_watches_doubles_up_to_five_minutes():
@@ -62,7 +61,7 @@ def test_rejected_credentials_are_rejected_in_every_lookup_that_returned_them():
 def test_only_the_rejected_poller_is_replaced():
     async def main() -> None:
         registry = Registry()
-        rates = Rates(*(RequestRate(10) for _ in range(5)))
+        rates = equal_rates(10)
         rejected, other = (RunPoller(Source(SimulatedDataZone([])), rates, lambda: None) for _ in range(2))
         registry.pollers = {("credentials", "domain1"): rejected, ("credentials", "domain2"): other}
         with rejected.keep_open(), other.keep_open():

@@ -8,9 +8,16 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
-from airflow_provider_datazone.polling.rate import Rates, RequestRate
 from airflow_provider_datazone.polling.sender import RequestSender
-from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, client_error, now, simulate
+from tests.unit.simulation import (
+    SimulatedDataZone,
+    SimulatedRun,
+    Source,
+    client_error,
+    equal_rates,
+    now,
+    simulate,
+)
 
 UNKNOWN_RUN = client_error("ResourceNotFoundException", 404, "run run1 does not exist")
 FAULT = client_error("InternalServerException", 500)
@@ -34,7 +41,7 @@ class FailingCancels(Source):
 
 
 def sender(source: Source) -> RequestSender:
-    return RequestSender(source, Rates(*(RequestRate(100) for _ in range(5))), lambda error: None)
+    return RequestSender(source, equal_rates(100), lambda error: None)
 
 
 @pytest.mark.parametrize(("error", "until"), [(UNKNOWN_RUN, 20), (FAULT, 300)])

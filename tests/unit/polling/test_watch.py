@@ -16,9 +16,16 @@ from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.polling import watch as watch_module, watch_loop
 from airflow_provider_datazone.polling.errors import CredentialsRejectedError, PollerEndedError
 from airflow_provider_datazone.polling.poller import RunPoller
-from airflow_provider_datazone.polling.rate import Rates, RequestRate
 from airflow_provider_datazone.polling.watch import RunFilter, RunWatch
-from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, client_error, now, simulate
+from tests.unit.simulation import (
+    SimulatedDataZone,
+    SimulatedRun,
+    Source,
+    client_error,
+    equal_rates,
+    now,
+    simulate,
+)
 from tests.wrong import fuzz
 
 LOG = logging.getLogger("tests.watch")
@@ -47,7 +54,7 @@ class Watching:
 
     def __init__(self, datazone: SimulatedDataZone) -> None:
         self.datazone = datazone
-        self.rates = Rates(*(RequestRate(RATE) for _ in range(5)))
+        self.rates = equal_rates(RATE)
         self.current: RunPoller | None = None
         self.errors: list[BaseException | None] = []
 
