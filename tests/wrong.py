@@ -27,7 +27,11 @@ EXAMPLES = float(os.environ.get("DATAZONE_TEST_EXAMPLES", "1"))
 
 
 def fuzz(max_examples: int) -> Callable[[Any], Any]:
-    """Return settings that try the same examples in every run, or random ones if `EXAMPLES` is above 1."""
+    """
+    Return settings that try the same examples in every run, or random ones if `EXAMPLES` is above 1.
+
+    "The same" if the same modules are imported: Hypothesis also tries the constants that it finds in them.
+    """
     return settings(
         max_examples=max(1, round(max_examples * EXAMPLES)),
         deadline=None,

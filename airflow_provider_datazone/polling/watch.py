@@ -140,11 +140,21 @@ class RunWatch:
         if not is_complete:
             self.due = min(self.due, now + LONGEST_READ_INTERVAL)
 
+    def on_page(self, runs: Mapping[str, MetadataGenerationRun]) -> None:
+        """
+        Follow the runs of a page that match the filter and that the last List did not return.
+
+        A List may take minutes, and fail or be canceled on its way; its runs must not be lost.
+
+        :param runs: The active runs of the page.
+        """
+        self._follow(runs.keys() - self._listed, runs)
+
     def on_listed(
         self, runs: Mapping[str, MetadataGenerationRun], listed: frozenset[str], *, is_complete: bool
     ) -> None:
         """
-        Follow the runs that match the filter and that the last List did not return.
+        Follow the runs of a List, also those of the pages that came before the watch began.
 
         :param runs: The active runs that List returned.
         :param listed: Their identifiers.
@@ -152,18 +162,11 @@ class RunWatch:
         """
         for run in self._reads.keys() & listed:
             del self._reads[run]
-        new = {
-            run
-            for run in listed.difference(self._listed)
-            if run not in self._finished and self._filter.matches(runs[run])
-        }
+        self._follow(listed.difference(self._listed), runs)
         self._listed = listed if is_complete else self._listed | listed
         if is_complete and not self._is_started:
             self._is_started = True
-            self.log.info("Watching metadata generation runs: %d are active.", len(self.following | new))
-        if not new <= self.following:
-            self.following |= new
-            self.changed.set()
+            self.log.info("Watching metadata generation runs: %d are active.", len(self.following))
 
     def unlisted(self, listed: Collection[str], now: float) -> dict[str, tuple[float, float]]:
         """
@@ -224,6 +227,13 @@ class RunWatch:
         elif not self._has_logged_read_failure:
             self._has_logged_read_failure = True
             self.log.warning("A run could not be read, will try again: %s", error)
+
+    def _follow(self, new: Collection[str], runs: Mapping[str, MetadataGenerationRun]) -> None:
+        """Follow those of the new runs that match the filter and that have not finished."""
+        matching = {run for run in new if run not in self._finished and self._filter.matches(runs[run])}
+        if not matching <= self.following:
+            self.following |= matching
+            self.changed.set()
 
     def _reads_of(self, run_identifier: str, now: float) -> _Reads:
         return self._reads.setdefault(run_identifier, _Reads(now))

@@ -129,7 +129,10 @@ class WatchLoop:
         is_complete = False
         try:
             async for page in self._sender.list_active_runs():
-                runs.update((run.id, run) for run in page)
+                page_runs = {run.id: run for run in page}
+                for watch in self._watches:
+                    watch.on_page(page_runs)
+                runs |= page_runs
             is_complete = True
         except CredentialsRejectedError:
             raise

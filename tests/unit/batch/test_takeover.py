@@ -60,7 +60,7 @@ segments_drawn = st.lists(
     forgets=st.booleans(),
     list_staleness=st.sampled_from([0.0, 3.0, 40.0]),
     fails=st.sets(st.integers(0, 29), max_size=5),
-    random=st.randoms(use_true_random=False),
+    random=st.randoms(use_true_random=True),
 )
 def test_each_asset_has_one_succeeded_run_after_any_sequence_of_kills(
     number, max_concurrent_runs, lasts, latency, segments, forgets, list_staleness, fails, random: Random

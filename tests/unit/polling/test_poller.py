@@ -133,7 +133,7 @@ waiters_drawn = st.builds(
 @given(
     runs=st.lists(runs_drawn, min_size=1, max_size=40),
     waiters=st.lists(waiters_drawn, min_size=1, max_size=60),
-    random=st.randoms(use_true_random=False),
+    random=st.randoms(use_true_random=True),
     page_size=st.sampled_from([1, 3, 50]),
     latency=st.sampled_from([0.0, 0.05, 3.0]),
     throttled=chances,

@@ -138,7 +138,7 @@ watches_drawn = st.builds(
 @given(
     runs=st.lists(runs_drawn, min_size=1, max_size=25),
     watches=st.lists(watches_drawn, min_size=1, max_size=5),
-    random=st.randoms(use_true_random=False),
+    random=st.randoms(use_true_random=True),
     page_size=st.sampled_from([1, 3, 50]),
     latency=st.sampled_from([0.0, 0.05, 1.0]),
     throttled=chances,
@@ -357,6 +357,27 @@ def test_watch_that_replaces_the_last_one_is_updated():
 
     simulate_watches(datazone, [], script)
     assert reported(second) == [("run", "SUCCEEDED")]
+
+
+def test_run_of_a_list_that_is_canceled_before_its_last_page_is_reported():
+    runs = [SimulatedRun(f"run{number}") for number in range(20)]
+    runs[0].ends = 5
+    datazone = SimulatedDataZone(runs, page_size=1, latency=1.0)
+    watch = new_watch()
+
+    async def script(watching: Watching) -> None:
+        task = asyncio.ensure_future(watching.watch(watch))
+        await asyncio.sleep(6)
+        task.cancel()
+        await asyncio.wait([task])
+        # As on another triggerer.
+        task = asyncio.ensure_future(watching.watch(watch))
+        await asyncio.sleep(60)
+        task.cancel()
+        await asyncio.wait([task])
+
+    simulate_watches(datazone, [], script)
+    assert reported(watch) == [("run0", "SUCCEEDED")]
 
 
 def test_runs_that_only_an_ended_watch_followed_are_not_read():
