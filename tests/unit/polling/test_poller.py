@@ -166,7 +166,7 @@ def test_every_wait_ends_once_with_the_status_from_get_despite_random_faults(
         elif isinstance(ending.result, DeadlinePassedError):
             assert ending.at == pytest.approx(deadline, abs=1e-6)
         elif ending.result == "canceled":
-            assert ending.at == pytest.approx(waiter.canceled_at)
+            assert ending.at == pytest.approx(waiter.canceled_at, abs=1e-6)
         else:
             assert "ResourceNotFoundException" in str(ending.result)
             assert not run.exists
