@@ -51,6 +51,7 @@ lint: .venv/.installed ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 
 format: .venv/.installed ## Format the code, and copy the examples into the documentation
 	$(BIN)/ruff check --fix .

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import endpoint
-from waits import DOMAIN, TICK, Watchdog, run_child, show
+from waits import DOMAIN, TICK, TRIGGERER, WARM_UP, Watchdog, resident, run_child, show
 
 START_LIMIT = 10.0
 ACCEPT_LIMIT = 20.0
@@ -48,13 +48,15 @@ SHORT = Scenario(200, run_seconds=5, max_concurrent_runs=100, poll_interval=2, r
 
 
 async def run_batch(scenario: Scenario) -> dict[str, Any]:
+    importlib.import_module(TRIGGERER)
+    before = resident()
     from airflow_provider_datazone.batch.assets import AssetRow, pack, unpack
     from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 
-    # A triggerer that has run for a while has already imported it.
-    importlib.import_module("airflow_provider_datazone.hooks.datazone")
+    # A triggerer that has run for a while has imported all modules: their import does not count as a block.
+    importlib.import_module(WARM_UP["ours"])
     now = time.time()
-    arguments = {
+    arguments: dict[str, Any] = {
         "rows": pack(AssetRow(f"asset-{index}", None, "project") for index in range(scenario.assets)),
         "noted_at": now,
         "types": TYPES,
@@ -72,7 +74,8 @@ async def run_batch(scenario: Scenario) -> dict[str, Any]:
     await asyncio.sleep(5 * TICK)
     watchdog.longest = watchdog.total = 0.0
     cpu_before, started_at = time.process_time(), time.monotonic()
-    triggers, event = 0, {"status": "checkpoint"} | arguments
+    triggers = 0
+    event: dict[str, Any] = {"status": "checkpoint"} | arguments
     while event["status"] == "checkpoint":
         triggers += 1
         resumed = {name: event[name] for name in ("rows", "noted_at")}
@@ -90,7 +93,7 @@ async def run_batch(scenario: Scenario) -> dict[str, Any]:
         "cpu": time.process_time() - cpu_before,
         "longest": watchdog.longest,
         "total": watchdog.total,
-        "memory": watchdog.peak - watchdog.before,
+        "memory": watchdog.peak - before,
     }
 
 

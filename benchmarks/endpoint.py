@@ -122,10 +122,10 @@ class Runs:
         return f'{{"items": [{items}]' + (f', "nextToken": "{following}"}}' if following is not None else "}")
 
     def report(self) -> str:
-        started_at = self.started_at
-        durations = {} if started_at is None else self.durations
-        ended_at = {run: started_at + duration for run, duration in durations.items()}
-        return json.dumps({"started_at": started_at, "ended_at": ended_at, "requests": self.requests})
+        ended_at: dict[str, float] = {}
+        if self.started_at is not None:
+            ended_at = {run: self.started_at + duration for run, duration in self.durations.items()}
+        return json.dumps({"started_at": self.started_at, "ended_at": ended_at, "requests": self.requests})
 
     def respond(self, target: str, _: bytes) -> tuple[int, str]:
         url = urlsplit(target)

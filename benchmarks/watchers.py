@@ -18,11 +18,11 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import endpoint
-from waits import DOMAIN, TICK, WARM_UP, Watchdog, ratio, run_child, show, spread
+from waits import DOMAIN, TICK, TRIGGERER, WARM_UP, Watchdog, ratio, resident, run_child, show, spread
 
 POLL_INTERVAL = 10
 
@@ -56,6 +56,8 @@ SHORT = [Scenario(n, ending=10, others=100, poll_interval=2, over=6) for n in (1
 
 async def watch(scenario: Scenario) -> dict[str, Any]:
     """Run the watchers as a triggerer does until each run has made its event."""
+    importlib.import_module(TRIGGERER)
+    before = resident()
     from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunEventTrigger
 
     events: list[tuple[str, float]] = []
@@ -88,7 +90,7 @@ async def watch(scenario: Scenario) -> dict[str, Any]:
         "seconds": seconds,
         "cpu": time.process_time() - cpu_before,
         "longest": watchdog.longest,
-        "memory": watchdog.peak - watchdog.before,
+        "memory": watchdog.peak - before,
     }
 
 
@@ -110,7 +112,7 @@ def measure(scenario: Scenario, home: str) -> dict[str, Any]:
     }
 
 
-ROWS = {
+ROWS: dict[str, Callable[[dict[str, Any]], Sequence[float]]] = {
     "events, of different runs": lambda r: [len(r["events"]), r["distinct"]],
     "requests per poll": lambda r: [r["lists"] / r["rounds"]],
     "Gets in total": lambda r: [r["gets"]],

@@ -19,7 +19,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_datazone.polling.errors import CredentialsRejectedError, PollerEndedError
@@ -73,6 +72,8 @@ class RunPoller:
         self._is_closed = False
         self._loop = asyncio.get_running_loop()
         self._waits: dict[str, list[Wait]] = {}
+        # One bound method for all waits.
+        self._on_wait_end = self._remove
         self._watch_loop = WatchLoop(source, rates, self._end_waits)
         self._wake = asyncio.Event()
         self._sleeps_until = math.inf
@@ -114,15 +115,13 @@ class RunPoller:
             poll_interval=poll_interval,
             timeout=timeout,
             log=log,
+            on_end=self._on_wait_end,
             on_active=on_active,
         )
         self._waits.setdefault(run_identifier, []).append(wait)
         # Wake the poller only if this wait is due first, since it then checks all waits.
         if wait.due < self._sleeps_until:
             self._wake.set()
-        if timeout is not None:
-            wait.timer = self._loop.call_later(max(timeout, 0), wait.time_out)
-        wait.result.add_done_callback(partial(self._remove, wait))
         return wait.result
 
     async def watch(self, watch: RunWatch) -> None:
@@ -149,9 +148,7 @@ class RunPoller:
         """The number of waits."""
         return sum(map(len, self._waits.values()))
 
-    def _remove(self, wait: Wait, _: asyncio.Future[MetadataGenerationRun]) -> None:
-        if wait.timer is not None:
-            wait.timer.cancel()
+    def _remove(self, wait: Wait) -> None:
         if self._ended is not None and wait.status is not None:
             self.answered_runs.add(wait.run_identifier)
         waits = self._waits[wait.run_identifier]

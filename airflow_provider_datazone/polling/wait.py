@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import math
 import random
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ class Wait:
     :param due: When the next poll is due.
     :param deadline: When the wait ends without its run.
     :param grace_until: Until when a not-found error may mean that the run is new.
+    :param on_end: Called with the wait when it has ended.
     :param on_active: Called whenever a poll returns the run as active.
     """
 
@@ -50,6 +52,7 @@ class Wait:
     due: float
     deadline: float
     grace_until: float
+    on_end: Callable[[Wait], None]
     on_active: Callable[[], None] | None = None
     verify_at: float = 0.0
     verify_interval: float = VERIFY_INTERVAL
@@ -68,6 +71,7 @@ class Wait:
         poll_interval: float,
         timeout: float | None,
         log: logging.Logger,
+        on_end: Callable[[Wait], None],
         on_active: Callable[[], None] | None = None,
     ) -> Wait:
         """
@@ -86,10 +90,20 @@ class Wait:
             due=now + poll_interval,
             deadline=math.inf if timeout is None else now + timeout,
             grace_until=now + NEW_RESOURCE_GRACE,
+            on_end=on_end,
             on_active=on_active,
         )
         wait.on_verified(now)
+        if timeout is not None:
+            wait.timer = loop.call_later(max(timeout, 0), wait.time_out)
+        # With a context, since asyncio would copy another one.
+        wait.result.add_done_callback(wait._on_done, context=wait.context)
         return wait
+
+    def _on_done(self, _: asyncio.Future[MetadataGenerationRun]) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.on_end(self)
 
     @property
     def is_open(self) -> bool:
@@ -111,7 +125,8 @@ class Wait:
     def on_status(self, run: MetadataGenerationRun) -> None:
         """Record and log the status of the run."""
         self.context.run(log_status, self.log, run, self.status)
-        self.status = run.status
+        # Interned, since each response has a string of its own.
+        self.status = sys.intern(run.status)
         if self.on_active is not None and not run.is_terminal:
             self.on_active()
 

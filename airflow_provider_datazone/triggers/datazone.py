@@ -75,9 +75,8 @@ class DataZoneMetadataGenerationRunTrigger(DataZoneTrigger):
         self.deadline = deadline
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        yield TriggerEvent(await self._wait())
-
-    async def _wait(self) -> dict[str, Any]:
+        # All in one coroutine: each one between the triggerer and the poller takes memory for every wait.
+        payload: dict[str, Any]
         try:
             self._validate()
             run = await wait_for_run(
@@ -90,16 +89,17 @@ class DataZoneMetadataGenerationRunTrigger(DataZoneTrigger):
                 # Of the class: a logger of each trigger takes memory for every wait.
                 log=self.logger(),
             )
+            payload = {"status": "terminal", "run": run.to_dict()}
         except DeadlinePassedError as error:
             message = f"Metadata generation run {error} (domain {self.domain_identifier!r})"
-            return {"status": "timeout", "message": sanitize(message)}
+            payload = {"status": "timeout", "message": sanitize(message)}
         except Exception as error:
             # Report every error in an event. If the trigger raised it, the task would not know the reason.
             subject, domain = f"run {self.run_identifier!r}", f"domain {self.domain_identifier!r}"
             self.log.debug("The wait failed (%s, %s).", subject, domain, exc_info=True)
             message = describe_error(error, subject, domain)
-            return {"status": "error", "message": message, "permanent": is_permanent(error)}
-        return {"status": "terminal", "run": run.to_dict()}
+            payload = {"status": "error", "message": message, "permanent": is_permanent(error)}
+        yield TriggerEvent(payload)
 
     def _validate(self) -> None:
         """Validate the arguments, which another version may have stored."""
