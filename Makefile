@@ -69,15 +69,16 @@ bench: .venv/.installed .venvs/bench/.installed ## Run the benchmarks against th
 	$(BIN)/python benchmarks/import_time.py --rounds 40
 	.venvs/bench/bin/python benchmarks/waits.py
 	.venvs/bench/bin/python benchmarks/batch.py
-	.venvs/bench/bin/python benchmarks/mapped.py
+	$(BIN)/python benchmarks/mapped.py
 	.venvs/bench/bin/python benchmarks/watchers.py
 	$(BIN)/python benchmarks/stored_size.py
 	DATAZONE_TEST_ASSETS=300 DATAZONE_TEST_KILLS=10 $(BIN)/python -m pytest tests/faults/test_batch.py
 
 .PHONY: bench-short
-bench-short: .venvs/bench/.installed ## The same with fewer waits and assets, only to try them out; two minutes
+bench-short: .venv/.installed .venvs/bench/.installed ## The same with fewer waits and assets, only to try them out; some minutes
 	.venvs/bench/bin/python benchmarks/waits.py --short
 	.venvs/bench/bin/python benchmarks/batch.py --short
+	$(BIN)/python benchmarks/mapped.py --short
 	.venvs/bench/bin/python benchmarks/watchers.py --short
 
 .PHONY: dist

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import endpoint
 import psutil
-from batch import SHORT, START_LIMIT, TYPES, Scenario
+from batch import ACCEPT_LIMIT, SHORT, START_LIMIT, TYPES, Scenario
 from waits import DOMAIN, ratio, show
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ def main() -> None:
     try:
         with (
             tempfile.TemporaryDirectory() as home,
-            endpoint.running("starts", scenario.run_seconds, START_LIMIT) as url,
+            endpoint.running("starts", scenario.run_seconds, START_LIMIT, ACCEPT_LIMIT) as url,
             airflow(Path(home), url, scenario, arguments.parallelism) as deployment,
         ):
             bench = Bench(deployment, url, scenario)
