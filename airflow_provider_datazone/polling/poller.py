@@ -233,9 +233,10 @@ class RunPoller:
             self._list_cost = CHEAPEST_LIST
         if self._list_cost < len(soon):
             self._measure_list_at = now + LIST_COST_ROUNDS * interval
-            active, is_complete = await self._list(budget=len(soon))
-            unlisted = self._open(soon) if is_complete else due
-            due = [wait for wait in unlisted if wait.run_identifier not in active]
+            if await self._list(soon):
+                due = self._open(soon)
+            else:
+                due = [wait for wait in due if wait.run_identifier in soon]
         # Limit the Gets to what fits into the shortest interval, so that hundreds of runs that end together
         # do not delay the other waits. Waits that are late by the largest share of their interval come first.
         due.sort(key=lambda wait: (wait.due - now) / max(wait.poll_interval, 0.001))
@@ -243,31 +244,30 @@ class RunPoller:
         gets = int(max(shortest, 1.0) * self.sender.rates.polls.per_second)
         await self._get(due[: max(POLL_THREADS, gets)])
 
-    async def _list(self, budget: int) -> tuple[set[str], bool]:
+    async def _list(self, unlisted: set[str]) -> bool:
         """
-        List the active runs.
+        List the active runs, with as many requests as Gets would need.
 
-        :param budget: Maximum number of pages: as many as Gets would need.
-        :return: The runs that need no Get, and whether the List is complete.
+        :param unlisted: The runs of waits. Those that are listed as active, and need no Get, are removed.
+        :return: Whether the List is complete.
         """
-        active: set[str] = set()
-        pages = 0
+        budget, pages = len(unlisted), 0
         try:
             async with aclosing(self.sender.list_active_runs()) as listed:
                 async for runs in listed:
-                    active |= {run.id for run in runs if self._on_listed(run)}
+                    unlisted.difference_update([run.id for run in runs if self._on_listed(run)])
                     pages += 1
                     if pages >= budget:
                         # List is tried again only for more than twice as many runs.
                         self._list_cost = 2 * budget
-                        return active, False
+                        return False
         except CredentialsRejectedError:
             raise
         except Exception as error:
             self._on_list_failure(error)
-            return active, False
+            return False
         self._list_cost = max(pages, CHEAPEST_LIST)
-        return active, True
+        return True
 
     def _on_listed(self, run: MetadataGenerationRun) -> bool:
         """Schedule the waits for a listed run; return whether the run needs no Get."""
