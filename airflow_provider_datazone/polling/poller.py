@@ -223,6 +223,12 @@ class RunPoller:
 
     async def _poll_once(self) -> None:
         """Run one round: List if it is cheaper, then Get."""
+        # A queue of runs and not of waits, which would keep the results of the round until its end.
+        queue = await self._find_unread()
+        await self._get(queue)
+
+    async def _find_unread(self) -> deque[tuple[str, str | None]]:
+        """Return the runs that have to be read, each with the type to read, the most urgent first."""
         self._round_began = now = self._loop.time()
         waits = self._open(self._waits)
         due = [wait for wait in waits if wait.due <= now]
@@ -242,7 +248,8 @@ class RunPoller:
         due.sort(key=lambda wait: (wait.due - now) / max(wait.poll_interval, 0.001))
         shortest = min((wait.poll_interval for wait in waits), default=0.0)
         gets = int(max(shortest, 1.0) * self.sender.rates.polls.per_second)
-        await self._get(due[: max(POLL_THREADS, gets)])
+        most_urgent = due[: max(POLL_THREADS, gets)]
+        return deque(dict.fromkeys((wait.run_identifier, wait.run_type) for wait in most_urgent))
 
     async def _list(self, unlisted: set[str]) -> bool:
         """
@@ -287,9 +294,8 @@ class RunPoller:
         for wait in self._open(self._waits)[:1]:
             wait.log.warning("Runs cannot be listed, so each one is read with a Get: %s", error)
 
-    async def _get(self, waits: list[Wait]) -> None:
+    async def _get(self, queue: deque[tuple[str, str | None]]) -> None:
         """Read runs, several at a time, each one once for all its waits."""
-        queue = deque(dict.fromkeys((wait.run_identifier, wait.run_type) for wait in waits))
         failures = 0
 
         async def read_queue() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import logging
 import math
@@ -18,6 +19,7 @@ from hypothesis import given, strategies as st
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.polling.errors import CredentialsRejectedError, DeadlinePassedError
 from airflow_provider_datazone.polling.poller import RunPoller
+from airflow_provider_datazone.polling.rate import POLL_THREADS
 from tests.unit.simulation import (
     SimulatedDataZone,
     SimulatedRun,
@@ -195,6 +197,24 @@ def test_end_of_a_run_is_reported_within_a_poll_interval_and_the_time_for_all_re
 
 
 # ----------------------------------------------------------- number of requests
+
+
+def test_a_round_does_not_keep_the_runs_that_it_has_read():
+    pollers = Pollers(SimulatedDataZone([SimulatedRun(f"run{n}", ends=25) for n in range(200)]))
+
+    async def wait(run: str) -> None:
+        await pollers.poller().wait(run, run_type=None, poll_interval=30, timeout=None, log=LOG)
+
+    async def main() -> None:
+        tasks = [asyncio.ensure_future(wait(run)) for run in pollers.datazone.by_id]
+        await asyncio.sleep(45)
+        assert 80 < sum(task.done() for task in tasks) < 150
+        gc.collect()
+        assert sum(isinstance(each, MetadataGenerationRun) for each in gc.get_objects()) <= POLL_THREADS
+        await asyncio.wait(tasks)
+        await asyncio.sleep(0)
+
+    simulate(main())
 
 
 def test_thousand_waits_take_one_get_each_and_one_list_page_per_fifty_runs():
