@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import json
 import logging
 import os
@@ -21,7 +20,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import endpoint
-from waits import DOMAIN, TICK, TRIGGERER, WARM_UP, Watchdog, resident, run_child, show
+from waits import DOMAIN, Watchdog, run_child, show
 
 START_LIMIT = 10.0
 ACCEPT_LIMIT = 20.0
@@ -48,13 +47,10 @@ SHORT = Scenario(200, run_seconds=5, max_concurrent_runs=100, poll_interval=2, r
 
 
 async def run_batch(scenario: Scenario) -> dict[str, Any]:
-    importlib.import_module(TRIGGERER)
-    before = resident()
+    watchdog = Watchdog()
     from airflow_provider_datazone.batch.assets import AssetRow, pack, unpack
     from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 
-    # A triggerer that has run for a while has imported all modules: their import does not count as a block.
-    importlib.import_module(WARM_UP["ours"])
     now = time.time()
     arguments: dict[str, Any] = {
         "rows": pack(AssetRow(f"asset-{index}", None, "project") for index in range(scenario.assets)),
@@ -69,10 +65,7 @@ async def run_batch(scenario: Scenario) -> dict[str, Any]:
         "accept_threshold": 0.8 if scenario.publish else None,
         "publish": scenario.publish,
     }
-    watchdog = Watchdog()
-    watchdog_task = asyncio.create_task(watchdog.run())
-    await asyncio.sleep(5 * TICK)
-    watchdog.longest = watchdog.total = 0.0
+    await watchdog.start("ours")
     cpu_before, started_at = time.process_time(), time.monotonic()
     triggers = 0
     event: dict[str, Any] = {"status": "checkpoint"} | arguments
@@ -82,8 +75,7 @@ async def run_batch(scenario: Scenario) -> dict[str, Any]:
         trigger = DataZoneBatchMetadataGenerationTrigger(**arguments | resumed)
         (event,) = [event.payload async for event in trigger.run()]
     ended_at = time.monotonic()
-    await asyncio.sleep(5 * TICK)
-    watchdog_task.cancel()
+    await watchdog.stop()
     return {
         "status": event["status"],
         "statuses": Counter(row.status for row in unpack(event["rows"])),
@@ -93,7 +85,7 @@ async def run_batch(scenario: Scenario) -> dict[str, Any]:
         "cpu": time.process_time() - cpu_before,
         "longest": watchdog.longest,
         "total": watchdog.total,
-        "memory": watchdog.peak - before,
+        "memory": watchdog.memory,
     }
 
 

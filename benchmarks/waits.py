@@ -90,12 +90,34 @@ def resident() -> float:
 
 
 class Watchdog:
-    """Measures how long the event loop is blocked, and the maximum memory."""
+    """
+    Measures how long the event loop is blocked, and how much memory a triggerer needs in addition.
+
+    Create it before this package or the peer's is imported, so that their modules count.
+    """
 
     def __init__(self) -> None:
-        self.longest = self.total = self.peak = 0.0
+        importlib.import_module(TRIGGERER)
+        self.before = self._peak = resident()
+        self.longest = self.total = 0.0
 
-    async def run(self) -> None:
+    @property
+    def memory(self) -> float:
+        """The maximum of the memory that was added, in MB."""
+        return self._peak - self.before
+
+    async def start(self, package: str) -> None:
+        # A triggerer that has run for a while has imported all modules: that does not count as a block.
+        importlib.import_module(WARM_UP[package])
+        self._task = asyncio.create_task(self._run())
+        await asyncio.sleep(5 * TICK)
+        self.longest = self.total = 0.0
+
+    async def stop(self) -> None:
+        await asyncio.sleep(5 * TICK)
+        self._task.cancel()
+
+    async def _run(self) -> None:
         while True:
             started_at = time.monotonic()
             await asyncio.sleep(TICK)
@@ -103,7 +125,7 @@ class Watchdog:
             self.longest = max(self.longest, delay)
             if delay > 0.1:
                 self.total += delay
-            self.peak = max(self.peak, resident())
+            self._peak = max(self._peak, resident())
 
 
 def make_trigger(scenario: Scenario, run: str) -> Any:
@@ -132,15 +154,10 @@ async def wait_for_all(scenario: Scenario) -> dict[str, Any]:
             if event.payload["status"] not in ("terminal", "success"):
                 raise RuntimeError(f"{run}: {event.payload}")
 
-    importlib.import_module(TRIGGERER)
-    before = resident()
-    # A triggerer that has run for a while has imported all modules: their import does not count as a block.
-    make_trigger(scenario, "warm-up")
-    importlib.import_module(WARM_UP[scenario.package])
     watchdog = Watchdog()
-    watchdog_task = asyncio.create_task(watchdog.run())
-    await asyncio.sleep(5 * TICK)
-    watchdog.longest = watchdog.total = 0.0
+    # Imports the trigger.
+    make_trigger(scenario, "warm-up")
+    await watchdog.start(scenario.package)
     cpu_before, started_at = time.process_time(), time.monotonic()
     tasks = []
     for index in range(scenario.number):
@@ -149,16 +166,15 @@ async def wait_for_all(scenario: Scenario) -> dict[str, Any]:
         run = f"r{index}"
         tasks.append(asyncio.create_task(run_trigger(run, make_trigger(scenario, run))))
     await asyncio.gather(*tasks)
-    await asyncio.sleep(5 * TICK)
-    watchdog_task.cancel()
+    await watchdog.stop()
     return {
         "events": events,
         "started_at": started_at,
         "cpu": time.process_time() - cpu_before,
         "longest": watchdog.longest,
         "total": watchdog.total,
-        "before": before,
-        "memory": watchdog.peak - before,
+        "before": watchdog.before,
+        "memory": watchdog.memory,
     }
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import json
 import logging
 import os
@@ -22,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import endpoint
-from waits import DOMAIN, TICK, TRIGGERER, WARM_UP, Watchdog, ratio, resident, run_child, show, spread
+from waits import DOMAIN, Watchdog, ratio, run_child, show, spread
 
 POLL_INTERVAL = 10
 
@@ -56,8 +55,7 @@ SHORT = [Scenario(n, ending=10, others=100, poll_interval=2, over=6) for n in (1
 
 async def watch(scenario: Scenario) -> dict[str, Any]:
     """Run the watchers as a triggerer does until each run has made its event."""
-    importlib.import_module(TRIGGERER)
-    before = resident()
+    watchdog = Watchdog()
     from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunEventTrigger
 
     events: list[tuple[str, float]] = []
@@ -72,25 +70,22 @@ async def watch(scenario: Scenario) -> dict[str, Any]:
             if len(events) == scenario.ending:
                 done.set()
 
-    importlib.import_module(WARM_UP["ours"])
-    watchdog = Watchdog()
-    watchdog_task = asyncio.create_task(watchdog.run())
-    await asyncio.sleep(5 * TICK)
-    watchdog.longest = watchdog.total = 0.0
+    await watchdog.start("ours")
     cpu_before, started_at = time.process_time(), time.monotonic()
     tasks = [asyncio.create_task(run_trigger(assets)) for assets in scenario.assets()]
     await done.wait()
     # A second event of a run would come within a poll and the delay of the last event of a burst.
     await asyncio.sleep(scenario.poll_interval + 12)
     seconds = time.monotonic() - started_at
-    for task in [*tasks, watchdog_task]:
+    for task in tasks:
         task.cancel()
+    await watchdog.stop()
     return {
         "events": events,
         "seconds": seconds,
         "cpu": time.process_time() - cpu_before,
         "longest": watchdog.longest,
-        "memory": watchdog.peak - before,
+        "memory": watchdog.memory,
     }
 
 
