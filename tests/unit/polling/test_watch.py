@@ -366,15 +366,12 @@ def test_run_of_a_list_that_is_canceled_before_its_last_page_is_reported():
     watch = new_watch()
 
     async def script(watching: Watching) -> None:
-        task = asyncio.ensure_future(watching.watch(watch))
-        await asyncio.sleep(6)
-        task.cancel()
-        await asyncio.wait([task])
-        # As on another triggerer.
-        task = asyncio.ensure_future(watching.watch(watch))
-        await asyncio.sleep(60)
-        task.cancel()
-        await asyncio.wait([task])
+        # The second time as on another triggerer.
+        for seconds in (6, 60):
+            task = asyncio.ensure_future(watching.watch(watch))
+            await asyncio.sleep(seconds)
+            task.cancel()
+            await asyncio.wait([task])
 
     simulate_watches(datazone, [], script)
     assert reported(watch) == [("run0", "SUCCEEDED")]
