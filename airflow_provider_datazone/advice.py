@@ -31,6 +31,12 @@ from airflow_provider_datazone.service_errors import (
     not_found_message,
 )
 
+# How IAM names a policy other than the principal's own: one that lacks the action, or denies it.
+_OTHER_POLICY = re.compile(
+    r"because no (?!identity-based)(?P<lacking>[\w -]+?) allows"
+    r"|with an explicit deny in an? (?P<denying>[\w -]+)"
+)
+
 
 def permission_advice(error: BaseException) -> Iterator[str]:
     """Yield one sentence that names the permission that a denied request lacks: in IAM, or in DataZone."""
@@ -54,7 +60,16 @@ def permission_advice(error: BaseException) -> Iterator[str]:
         "project that owns the asset"
     )
     if is_denied_by_iam(error):
-        yield f"IAM denies this: {policy}."
+        reason = _OTHER_POLICY.search(error_message(error))
+        if reason is None:
+            yield f"IAM denies this: {policy}."
+        elif reason["lacking"]:
+            yield f"IAM denies this: the {reason['lacking']} has to allow datazone:{operation}, too."
+        else:
+            yield (
+                f"IAM denies this: the {reason['denying']} denies datazone:{operation} explicitly, whatever "
+                "other policies allow."
+            )
     elif is_denied_by_membership(error):
         yield f"DataZone denies this, whatever IAM allows: {membership}."
     else:

@@ -199,6 +199,19 @@ class DataZoneConnectionHook(AwsBaseHook):
 
     # ------------------------------------------------------------------- clients
 
+    # The session of the client, if it was opened before.
+    _session: Any = None
+
+    def open_session(self) -> None:
+        """Open the session of the client. A role is assumed for it, which may take as long as a time-out."""
+        self._session = super().get_session(region_name=self.region_name)
+
+    def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:
+        """Return the session that was opened, or a new one."""
+        if self._session is not None and region_name == self.region_name and not deferrable:
+            return self._session
+        return super().get_session(region_name, deferrable)
+
     def get_client_type(self, *args: Any, **kwargs: Any) -> Any:
         """
         Return a client as the Amazon provider does, after a check of the certificate files it uses.

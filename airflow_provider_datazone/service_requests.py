@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from botocore.exceptions import (
     ClientError,
     ConfigNotFound,
     ConfigParseError,
+    CredentialRetrievalError,
     HTTPClientError,
     InvalidConfigError,
     InvalidRegionError,
@@ -159,6 +161,9 @@ def error_context(
             raise
         raise NotConfiguredError(describe(error)) from None
     except UNEXPECTED_TYPE_ERRORS as error:
+        if _is_of_credentials(error):
+            # For example RuntimeError, if credentials have expired again right after they were refreshed.
+            raise CredentialRetrievalError(provider="boto3", error_msg=describe(error)) from None
         description = f"{type(error).__name__}: {describe(error)}"
         if "conn" not in hook.__dict__:
             raise NotConfiguredError(f"No client can be built from the connection: {description}") from None
@@ -166,6 +171,14 @@ def error_context(
             raise NotConfiguredError(f"The request cannot be sent: {description}") from None
         # botocore fails on members of another type than the service model declares.
         raise MalformedResponseError(f"DataZone's response cannot be parsed: {description}") from None
+
+
+def _is_of_credentials(error: Exception) -> bool:
+    """Whether an error comes from the code that looks up or refreshes credentials."""
+    return any(
+        frame.f_globals.get("__name__") == "botocore.credentials"
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def _describe_error(

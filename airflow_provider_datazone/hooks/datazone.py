@@ -14,7 +14,7 @@ from airflow_provider_datazone.hooks.assets import DataZoneAssetHook
 from airflow_provider_datazone.inputs import (
     require_text,
     to_text,
-    validate_seconds,
+    validate_interval,
     validate_types,
 )
 from airflow_provider_datazone.metadata_generation import (
@@ -397,14 +397,14 @@ class DataZoneHook(DataZoneAssetHook):
         :param run_identifier: The run.
         :param domain_identifier: The domain; default from the connection.
         :param run_type: As for :meth:`get_metadata_generation_run`.
-        :param poll_interval: Seconds between two polls. Default 30.
+        :param poll_interval: Seconds between two polls, above 0. Default 30.
         :param timeout: Seconds to wait in total; by default there is no limit.
         :return: The terminal run.
         :raises TimeoutError: The run has not ended after ``timeout`` seconds. The run continues.
         :raises ValueError: No domain is given.
         :raises botocore.exceptions.ClientError: DataZone refuses.
         """
-        validate_seconds("poll_interval", poll_interval)
+        validate_interval("poll_interval", poll_interval)
         run_identifier = require_text("run_identifier", run_identifier)
         domain = self.resolve_domain_identifier(domain_identifier)
         deadline = None if timeout is None else time.monotonic() + timeout

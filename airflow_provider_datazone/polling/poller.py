@@ -27,7 +27,7 @@ from airflow_provider_datazone.polling.sender import RequestSender
 from airflow_provider_datazone.polling.timer import wait_for_event
 from airflow_provider_datazone.polling.wait import Wait
 from airflow_provider_datazone.polling.watch_loop import WatchLoop
-from airflow_provider_datazone.service_errors import is_transient, may_be_new
+from airflow_provider_datazone.service_errors import is_throttling, is_transient, may_be_new
 
 if TYPE_CHECKING:
     import logging
@@ -42,6 +42,10 @@ MAX_FAILURES_IN_A_ROW = 2 * POLL_THREADS
 CHEAPEST_LIST = 2
 # Rounds until List is tried again after it cost more than Gets: the runs of other users may have ended.
 LIST_COST_ROUNDS = 20
+# Seconds until the next List after DataZone refuses one, for example for lack of a permission.
+REFUSED_LIST_PAUSE = 600.0
+# After a List that fails otherwise, the pause is this many times as long as the List took.
+LIST_PAUSE_FACTOR = 3
 
 
 class RunPoller:
@@ -288,11 +292,17 @@ class RunPoller:
         return needs_no_get
 
     def _on_list_failure(self, error: Exception) -> None:
-        if is_transient(error):
+        """Send no List for a while, so that one that hangs does not delay each round."""
+        now = self._loop.time()
+        if is_throttling(error):
+            # The Gets would be throttled, too, and there are more of them.
             return
-        self._list_cost = self._measure_list_at = math.inf
-        for wait in self._open(self._waits)[:1]:
-            wait.log.warning("Runs cannot be listed, so each one is read with a Get: %s", error)
+        pause = LIST_PAUSE_FACTOR * (now - self._round_began)
+        if not is_transient(error):
+            pause = REFUSED_LIST_PAUSE
+            for wait in self._open(self._waits)[:1]:
+                wait.log.warning("Runs cannot be listed just now, so each one is read with a Get: %s", error)
+        self._list_cost, self._measure_list_at = math.inf, now + pause
 
     async def _get(self, queue: deque[tuple[str, str | None]]) -> None:
         """Read runs, several at a time, each one once for all its waits."""

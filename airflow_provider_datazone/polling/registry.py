@@ -68,6 +68,8 @@ class Registry:
         self.connections: dict[str, tuple[float, Connection]] = {}
         self.lookups: dict[str, asyncio.Task[Connection]] = {}
         self.pollers: dict[tuple[str, str], RunPoller] = {}
+        # With those that have been replaced.
+        self._open_pollers: set[RunPoller] = set()
         self.rates: WeakValueDictionary[str, Rates] = WeakValueDictionary()
         self.backoffs: dict[str, Backoff] = {}
 
@@ -84,7 +86,9 @@ class Registry:
             def keep(done: asyncio.Task[Connection]) -> None:
                 del self.lookups[key]
                 if not done.cancelled() and done.exception() is None:
-                    self.connections[key] = (loop.time() + CONNECTION_LIFETIME, done.result())
+                    now = loop.time()
+                    self.connections = {k: known for k, known in self.connections.items() if known[0] > now}
+                    self.connections[key] = (now + CONNECTION_LIFETIME, done.result())
 
             lookup = self.lookups[key] = loop.create_task(_look_up(parameters))
             lookup.add_done_callback(keep)
@@ -99,7 +103,7 @@ class Registry:
                 known.is_rejected = True
 
     def replace(self, poller: RunPoller) -> None:
-        """Return another poller from now on."""
+        """Let :meth:`get_poller` return another poller from now on."""
         self.pollers = {key: known for key, known in self.pollers.items() if known is not poller}
 
     def get_poller(self, connection: Connection, domain_identifier: str) -> RunPoller:
@@ -111,7 +115,8 @@ class Registry:
             def remove() -> None:
                 if self.pollers.get(key) is poller:
                     del self.pollers[key]
-                    self.report_waits()
+                self._open_pollers.discard(poller)
+                self.report_waits()
                 # The account's next poller must not start at full rate. A timer of the loop keeps the rates
                 # for a while. This registry cannot, since it must not hold a reference to the loop.
                 loop.call_later(LONGEST_PAUSE, id, rates)
@@ -121,11 +126,12 @@ class Registry:
             source = HookSource(connection.opened.hook, domain_identifier)
             poller = RunPoller(source, rates, on_close=remove, on_round=self.report_waits)
             self.pollers[key] = poller
+            self._open_pollers.add(poller)
         return poller
 
     def report_waits(self) -> None:
         """Report the number of waits of this event loop as a metric."""
-        report_waits(sum(poller.number_of_waits for poller in self.pollers.values()))
+        report_waits(sum(poller.number_of_waits for poller in self._open_pollers))
 
     def _rates(self, keys: tuple[str, ...]) -> Rates:
         """Return the rates of an account and Region, which DataZone's limits apply to."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from airflow_provider_datazone.exceptions import MalformedResponseError
 from airflow_provider_datazone.metadata_generation import NEW_RESOURCE_GRACE
 from airflow_provider_datazone.polling.errors import CredentialsRejectedError
 from airflow_provider_datazone.polling.rate import (
@@ -103,6 +104,7 @@ class RequestSender:
         failures = 0
         for status in ("SUBMITTED", "IN_PROGRESS"):
             next_token: str | None = None
+            seen: set[str] = set()
             while True:
                 try:
                     runs, next_token = await self.list_page(status, next_token)
@@ -117,6 +119,7 @@ class RequestSender:
                 yield [run for run in runs if run.is_active]
                 if next_token is None:
                     break
+                _require_new_page(next_token, seen)
 
     async def list_page(self, status: str, next_token: str | None) -> Page:
         """Read one page of the runs with a status."""
@@ -126,11 +129,13 @@ class RequestSender:
         """List all runs of an asset, each page at the rate of polls."""
         runs: list[MetadataGenerationRun] = []
         next_token: str | None = None
+        seen: set[str] = set()
         while True:
             page, next_token = await self._list_asset_page(asset_identifier, next_token)
             runs += page
             if next_token is None:
                 return runs
+            _require_new_page(next_token, seen)
 
     async def _list_asset_page(self, asset_identifier: str, next_token: str | None) -> Page:
         return await self._poll(
@@ -231,3 +236,10 @@ class RequestSender:
         rate.on_response()
         self.has_responded = True
         return response
+
+
+def _require_new_page(next_token: str, seen: set[str]) -> None:
+    """Fail a List whose pages form a loop, which would never end."""
+    if next_token in seen:
+        raise MalformedResponseError("DataZone responded with the same pages in a loop")
+    seen.add(next_token)

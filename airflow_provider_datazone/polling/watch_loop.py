@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # Transient errors in a row after which the other runs are read after the next List.
 MAX_GET_FAILURES = 2 * WATCH_THREADS
+# Incomplete Lists in a row after which the followed runs that no page returned are read.
+MAX_INCOMPLETE_LISTS = 3
 
 
 class WatchLoop:
@@ -54,6 +56,8 @@ class WatchLoop:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._has_logged_failure = False
+        # In a row.
+        self._incomplete_lists = 0
 
     def __bool__(self) -> bool:
         return bool(self._watches)
@@ -123,8 +127,7 @@ class WatchLoop:
 
         :return: The runs that have to be read, in order.
         """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = asyncio.get_running_loop().time()
         runs: dict[str, MetadataGenerationRun] = {}
         is_complete = False
         try:
@@ -135,21 +138,27 @@ class WatchLoop:
                 runs |= page_runs
             is_complete = True
         except CredentialsRejectedError:
+            self._schedule(began, is_complete=False)
             raise
         except Exception as error:
             if is_transient(error):
                 self._log_failure(error)
             else:
                 self.fail(error)
-        finally:
-            for watch in self._watches:
-                watch.schedule(loop.time(), began, is_complete=is_complete)
+        # Not if this task is canceled: a watch that has begun since then belongs to the next task.
+        self._schedule(began, is_complete=is_complete)
+        self._incomplete_lists = 0 if is_complete else self._incomplete_lists + 1
         unread = await self._update_all(runs, is_complete=is_complete)
         if is_complete and self._has_logged_failure:
             self._has_logged_failure = False
             self._log("The runs are listed again.", level=logging.INFO)
         # Runs that Get does not return as terminal must not delay others, nor must runs that end later.
         return sorted(unread, key=unread.__getitem__)
+
+    def _schedule(self, began: float, *, is_complete: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        for watch in self._watches:
+            watch.schedule(now, began, is_complete=is_complete)
 
     async def _update_all(
         self, runs: Mapping[str, MetadataGenerationRun], *, is_complete: bool
@@ -158,7 +167,8 @@ class WatchLoop:
         unread: dict[str, tuple[float, float]] = {}
         for watch in list(self._watches):
             watch.on_listed(runs, listed, is_complete=is_complete)
-            if is_complete:
+            # A page may fail forever.
+            if is_complete or self._incomplete_lists >= MAX_INCOMPLETE_LISTS:
                 unread |= watch.unlisted(listed, asyncio.get_running_loop().time())
             # Many watches of many runs take some time.
             await asyncio.sleep(0)

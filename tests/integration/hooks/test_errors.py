@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, CredentialRetrievalError
 
 from airflow_provider_datazone import service_errors
 from airflow_provider_datazone.exceptions import MalformedResponseError, NotConfiguredError
@@ -17,6 +18,8 @@ from airflow_provider_datazone.testing.backend.responses import DataZoneResponse
 from tests.wrong import DOMAIN, Answer, make_hook, render, serve
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Catalog
 
 
@@ -31,6 +34,37 @@ def test_errors_left_to_airflow_retries_are_neither_permanent_nor_transient(
         hook.wait_for_metadata_generation_run("run1", domain_identifier=catalog.domain_identifier)
     assert not is_permanent(refused.value)
     assert not is_transient(refused.value)
+
+
+@pytest.mark.parametrize("is_built", [True, False], ids=["client built", "no client"])
+def test_credentials_that_expired_again_are_rejected_credentials(
+    catalog: Catalog, is_built: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """botocore raises a RuntimeError for them, also from inside a request."""
+    output = tmp_path / "credentials.json"
+
+    def provide(expiration: str) -> None:
+        keys = {"AccessKeyId": "AKIA", "SecretAccessKey": "secret", "Expiration": expiration}
+        output.write_text(json.dumps({"Version": 1, **keys}), "utf-8")
+
+    config = tmp_path / "config"
+    config.write_text(f"[profile renewed]\ncredential_process = cat {output}\n", "utf-8")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    connection = json.loads(catalog.server.connection)
+    connection |= {"login": None, "password": None}
+    connection["extra"] |= {"profile_name": "renewed"}
+    monkeypatch.setenv("AIRFLOW_CONN_RENEWED", json.dumps(connection))
+    hook = DataZoneHook("renewed")
+    # Within ten minutes of the expiration, botocore renews them before each request.
+    provide((datetime.now(timezone.utc) + timedelta(minutes=5)).isoformat())
+    if is_built:
+        hook.get_asset(catalog.asset_identifier, domain_identifier=catalog.domain_identifier)
+    provide("2026-01-01T00:00:00Z")
+    with pytest.raises(CredentialRetrievalError, match="still expired") as raised:
+        hook.get_asset(catalog.asset_identifier, domain_identifier=catalog.domain_identifier)
+    assert service_errors.is_rejected_credentials(raised.value)
+    assert not is_permanent(raised.value)
+    assert not is_transient(raised.value)
 
 
 def test_modeled_exception_classes_of_the_client_can_be_caught(hook: DataZoneHook, catalog: Catalog):
@@ -213,3 +247,43 @@ def test_error_is_classified_by_its_code_and_status(status: int, code: str | Non
         with pytest.raises(ClientError) as refused:
             make_hook().get_metadata_generation_run("run1", domain_identifier=DOMAIN)
     assert {name for name, matches in CLASSIFIERS.items() if matches(refused.value)} == kinds
+
+
+IAM_DENIAL = (
+    "User: arn:aws:iam::1:user/airflow is not authorized to perform: datazone:GetAsset on resource: x "
+)
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        (
+            "because no identity-based policy allows the datazone:GetAsset action",
+            "IAM denies this: the IAM policy of the connection's principal must allow datazone:GetAsset",
+        ),
+        (
+            "because no resource-based policy allows the datazone:GetAsset action",
+            "IAM denies this: the resource-based policy has to allow datazone:GetAsset, too.",
+        ),
+        (
+            "because no permissions boundary allows the datazone:GetAsset action",
+            "IAM denies this: the permissions boundary has to allow datazone:GetAsset, too.",
+        ),
+        (
+            "with an explicit deny in a service control policy",
+            "IAM denies this: the service control policy denies datazone:GetAsset explicitly, whatever other",
+        ),
+        (
+            "with an explicit deny in an identity-based policy: arn:aws:iam::1:policy/x",
+            "IAM denies this: the identity-based policy denies datazone:GetAsset explicitly, whatever other",
+        ),
+    ],
+    ids=["identity", "resource", "boundary", "denied by SCP", "denied by identity"],
+)
+def test_advice_names_the_policy_that_denies_a_request(
+    hook: DataZoneHook, catalog: Catalog, reason: str, advice: str
+):
+    catalog.server.fail("GetAsset", "AccessDeniedException", message=IAM_DENIAL + reason)
+    with pytest.raises(ClientError) as denied:
+        hook.get_asset(catalog.asset_identifier, domain_identifier=catalog.domain_identifier)
+    assert advice in str(denied.value)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.batch.assets import AssetRow
-from airflow_provider_datazone.polling import registry
+from airflow_provider_datazone.polling import registry, source
 from airflow_provider_datazone.polling.jobs import cancel_run
 from airflow_provider_datazone.polling.source import OpenedHook
 from tests.unit.simulated_batch import (
@@ -87,3 +91,30 @@ def test_wait_continues_through_several_rotations_of_credentials(rotations: int)
         return rows
 
     assert statuses(run_on(datazone, main)) == {"SUCCEEDED": 1}
+
+
+def test_lookup_of_credentials_that_hangs_delays_no_other_client():
+    """STS does not respond to one connection. Its hook stands for a real one, which would need an STS that hangs."""
+    hangs, is_hanging = threading.Event(), threading.Event()
+
+    class Hook:
+        def __init__(self, waits_for: threading.Event | None) -> None:
+            self.waits_for = waits_for
+            self.conn = SimpleNamespace()
+
+        def open_session(self) -> None:
+            if self.waits_for is not None:
+                is_hanging.set()
+                assert self.waits_for.wait(30)
+
+    def build(waits_for: threading.Event | None) -> None:
+        source._build_client(Hook(waits_for))  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(2) as pool:
+        hanging = pool.submit(build, hangs)
+        assert is_hanging.wait(30)
+        assert gc.isenabled()
+        pool.submit(build, None).result(30)
+        assert not hanging.done()
+        hangs.set()
+        hanging.result(30)

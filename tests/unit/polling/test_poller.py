@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 from hypothesis import given, strategies as st
 
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
@@ -207,7 +207,8 @@ def test_a_round_does_not_keep_the_runs_that_it_has_read():
 
     def runs_in_memory() -> int:
         gc.collect()
-        return sum(isinstance(each, MetadataGenerationRun) for each in gc.get_objects())
+        # Not `isinstance`, which imports what a lazy object stands for.
+        return sum(type(each) is MetadataGenerationRun for each in gc.get_objects())
 
     async def main() -> None:
         # Those of other tests.
@@ -452,6 +453,38 @@ def test_denied_list_logs_one_warning_and_waits_poll_with_get(caplog: pytest.Log
     assert len(warnings) == 1
     assert "cannot be listed" in warnings[0]
     assert "AccessDenied" in warnings[0]
+
+
+def test_list_is_tried_again_ten_minutes_after_a_refusal():
+    """A user may edit the IAM policy for a moment, or the token of a page may expire."""
+    runs = [SimulatedRun(f"run{number}", ends=2000) for number in range(40)]
+    datazone = SimulatedDataZone(runs, list_error=client_error("AccessDeniedException", 403))
+
+    async def main() -> list[Ending]:
+        asyncio.get_running_loop().call_later(60, setattr, datazone, "list_error", None)
+        return await wait_all(Pollers(datazone), [Waiter(run.id) for run in runs])
+
+    assert {ending.result.status for ending in simulate(main())} == {"SUCCEEDED"}
+    lists = [at for at, operation, _ in datazone.requests if operation == "list"]
+    assert lists[0] < 31
+    assert 600 < lists[1] < 700
+    late = Counter(operation for at, operation, _ in datazone.requests if 700 < at < 1990)
+    assert late["get"] <= 3 * len(runs), "a Get from time to time confirms what List returns"
+
+
+def test_list_that_hangs_does_not_delay_each_round():
+    class Hanging(SimulatedDataZone):
+        async def list_page(self, status: str, next_token: str | None) -> Any:
+            self.requests.append((now(), "list", status))
+            await asyncio.sleep(30)
+            raise ReadTimeoutError(endpoint_url="https://datazone")
+
+    runs = [SimulatedRun(f"run{number}", ends=130 + 10 * number) for number in range(20)]
+    endings = poll(Hanging(runs), [Waiter(run.id) for run in runs])
+    # Without a List, a poll detects an end within its interval of 30 s. Three time-outs take 90 s.
+    late = [ending.at - run.ends for ending, run in zip(endings, runs, strict=True)]
+    assert sorted(late)[len(late) * 3 // 4] < 30 + 3
+    assert max(late) < 90 + 30 + 3
 
 
 def test_unknown_run_fails_only_its_wait():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, cast
 
+import pytest
+
+from airflow_provider_datazone.polling import registry as registry_module
 from airflow_provider_datazone.polling.poller import RunPoller
 from airflow_provider_datazone.polling.registry import Backoff, Connection, Registry
-from airflow_provider_datazone.polling.source import OpenedHook
-from tests.unit.simulation import SimulatedDataZone, Source, equal_rates, simulate
+from airflow_provider_datazone.polling.source import HookParameters, OpenedHook
+from tests.unit.simulation import SimulatedDataZone, SimulatedRun, Source, equal_rates, simulate
 
 
 def test_pause_of_watches_doubles_up_to_five_minutes():
@@ -46,16 +50,60 @@ def test_first_pause_is_short_again_after_watches_have_worked():
 
 
 def test_rejected_credentials_are_rejected_in_every_lookup_that_returned_them():
-    def connection(fingerprint: str) -> Connection:
-        # No request is sent, so there is no hook.
-        return Connection(OpenedHook(cast("Any", None), fingerprint, rate_keys=()))
-
     registry = Registry()
     same, other = [connection("expired"), connection("expired")], connection("valid")
     registry.connections = {str(number): (30.0, each) for number, each in enumerate([*same, other])}
     registry.reject(same[0])
     assert [each.is_rejected for each in same] == [True, True]
     assert not other.is_rejected
+
+
+def connection(fingerprint: str) -> Connection:
+    # No request is sent, so there is no hook.
+    return Connection(OpenedHook(cast("Any", None), fingerprint, rate_keys=("the account",)))
+
+
+def test_lookups_that_have_expired_are_forgotten(monkeypatch: pytest.MonkeyPatch):
+    """Their hooks hold credentials."""
+
+    async def look_up(parameters: HookParameters) -> Connection:
+        return connection(str(parameters.aws_conn_id))
+
+    monkeypatch.setattr(registry_module, "_look_up", look_up)
+
+    async def main() -> None:
+        registry = Registry()
+        for number in range(5):
+            await registry.get_connection(HookParameters(f"connection{number}", None, None, None))
+            await asyncio.sleep(20)
+        assert len(registry.connections) == 2
+
+    simulate(main())
+
+
+def test_waits_of_a_replaced_poller_are_counted(monkeypatch: pytest.MonkeyPatch):
+    reported: list[int] = []
+    monkeypatch.setattr(registry_module, "report_waits", reported.append)
+    monkeypatch.setattr(
+        registry_module, "HookSource", lambda hook, domain: Source(SimulatedDataZone([SimulatedRun("run")]))
+    )
+
+    async def main() -> None:
+        registry = Registry()
+        poller = registry.get_poller(connection("credentials"), "domain")
+        wait = poller.wait("run", run_type=None, poll_interval=10, timeout=None, log=logging.getLogger())
+        registry.replace(poller)
+        other = registry.get_poller(connection("credentials"), "domain")
+        assert other is not poller
+        with other.keep_open():
+            registry.report_waits()
+            assert reported.pop() == 1
+            wait.cancel()
+            await asyncio.sleep(0)
+            assert reported.pop() == 0
+        await asyncio.sleep(0)
+
+    simulate(main())
 
 
 def test_only_the_rejected_poller_is_replaced():

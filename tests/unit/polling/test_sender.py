@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from airflow_provider_datazone.exceptions import MalformedResponseError
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from airflow_provider_datazone.polling.sender import RequestSender
 from tests.unit.simulation import (
@@ -66,6 +68,29 @@ def test_cancel_is_not_repeated_if_that_does_not_help(error: ClientError, second
         simulate(main())
     assert raised.value is error
     assert seconds <= source.canceled_at[-1] <= seconds + 3
+
+
+class Loop(Source):
+    """Each page names another one that has been read before, and the runs never end."""
+
+    async def list_page(self, status: str, next_token: str | None) -> Any:
+        return [], "b" if next_token == "a" else "a"
+
+    async def list_asset_page(self, asset_identifier: str, next_token: str | None) -> Any:
+        return await self.list_page("", next_token)
+
+
+@pytest.mark.parametrize("kind", ["active runs", "runs of an asset"])
+def test_list_whose_pages_form_a_loop_fails(kind: str):
+    async def main() -> None:
+        sending = sender(Loop(SimulatedDataZone([])))
+        if kind == "runs of an asset":
+            await sending.list_runs_of_asset("asset1")
+        async for _ in sending.list_active_runs():
+            pass
+
+    with pytest.raises(MalformedResponseError, match="in a loop"):
+        simulate(main())
 
 
 def test_list_ends_after_three_transient_errors_in_a_row():

@@ -430,16 +430,55 @@ def test_failing_lists_are_logged_once_until_one_succeeds(caplog):
     assert reported(watch) == [("run", "SUCCEEDED")]
 
 
-def test_incomplete_list_causes_no_gets():
+def test_single_incomplete_list_causes_no_gets():
     datazone = SimulatedDataZone([SimulatedRun(f"run{n}") for n in range(20)])
 
     async def script(_: Watching) -> None:
-        await asyncio.sleep(15)
-        datazone.list_error = client_error("InternalServerException", 500)
-        await asyncio.sleep(100)
+        for _ in range(5):
+            await asyncio.sleep(15)
+            datazone.list_error = client_error("InternalServerException", 500)
+            await asyncio.sleep(15)
+            datazone.list_error = None
 
     simulate_watches(datazone, [new_watch()], script)
     assert datazone.count()["get"] == 0
+
+
+def test_runs_are_reported_although_a_page_of_each_list_fails():
+    runs = [SimulatedRun(f"run{n}") for n in range(60)]
+    datazone = SimulatedDataZone([SimulatedRun("run", ends=50), *runs])
+    watch = new_watch()
+
+    async def script(_: Watching) -> None:
+        await asyncio.sleep(15)
+        datazone.list_failures = 1_000_000
+        await asyncio.sleep(200)
+
+    simulate_watches(datazone, [watch], script)
+    assert reported(watch) == [("run", "SUCCEEDED")]
+    # The runs on the page that fails are read less and less often.
+    assert datazone.count()["get"] < 200
+
+
+def test_watch_that_replaces_another_during_a_list_is_listed_at_once():
+    datazone = SimulatedDataZone([SimulatedRun("run")], latency=2.0)
+    old, new = new_watch(200), new_watch(200)
+
+    async def script(watching: Watching) -> None:
+        wait = asyncio.ensure_future(
+            watching.poller().wait("run", run_type=None, poll_interval=1000, timeout=None, log=LOG)
+        )
+        tasks = [asyncio.ensure_future(watching.watch(old))]
+        await asyncio.sleep(0.1)
+        tasks[0].cancel()
+        tasks.append(asyncio.ensure_future(watching.watch(new)))
+        await asyncio.sleep(20)
+        assert new.following == {"run"}
+        for task in [wait, *tasks]:
+            task.cancel()
+        await asyncio.gather(wait, *tasks, return_exceptions=True)
+
+    simulate_watches(datazone, [], script)
 
 
 def watch_while_lists_fail(error: Exception) -> tuple[Watching, RunWatch]:
