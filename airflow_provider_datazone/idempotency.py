@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice, permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_datazone.exceptions import NotConfiguredError
@@ -25,7 +26,7 @@ CANCELED_WITH_TASK_WINDOW = 120
 
 
 class RunRequest(NamedTuple):
-    """The parameters of a Start request, with domain and project resolved."""
+    """The parameters of a Start request, with domain and project resolved, and the types in order."""
 
     asset_identifier: str
     types: Sequence[str]
@@ -37,6 +38,11 @@ class RunRequest(NamedTuple):
     def fingerprint(self) -> str:
         """A digest that is equal for equal requests."""
         return _digest(self)
+
+    def has_fingerprint(self, stored: Any) -> bool:
+        """Whether a stored fingerprint is that of this request. Version 0.1 did not sort the types."""
+        orders = islice(permutations(self.types), 24)
+        return any(stored == self._replace(types=order).fingerprint for order in orders)
 
 
 def client_token(context: Context, *parts: Any) -> str:

@@ -123,12 +123,12 @@ def is_denied_role(error: BaseException) -> bool:
 
 
 def blocks_every_asset(error: BaseException) -> bool:
-    """Whether DataZone would refuse a Start for every asset, because of the IAM policy or the domain."""
+    """Whether DataZone would refuse a request for every asset, because of the IAM policy or the domain."""
     return is_denied_by_iam(error) or is_domain_missing(error)
 
 
 def blocks_project(error: BaseException) -> bool:
-    """Whether DataZone would refuse a Start for every asset of the project."""
+    """Whether DataZone would refuse a request for every asset of the project."""
     return is_access_denied(error) or (is_not_found(error) and "project" in not_found_message(error))
 
 

@@ -112,7 +112,10 @@ class Submission:
         if "run" in record:
             self._on_run(record["run"])
             run = self._read(record["run"])
-            if run is not None and self._is_usable(run, record):
+            if run is not None and run.asset_id not in (None, self._request.asset_identifier):
+                # A user's client token returned the run of another asset, and that try failed.
+                self._on_run(None)
+            elif run is not None and self._is_usable(run, record):
                 return Submitted(run, adopted=True)
             # The record of an adopted run has no token. An earlier try may have sent that of this submission
             # and lost the response, so it has to be sent again.
@@ -262,7 +265,7 @@ class Submission:
         if not isinstance(record.get("number", 1), int) or not isinstance(record.get("run", ""), str):
             # A user has changed it, or another version has written it.
             return {}
-        if record and record.get("request") != self._request.fingerprint:
+        if record and not self._request.has_fingerprint(record.get("request")):
             # The task's request has changed since then, so it is a new submission.
             return {"number": record.get("number", 0) + 1}
         return record

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import TaskDeferred
 from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.exceptions import (
@@ -31,8 +32,40 @@ XCOM_RUN = "run"
 XCOM_LISTING = "listing"
 XCOM_MARKDOWN = "markdown"
 XCOM_REVISION = "revision"
-# The attribute of a task that has pushed its typeStats.
-_HAS_TYPE_STATS = "_has_type_stats"
+XCOM_RESULTS = "results"
+# The attribute of a task with the XCom keys that it has pushed.
+_PUSHED = "_pushed_xcoms"
+
+
+def push(task: BaseOperator, context: Context, key: str, value: Any) -> None:
+    """
+    Push an XCom.
+
+    With ``do_xcom_push=False`` it pushes nothing. As in the Amazon provider, that switches off the operator's
+    own keys, its links and its return value.
+
+    :param task: The operator or sensor.
+    :param context: Its context.
+    :param key: The key.
+    :param value: The value.
+    """
+    if task.do_xcom_push:
+        context["ti"].xcom_push(key=key, value=value)
+        vars(task)[_PUSHED] = {*vars(task).get(_PUSHED, ()), key}
+
+
+def push_if_missing(task: BaseOperator, context: Context, key: str) -> None:
+    """
+    Push an XCom as ``[]`` if a task that fails has not pushed it, for tasks with ``trigger_rule="all_done"``.
+
+    Without it, a task that reads it fails before it executes.
+
+    :param task: The operator or sensor.
+    :param context: Its context.
+    :param key: The key.
+    """
+    if key not in vars(task).get(_PUSHED, ()):
+        push(task, context, key, [])
 
 
 def push_run(
@@ -42,38 +75,42 @@ def push_run(
     Push the whole run (key ``run``) and its typeStats (key ``type_stats``) to XCom.
 
     A task calls this before it judges the run, so that downstream tasks have the XComs after a failure, too.
-    With ``do_xcom_push=False`` it pushes neither. As in the Amazon provider, that switches off the operator's
-    own keys, its links and its return value.
 
     :param task: The operator or sensor.
     :param context: Its context.
     :param run: The run.
     :param type_stats: Whether the run has them: Start and List omit them.
     """
-    if not task.do_xcom_push:
-        return
     if type_stats:
-        context["ti"].xcom_push(key=XCOM_TYPE_STATS, value=run.type_stats)
-        vars(task)[_HAS_TYPE_STATS] = True
-    context["ti"].xcom_push(key=XCOM_RUN, value=run.to_dict())
+        push(task, context, XCOM_TYPE_STATS, run.type_stats)
+    push(task, context, XCOM_RUN, run.to_dict())
 
 
 @contextmanager
-def push_type_stats_on_failure(task: BaseOperator, context: Context) -> Iterator[None]:
+def on_failure(action: Callable[[], None]) -> Iterator[None]:
     """
-    Push typeStats as ``[]`` if a task fails before it has any, for tasks with ``trigger_rule="all_done"``.
+    Call a function if a task fails, times out or is killed, and not if it defers or is rescheduled.
+
+    :param action: The function.
+    """
+    try:
+        yield
+    except (AirflowRescheduleException, TaskDeferred):
+        raise
+    except BaseException:
+        # Time-outs and kills are no subclasses of Exception.
+        action()
+        raise
+
+
+def push_type_stats_on_failure(task: BaseOperator, context: Context) -> AbstractContextManager[None]:
+    """
+    Push typeStats as ``[]`` if a task fails before it has any.
 
     :param task: The operator or sensor.
     :param context: Its context.
     """
-    try:
-        yield
-    except AirflowRescheduleException:
-        raise
-    except (Exception, AirflowTaskTimeout):
-        if task.do_xcom_push and not vars(task).get(_HAS_TYPE_STATS):
-            context["ti"].xcom_push(key=XCOM_TYPE_STATS, value=[])
-        raise
+    return on_failure(partial(push_if_missing, task, context, XCOM_TYPE_STATS))
 
 
 def require_success(

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_datazone.batch.assets import active_runs
 from airflow_provider_datazone.batch.progress import REPORT_INTERVAL, FailureLog, Progress
 from airflow_provider_datazone.batch.publishing import AssetPublisher
-from airflow_provider_datazone.batch.requests import BatchRequests, BatchStoppedError, record_refusal
-from airflow_provider_datazone.batch.starts import START, RunStarter
+from airflow_provider_datazone.batch.requests import BatchRequests, BatchStoppedError, RequestKind
+from airflow_provider_datazone.batch.starts import START, RunStarter, scope_of_refusal
 from airflow_provider_datazone.batch.summary import describe_failure
 from airflow_provider_datazone.idempotency import was_canceled_with_previous_try
 from airflow_provider_datazone.metadata_generation import names_used_up_quota
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 # Seconds for the responses to the requests in flight when a batch is drained.
 SECONDS_TO_DRAIN = 30.0
+
+# Runs that cannot be read would be paid for in vain.
+GET = RequestKind("GetMetadataGenerationRun", "read a run", scope_of_refusal)
 
 
 class Batch:
@@ -245,6 +248,9 @@ class Batch:
 
     async def _generate(self, poller: RunPoller, row: AssetRow) -> None:
         """Start the run of one asset, and wait until it has ended."""
+        if row.has_ended:
+            # Its run ended before. If it failed because of the quota, the quota may have been renewed.
+            return
         while not row.has_ended:
             if row.run_identifier is None:
                 await self._starter.start(poller, row)
@@ -271,11 +277,16 @@ class Batch:
             return False
         if row.is_token_used and not row.seen_active:
             return True
-        return row.status == "CANCELED" and was_canceled_with_previous_try(
-            adopted_at=row.adopted_at,
-            seen_active=row.seen_active,
-            now=time.time(),
-            poll_interval=self._settings.poll_interval,
+        is_retry = self._settings.try_number > 1
+        return (
+            is_retry
+            and row.status == "CANCELED"
+            and was_canceled_with_previous_try(
+                adopted_at=row.adopted_at,
+                seen_active=row.seen_active,
+                now=time.time(),
+                poll_interval=self._settings.poll_interval,
+            )
         )
 
     async def _wait(self, poller: RunPoller, row: AssetRow) -> None:
@@ -299,10 +310,10 @@ class Batch:
                     self._progress.warning("The run of an earlier try no longer exists: %s", error)
                     self._starter.prepare_restart(row)
                     return
-                # A retry must not wait for it.
+                # A retry must not wait for it, and starts another.
                 row.reset()
-            record_refusal(row, error)
-            self._failure_log.on_error(row, error)
+            self._requests.refuse(GET, row, error)
+            row.is_refused = row.is_refused and row.run_identifier is not None
         else:
             row.status, row.type_stats = run.status, run.type_stats
             count_ended_run(run.status)

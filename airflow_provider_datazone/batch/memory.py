@@ -85,21 +85,19 @@ class BatchMemory:
             saved, self._record["noted_at"] = {}, 0.0
         loaded = [saved.get(row.key, row) for row in rows]
         for row in loaded:
-            if row.is_active:
-                row.adopted_at, row.seen_active = time.time(), False
             if steps.is_done(row) and not steps.is_success(row):
                 if row.status is None or steps.has_succeeded_run(row):
                     row.error, row.is_refused = None, False
                 else:
                     row.reset()
+            if row.is_active:
+                row.adopted_at, row.seen_active = time.time(), False
         return loaded
 
     def _read(self) -> list[AssetRow]:
-        parts = [self._store.get(self._part(number)) for number in range(self._record["parts"])]
+        generation, number_of_parts = self._record["generation"], self._record["parts"]
+        parts = [self._store.get(_part_key(generation, number)) for number in range(number_of_parts)]
         return unpack("".join(str(part) for part in parts)) if parts else []
-
-    def _part(self, number: int) -> str:
-        return f"{_STATE_KEY}_{self._record['generation']}_{number}"
 
     def save(self, rows: list[AssetRow], saved_at: float | None = None) -> None:
         """
@@ -107,23 +105,28 @@ class BatchMemory:
 
         :param saved_at: Unix time in seconds until which they are complete. Default: now.
         """
-        self._record["noted_at"] = time.time() if saved_at is None else saved_at
-        if self._store is None:
-            return
-        # Keep the previous parts, which the record refers to until it is written, too.
-        self._record["generation"] = 1 - self._record["generation"]
-        text = pack(rows)
-        parts = [text[start : start + _STATE_SIZE] for start in range(0, len(text), _STATE_SIZE)]
-        for number, part in enumerate(parts):
-            self._store.set(self._part(number), part)
-        self._record["parts"] = len(parts)
-        self._store.set(_STATE_KEY, self._record)
+        record = self._record | {"noted_at": time.time() if saved_at is None else saved_at}
+        if self._store is not None:
+            # Keep the previous parts, which the stored record refers to until it is replaced, also if
+            # replacing it fails.
+            record["generation"] = 1 - record["generation"]
+            text = pack(rows)
+            parts = [text[start : start + _STATE_SIZE] for start in range(0, len(text), _STATE_SIZE)]
+            for number, part in enumerate(parts):
+                self._store.set(_part_key(record["generation"], number), part)
+            record["parts"] = len(parts)
+            self._store.set(_STATE_KEY, record)
+        self._record = record
 
     def save_success(self) -> None:
         """Save that the task succeeds: if it runs again, a user cleared it."""
         self._record |= self._success
         if self._store is not None:
             self._store.set(_STATE_KEY, self._record)
+
+
+def _part_key(generation: int, number: int) -> str:
+    return f"{_STATE_KEY}_{generation}_{number}"
 
 
 def _is_record(stored: Any) -> bool:

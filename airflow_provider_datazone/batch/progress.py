@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from airflow_provider_datazone.batch.summary import XCOM_RESULTS, Counts, describe_failure
+from airflow_provider_datazone.batch.summary import Counts, describe_failure
 from airflow_provider_datazone.metadata_generation import FAILURE_STATUSES
 from airflow_provider_datazone.service_errors import error_code
+from airflow_provider_datazone.task_outcome import XCOM_RESULTS
 
 if TYPE_CHECKING:
     import logging

@@ -14,7 +14,12 @@ from airflow_provider_datazone.batch.progress import MAX_LOGGED_FAILURES
 from airflow_provider_datazone.exceptions import NotConfiguredError
 from airflow_provider_datazone.polling.errors import CredentialsRejectedError
 from airflow_provider_datazone.polling.sender import Turn
-from airflow_provider_datazone.service_errors import is_conflict, is_permanent, is_throttling, is_transient
+from airflow_provider_datazone.service_errors import (
+    is_conflict,
+    is_permanent,
+    is_throttling,
+    is_transient,
+)
 
 if TYPE_CHECKING:
     import logging
@@ -117,15 +122,6 @@ class RejectedRequests:
             return True
         self._subjects.add(subject)
         return False
-
-
-def record_refusal(row: AssetRow, error: Exception) -> None:
-    """Record the error of one asset in its row; raise an error that concerns the whole batch."""
-    is_refused = isinstance(error, ClientError) or is_permanent(error)
-    if not is_refused or isinstance(error, NotConfiguredError):
-        raise error
-    row.error = str(error)
-    row.is_refused = is_permanent(error)
 
 
 class BatchRequests:
@@ -292,12 +288,15 @@ class BatchRequests:
                     in_conflict_since = now if in_conflict_since is None else in_conflict_since
                     on_conflict()
                 if failing_since is not None and now - failing_since >= REQUEST_TIMEOUT:
+                    if not poller.sender.has_responded:
+                        # The endpoint cannot be reached, so no other asset can do better.
+                        raise
                     waited = f"DataZone has not completed {kind.name} for {REQUEST_TIMEOUT / 60:.0f} minutes"
                     self._fail(row, error, f"{waited}: {error}")
                     return
                 is_conflict_over = in_conflict_since is not None and now - in_conflict_since >= CONFLICT_GRACE
                 if not is_transient(error) and (not is_conflict(error) or is_conflict_over):
-                    self._refuse(kind, row, error)
+                    self.refuse(kind, row, error)
                     return
                 self._progress.warning(f"Could not {kind.action} just now, will try again: %s", error)
             with suppress(asyncio.TimeoutError):
@@ -349,9 +348,19 @@ class BatchRequests:
         row.error = message
         self._failure_log.on_error(row, error)
 
-    def _refuse(self, kind: RequestKind, row: AssetRow, error: Exception) -> None:
-        """Record a refusal. If it applies to other assets, too, start no more runs for them."""
-        record_refusal(row, error)
+    def refuse(self, kind: RequestKind, row: AssetRow, error: Exception) -> None:
+        """
+        Record a refusal. If it applies to other assets, too, start no more runs for them.
+
+        :param kind: The kind of request.
+        :param row: The asset.
+        :param error: The refusal. One that concerns the whole batch is raised.
+        """
+        is_refused = isinstance(error, ClientError) or is_permanent(error)
+        if not is_refused or isinstance(error, NotConfiguredError):
+            raise error
+        row.error = str(error)
+        row.is_refused = is_permanent(error)
         scope = kind.scope_of(row, error)
         if scope is None:
             self._failure_log.on_error(row, error)

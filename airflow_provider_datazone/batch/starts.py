@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 HANDOVER_SECONDS = 60.0
 
 
-def _scope_of_refusal(row: AssetRow, error: BaseException) -> str | None:
+def scope_of_refusal(row: AssetRow, error: BaseException) -> str | None:
+    """Return to which assets a refused Start or Get applies, see :class:`RequestKind`."""
     if blocks_every_asset(error):
         return ""
     return row.owning_project_identifier if blocks_project(error) else None
 
 
-START = RequestKind("the Start", "start a run", _scope_of_refusal)
+START = RequestKind("the Start", "start a run", scope_of_refusal)
 
 
 class RunStarter:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from airflow_provider_datazone.batch.state import BatchState
     from airflow_provider_datazone.batch.steps import Steps
 
-XCOM_RESULTS = "results"
 # Maximum number of failures in a summary.
 MAX_SUMMARY_FAILURES = 100
 

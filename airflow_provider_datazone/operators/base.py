@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred, get_current_context
 
 from airflow_provider_datazone.exceptions import NotConfiguredError
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
@@ -19,8 +19,14 @@ from airflow_provider_datazone.kill_guard import KillGuard
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.metadata_generation import sanitize
 from airflow_provider_datazone.predictions import values_to_mask
-from airflow_provider_datazone.task_outcome import fail_without_retry
-from airflow_provider_datazone.version_compat import mask_secret
+from airflow_provider_datazone.task_outcome import (
+    XCOM_RESULTS,
+    XCOM_TYPE_STATS,
+    fail_without_retry,
+    on_failure,
+    push_if_missing,
+)
+from airflow_provider_datazone.version_compat import execution_timeout_before_resuming, mask_secret
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -117,6 +123,8 @@ class KillableOperator(DataZoneOperator):
     """The base of the operators that start runs."""
 
     cancel_on_kill: bool
+    # The XCom that reports read after a failure: a list.
+    _report_key: ClassVar[str]
     # Plain attributes, since `on_kill` uses them in a signal handler.
     _is_killed = False
     _execution: Any = None
@@ -136,7 +144,7 @@ class KillableOperator(DataZoneOperator):
             return
         # It stays when it has ended: a task that has failed may still be killed, and leaves no run behind.
         execution = self._execution = kind(self, context)
-        with execution.stops_on_kill():
+        with on_failure(execution.push_report), execution.stops_on_kill():
             yield execution
 
     def on_kill(self) -> None:
@@ -145,11 +153,14 @@ class KillableOperator(DataZoneOperator):
         execution = self._execution
         if execution is not None:
             execution.on_kill()
+        elif execution_timeout_before_resuming() is not None:
+            push_if_missing(self, get_current_context(), self._report_key)
 
 
 class StartOperatorBase(KillableOperator):
     """The arguments that an execution reads; the operator documents them."""
 
+    _report_key = XCOM_TYPE_STATS
     asset_identifier: Any
     types: Any
     owning_project_identifier: Any
@@ -164,6 +175,7 @@ class StartOperatorBase(KillableOperator):
 class BatchOperatorBase(KillableOperator):
     """The arguments that an execution reads; the operator documents them."""
 
+    _report_key = XCOM_RESULTS
     asset_identifiers: Any
     types: Any
     owning_project_identifier: Any
@@ -238,6 +250,10 @@ class Execution(Generic[OperatorT]):
         finally:
             self.is_active = False
             self.guard.stop()
+
+    def push_report(self) -> None:
+        """Push the XCom that reports read, since the task has failed."""
+        push_if_missing(self.operator, self.context, self.operator._report_key)
 
     def on_kill(self) -> None:
         """Cancel the runs in a signal handler; ``is_killed`` is set."""

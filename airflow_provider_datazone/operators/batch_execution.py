@@ -16,12 +16,7 @@ from airflow_provider_datazone.batch.memory import BatchMemory
 from airflow_provider_datazone.batch.requests import BatchStoppedError
 from airflow_provider_datazone.batch.state import BatchSettings, BatchState
 from airflow_provider_datazone.batch.steps import Steps
-from airflow_provider_datazone.batch.summary import (
-    XCOM_RESULTS,
-    describe_timeout,
-    require_few_failures,
-    summarize,
-)
+from airflow_provider_datazone.batch.summary import describe_timeout, require_few_failures, summarize
 from airflow_provider_datazone.cancellation import cancel_runs
 from airflow_provider_datazone.deferral import defer, unreadable_event
 from airflow_provider_datazone.exceptions import WaitFailedError
@@ -29,6 +24,7 @@ from airflow_provider_datazone.inputs import validate_interval, validate_types
 from airflow_provider_datazone.metadata_generation import sanitize
 from airflow_provider_datazone.operators.base import BatchOperatorBase, Execution
 from airflow_provider_datazone.polling.source import HookParameters
+from airflow_provider_datazone.task_outcome import XCOM_RESULTS, push
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 
 if TYPE_CHECKING:
@@ -49,6 +45,7 @@ class BatchExecution(Execution[BatchOperatorBase]):
         self._state: BatchState | None = None
         self._batch: Batch | None = None
         self._has_canceled = False
+        self._has_pushed = False
         self._began_at = time.time()
 
     @property
@@ -76,7 +73,8 @@ class BatchExecution(Execution[BatchOperatorBase]):
             self.log.info("asset_identifiers is empty: there is nothing to do.")
             return self._conclude(BatchState(rows, started_at, started_at, duplicates))
         self._run_domain = self.hook.resolve_domain_identifier(operator.domain_identifier)
-        memory = BatchMemory(self.context, self._run_domain, validate_types(operator.types))
+        # Sorted, since the order of a set differs between processes.
+        memory = BatchMemory(self.context, self._run_domain, sorted(validate_types(operator.types)))
         rows = memory.load(rows, steps)
         if memory.is_cleared:
             self.log.warning(
@@ -189,17 +187,28 @@ class BatchExecution(Execution[BatchOperatorBase]):
         return self._conclude(state, memory)
 
     def _conclude(self, state: BatchState, memory: BatchMemory | None = None) -> dict[str, Any]:
-        operator, steps = self.operator, self._steps
-        summary = summarize(state, steps, seconds=time.time() - state.started_at)
-        if operator.do_xcom_push:
-            self.context["ti"].xcom_push(key=XCOM_RESULTS, value=state.results())
-            # Airflow pushes the return value itself, but not that of a task that fails.
-            self.context["ti"].xcom_push(key="return_value", value=summary)
-        require_few_failures(state, steps, operator.max_failures)
+        summary = self._push(state)
+        require_few_failures(state, self._steps, self.operator.max_failures)
         if memory is not None:
             memory.save_success()
         self.guard.check()
         return summary
+
+    def _push(self, state: BatchState) -> dict[str, Any]:
+        """Push the results and the summary, and return the summary."""
+        self._has_pushed = True
+        summary = summarize(state, self._steps, seconds=time.time() - state.started_at)
+        push(self.operator, self.context, XCOM_RESULTS, state.results())
+        # Airflow pushes the return value itself, but not that of a task that fails.
+        push(self.operator, self.context, "return_value", summary)
+        return summary
+
+    def push_report(self) -> None:
+        if self._state is None:
+            super().push_report()
+        elif not self._has_pushed:
+            # The batch has not ended: it timed out, was killed, or its trigger failed.
+            self._push(self._state)
 
     # --------------------------------------------------------------------- kills
 

@@ -26,6 +26,7 @@ from airflow_provider_datazone.task_outcome import (
     XCOM_MARKDOWN,
     XCOM_REVISION,
     fail_without_retry,
+    push,
     push_run,
     push_type_stats_on_failure,
 )
@@ -204,20 +205,12 @@ class DataZoneStartMetadataGenerationRunOperator(StartOperatorBase):
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> str:
-        with (
-            self._executing(_start_execution(), context) as execution,
-            push_type_stats_on_failure(self, context),
-            fail_without_retry(),
-        ):
+        with self._executing(_start_execution(), context) as execution, fail_without_retry():
             self._prepare(context)
             return execution.submit_and_wait()
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        with (
-            self._executing(_start_execution(), context) as execution,
-            push_type_stats_on_failure(self, context),
-            fail_without_retry(),
-        ):
+        with self._executing(_start_execution(), context) as execution, fail_without_retry():
             self._resolve_inputs()
             return resume(
                 self,
@@ -341,9 +334,8 @@ class DataZoneGetPredictionsOperator(DataZoneOperator):
             predictions = self.hook.parse_predictions(asset)
         name, revision = sanitize(asset["id"]), sanitize(asset["revision"])
         self.log.info("Asset %s has %d predictions at revision %s.", name, len(predictions), revision)
-        if self.do_xcom_push:
-            context["ti"].xcom_push(key=XCOM_MARKDOWN, value=to_markdown(predictions))
-            context["ti"].xcom_push(key=XCOM_REVISION, value=revision)
+        push(self, context, XCOM_MARKDOWN, to_markdown(predictions))
+        push(self, context, XCOM_REVISION, revision)
         return predictions
 
 
@@ -482,15 +474,16 @@ class DataZonePublishAssetOperator(DataZoneOperator):
                 revision=self.revision,
                 client_token=self._token(context, self.asset_identifier, domain, self.revision),
             )
-            self._push_listing(context, listing)
+            push(self, context, XCOM_LISTING, listing)
             if self.wait_for_completion and listing["status"] != "ACTIVE":
                 listing = self._wait(listing, domain)
-                self._push_listing(context, listing)
+                push(self, context, XCOM_LISTING, listing)
         self.log.info("Listing %s is %s.", listing["listingId"], listing["status"])
         listing_identifier: str = listing["listingId"]
         return listing_identifier
 
     def _wait(self, listing: dict[str, Any], domain: str) -> dict[str, Any]:
+        """Wait until the listing is active in the published revision or a later one."""
         self.log.info("Listing %s is %s.", listing["listingId"], listing["status"])
         grace_until = time.monotonic() + NEW_RESOURCE_GRACE
         while True:
@@ -505,6 +498,8 @@ class DataZonePublishAssetOperator(DataZoneOperator):
                     raise
                 self.log.warning("Could not read the listing just now, will try again: %s", error)
                 continue
+            if _is_earlier_revision(found.get("listingRevision"), listing["listingRevision"]):
+                continue
             status = sanitize(str(found.get("status")))
             if status == "ACTIVE":
                 return listing | {"status": status}
@@ -514,9 +509,12 @@ class DataZonePublishAssetOperator(DataZoneOperator):
                     "INACTIVE: it was or stayed unpublished. Clear the task to publish again."
                 )
 
-    def _push_listing(self, context: Context, listing: dict[str, Any]) -> None:
-        if self.do_xcom_push:
-            context["ti"].xcom_push(key=XCOM_LISTING, value=listing)
+
+def _is_earlier_revision(revision: Any, published: Any) -> bool:
+    try:
+        return int(revision) < int(published)
+    except (TypeError, ValueError):
+        return False
 
 
 class DataZoneBatchMetadataGenerationOperator(BatchOperatorBase):
@@ -534,7 +532,8 @@ class DataZoneBatchMetadataGenerationOperator(BatchOperatorBase):
     ``[datazone] max_accepts_per_second`` (default 20) and ``max_requests_per_second`` (default 10). A retry
     accepts and publishes no asset twice. The task does not wait until a listing is ``ACTIVE``.
 
-    A deferred batch returns to a worker every ten minutes for a moment, to save its progress.
+    A deferred batch returns to a worker for a moment, to save its progress, every ten minutes or every two
+    ``poll_interval``, whichever is longer.
     ``execution_timeout`` limits the task, also while it is deferred. After a time-out the runs continue, and
     the next try resumes them.
 
@@ -543,8 +542,9 @@ class DataZoneBatchMetadataGenerationOperator(BatchOperatorBase):
     "duration_seconds": float, "failures": list}``, with the first 100 failures. The key ``results`` has a row
     for each asset, ``{"asset": str, "run": str | None, "status": str | None, "typeStats": list,
     "revision"?: str, "listing"?: str, "error"?: str}``, with the asset's revision after accepting and the
-    identifier of its listing. Both are also pushed after a failure. ``do_xcom_push=False`` switches off both,
-    and the link to the domain.
+    identifier of its listing. Both are also pushed after a failure, a time-out or a kill. If the task fails
+    before it has processed its assets, ``results`` is ``[]`` and there is no summary.
+    ``do_xcom_push=False`` switches off both, and the link to the domain.
 
     :param asset_identifiers: The assets: a list, or the output of an upstream task, of identifiers or of
         ``{"asset_identifier": str, "asset_revision"?: str, "owning_project_identifier"?: str}``.

@@ -63,7 +63,8 @@ class StartExecution(Execution[StartOperatorBase]):
         validate_interval("poll_interval", operator.poll_interval)
         request = RunRequest(
             asset_identifier=require_text("asset_identifier", operator.asset_identifier),
-            types=validate_types(operator.types),
+            # Sorted, since the order of a set differs between processes.
+            types=sorted(validate_types(operator.types)),
             domain_identifier=self.hook.resolve_domain_identifier(operator.domain_identifier),
             owning_project_identifier=self.hook.resolve_owning_project_identifier(
                 operator.owning_project_identifier
@@ -161,6 +162,7 @@ class StartExecution(Execution[StartOperatorBase]):
         self.guard.check()
         if (
             adoption is not None
+            and self.context["ti"].try_number > 1
             and run.status == "CANCELED"
             and was_canceled_with_previous_try(
                 adopted_at=adoption.at,

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
+    get_current_context,
 )
 
 from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run_of_event
@@ -26,7 +27,9 @@ from airflow_provider_datazone.inputs import PlainInputs, validate_interval
 from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.metadata_generation import NEW_RESOURCE_GRACE
 from airflow_provider_datazone.task_outcome import (
+    XCOM_TYPE_STATS,
     fail_without_retry,
+    push_if_missing,
     push_run,
     push_type_stats_on_failure,
     require_success,
@@ -222,6 +225,7 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
         super().on_kill()
         timed_out = execution_timeout_before_resuming()
         if timed_out is not None:
+            push_if_missing(self, get_current_context(), XCOM_TYPE_STATS)
             self._skip_if(self.soft_fail or self.never_fail, timed_out)
 
     def poke(self, context: Context) -> PokeReturnValue:

@@ -229,8 +229,11 @@ class DataZoneBatchMetadataGenerationTrigger(DataZoneTrigger):
             return self._event("error", state) | {"message": self._describe(error)}
         deadline = math.inf if self.deadline is None else self.deadline
         work = asyncio.ensure_future(batch.run(self._hook_parameters))
+        # A run is polled one interval after the trigger begins to wait for it. A checkpoint before that would
+        # repeat forever.
+        until_checkpoint = max(self.checkpoint_interval, 2 * self.poll_interval)
         try:
-            await asyncio.wait({work}, timeout=min(self.checkpoint_interval, max(deadline - time.time(), 0)))
+            await asyncio.wait({work}, timeout=min(until_checkpoint, max(deadline - time.time(), 0)))
             if not work.done():
                 await batch.drain()
         finally:

@@ -25,6 +25,7 @@ from tests.integration.batch.tasks import (
     all_runs_are_active,
     event_at_checkpoint,
     event_of,
+    list_runs,
     make_memory,
     rows_of,
 )
@@ -110,10 +111,12 @@ def test_killed_worker_cancels_active_runs_if_cancel_on_kill_is_set(assets: Asse
         statuses.append(assets.statuses())
 
     thread = once(lambda: all_runs_are_active(rows_of(task)), kill)
+    context = make_context()
     with pytest.raises(TaskKilled):
-        task.execute(make_context())
+        task.execute(context)
     thread.join(30)
     assert statuses == [[["CANCELED" if cancel_on_kill else "IN_PROGRESS"]] * 6]
+    assert [[row["run"]] for row in context["ti"].xcoms["results"]] == list_runs(assets)
 
 
 # -------------------------------------------------- kills before and between phases, and timeouts

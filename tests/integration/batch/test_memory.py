@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 import time
 from random import Random
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from airflow_provider_datazone.exceptions import (
 )
 from airflow_provider_datazone.operators.batch_execution import BatchExecution
 from tests.conftest import once
+from tests.dags.batch_outcomes import TYPES
 from tests.integration.batch.tasks import (
     Assets,
     execute_tries,
@@ -49,6 +51,14 @@ def test_retries_start_runs_only_for_failed_assets(assets: Assets, store: Store 
     assert isinstance(third, dict)
     assert (third["total"], third["succeeded"]) == (6, 6)
     assert [len(runs) for runs in list_runs(assets)] == [1, 3, 2, 1, 1, 1]
+
+
+def test_retry_with_the_types_in_another_order_repeats_no_run(assets: Assets, store: Store | None):
+    set_outcomes(assets.catalog.server, assets.identifiers[2], "FAILED SUCCEEDED")
+    with pytest.raises(BatchFailedError):
+        assets.operator(types=TYPES).execute(make_context(store))
+    assets.operator(types=TYPES[::-1]).execute(make_context(store, try_number=2))
+    assert [len(runs) for runs in list_runs(assets)] == [1, 1, 2, 1, 1, 1]
 
 
 def test_retry_starts_a_run_for_a_rejected_asset(assets: Assets, store: Store | None):
@@ -115,6 +125,49 @@ def test_retry_resumes_the_runs_of_a_killed_worker(
     after = list_runs(assets)
     assert [len(runs) for runs in after] == [1] * 6
     assert all(before in ([], runs) for before, runs in zip(existing, after, strict=True))
+
+
+def test_rows_survive_a_save_that_fails_before_a_kill(assets: Assets):
+    """The API server is away during one save, and the worker is killed in the middle of the next."""
+
+    class Away(Exception):
+        pass
+
+    class UnreliableStore(Store):
+        sets_left: float = math.inf
+
+        def set(self, key: str, value: Any) -> None:
+            self.sets_left -= 1
+            if self.sets_left < 0:
+                raise Away
+            super().set(key, value)
+
+    def rows_with(run: str) -> list[AssetRow]:
+        # Random, so that two parts are needed.
+        letters = Random(run).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=14 * 6000)
+        names = ["".join(letters[start : start + 14]) for start in range(0, len(letters), 14)]
+        return [AssetRow(name, None, "project", run_identifier=run) for name in names]
+
+    store = UnreliableStore()
+    memory = make_memory(assets, make_context(store))
+    memory.save(rows_with("saved"))
+    for sets in (0, 1):
+        store.sets_left = sets
+        with pytest.raises(Away):
+            memory.save(rows_with("lost"))
+    store.sets_left = math.inf
+    stored = make_memory(assets, make_context(store, try_number=2)).load(rows_with("saved"), Steps())
+    assert {row.run_identifier for row in stored} == {"saved"}
+    assert all(row.is_adopted for row in stored)
+
+
+def test_run_that_could_not_be_read_belongs_to_an_earlier_try(assets: Assets):
+    store = Store()
+    rows = assets.rows()
+    rows[0].run_identifier, rows[0].error, rows[0].is_refused = "run0", "AccessDeniedException", True
+    make_memory(assets, make_context(store)).save(rows)
+    (row, *_) = make_memory(assets, make_context(store, try_number=2)).load(assets.rows(), Steps())
+    assert (row.run_identifier, row.error, row.is_adopted) == ("run0", None, True)
 
 
 def test_clearing_a_successful_task_starts_new_runs_for_all_assets(assets: Assets):

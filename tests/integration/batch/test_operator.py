@@ -26,6 +26,7 @@ from tests.integration.batch.tasks import (
     COUNTED,
     Assets,
     all_runs_are_active,
+    batch_is_active,
     event_at_checkpoint,
     event_of,
     list_runs,
@@ -223,8 +224,12 @@ def test_execution_timeout_in_a_worker_does_not_cancel_runs(assets: Assets, loop
     store = Store()
     task = assets.operator(execution_timeout=timedelta(hours=1))
     once(lambda: all_runs_are_active(rows_of(task)), lambda: loop_clock.put_forward(3600))
+    context = make_context(store)
     with pytest.raises(AirflowTaskTimeout):
-        task.execute(make_context(store))
+        task.execute(context)
+    pushed = context["ti"].xcoms
+    assert [[row["run"]] for row in pushed["results"]] == list_runs(assets)
+    assert (pushed["return_value"]["total"], pushed["return_value"]["succeeded"]) == (6, 0)
     # Airflow calls on_kill after a timeout.
     task.on_kill()
     assert assets.statuses() == [["IN_PROGRESS"]] * 6
@@ -260,9 +265,29 @@ def test_trigger_error_fails_the_task_and_known_runs_are_saved(
         assets.operator(deferrable=True).resume_execution(
             "execute_complete", {"event": event | known}, context
         )
+    pushed = context["ti"].xcoms
+    assert [row["run"] for row in pushed["results"]] == ["run0", *[None] * 5]
+    assert pushed["return_value"]["not_started"] == 5
     memory = make_memory(assets, make_context(store, try_number=2))
     assert memory.load(assets.rows(), Steps())[0].run_identifier == "run0"
     assert memory.saved_at == 5.0
+
+
+def test_task_that_fails_before_it_processes_assets_pushes_no_results(assets: Assets):
+    """A teardown that reads them would otherwise fail."""
+    context = make_context(Store())
+    with pytest.raises(InvalidInputError):
+        assets.operator(max_concurrent_runs=0).execute(context)
+    assert context["ti"].xcoms["results"] == []
+    assert "return_value" not in context["ti"].xcoms
+
+
+def test_deferred_batch_with_a_long_poll_interval_ends(assets: Assets, loop_clock: LoopClock):
+    """A checkpoint before the first poll would come again and again."""
+    assets.catalog.server.set_run_outcome(polls=0, times=None)
+    trigger = assets.trigger(poll_interval=700)
+    once(lambda: batch_is_active(trigger), lambda: loop_clock.put_forward(750))
+    assert event_of(trigger, timeout=None)["status"] == "ended"
 
 
 @pytest.mark.parametrize("message", ["Trigger failure", None])

@@ -197,17 +197,19 @@ def messages_of_tasks(
         asset_identifier=asset, poll_interval=0.01, botocore_config=botocore_config, **common
     )
 
-    def unpublish(*args: Any) -> None:
-        server.client().create_listing_change_set(
-            domainIdentifier=configured_catalog.domain_identifier,
-            entityIdentifier=asset,
-            entityType="ASSET",
-            action="UNPUBLISH",
-        )
+    def unpublish(key: str, value: Any) -> None:
+        if key == "listing":
+            server.client().create_listing_change_set(
+                domainIdentifier=configured_catalog.domain_identifier,
+                entityIdentifier=asset,
+                entityType="ASSET",
+                action="UNPUBLISH",
+            )
 
-    monkeypatch.setattr(publish, "_push_listing", unpublish)
+    context = make_context()
+    monkeypatch.setattr(context["ti"], "xcom_push", unpublish)
     with pytest.raises(ListingFailedError) as inactive:
-        publish.execute(make_context())
+        publish.execute(context)
     messages.append(str(inactive.value))
     return messages
 

@@ -253,6 +253,7 @@ def test_task_killed_while_waiting_cancels_its_run_and_starts_no_other(
     assert catalog.server.request_counts[START] - starts == (how in ("started", "started again"))
     assert catalog.server.request_counts[CANCEL] == 1
     assert f"Canceled, or had already ended: {run}" in caplog.messages
+    assert context["ti"].xcoms["type_stats"] == [], "a teardown reads it"
 
 
 def test_run_in_the_state_store_is_canceled_before_get_responds(catalog: Catalog, worker: Worker):

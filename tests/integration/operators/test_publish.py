@@ -78,6 +78,25 @@ def test_retry_publishes_once(catalog: Catalog, clock: Clock) -> None:
     assert context["ti"].xcoms["listing"]["listingRevision"] == "2", "a cleared task publishes again"
 
 
+def test_publish_waits_for_the_revision_that_it_has_published(
+    catalog: Catalog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS does not document whether GetListing returns the previous revision until the new one is active."""
+    publish(catalog).execute(make_context())
+    # The local DataZone returns the new revision at once.
+    get_listing, earlier = DataZoneHook.get_listing, ["ACTIVE", "INACTIVE"]
+
+    def get(self: DataZoneHook, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        listing = get_listing(self, *args, **kwargs)
+        return listing | {"listingRevision": "1", "status": earlier.pop()} if earlier else listing
+
+    monkeypatch.setattr(DataZoneHook, "get_listing", get)
+    context = make_context(max_tries=5)
+    publish(catalog).execute(context)
+    assert context["ti"].xcoms["listing"]["listingRevision"] == "2"
+    assert clock.naps == [5, 5, 5, 5]
+
+
 def test_publish_without_waiting_returns_a_listing_in_creation(catalog: Catalog, clock: Clock) -> None:
     context = make_context()
     publish(catalog, wait_for_completion=False).execute(context)

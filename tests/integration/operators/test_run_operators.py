@@ -341,7 +341,7 @@ def test_run_is_in_xcom_while_the_task_is_deferred(outcomes: Outcomes) -> None:
 
 
 def test_start_accepts_all_run_types(outcomes: Outcomes) -> None:
-    assert outcomes["start-all_types"].run["types"] == list(RUN_TYPES)
+    assert outcomes["start-all_types"].run["types"] == sorted(RUN_TYPES)
 
 
 def test_mapped_start_starts_a_run_for_each_asset(outcomes: Outcomes) -> None:

@@ -19,9 +19,9 @@ from airflow_provider_datazone.testing.backend.responses import DataZoneResponse
 from tests.conftest import Clock
 from tests.integration.operators.refusals import check_refusal
 from tests.integration.operators.start_task import start, status_of
-from tests.integration.submission.tries import keep_listing_as_active
+from tests.integration.submission.tries import keep_listing_as_active, runs_of
 from tests.integration.triggers.waits import events
-from tests.task_context import make_context
+from tests.task_context import Store, make_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -296,6 +296,18 @@ def test_run_canceled_by_the_kill_of_an_earlier_try_is_started_again(
     assert context["ti"].xcoms["run"]["id"] == run
 
 
+def test_run_of_another_user_that_is_canceled_is_not_started_again_in_the_first_try(
+    catalog: Catalog, while_waiting: Callable[[Callable[[], Any]], None]
+):
+    """There is no previous try whose kill could have canceled it."""
+    existing = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
+    catalog.server.fail("StartMetadataGenerationRun", "ConflictException")
+    while_waiting(lambda: catalog.server.set_run_status(existing, "CANCELED"))
+    with pytest.raises(StartedRunFailedError, match=f"{existing}.* ended CANCELED"):
+        start(catalog).execute(make_context())
+    assert runs_of(catalog) == [existing]
+
+
 def test_run_that_the_task_saw_end_is_not_adopted_again(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ):
@@ -462,6 +474,17 @@ def test_timeout_while_waiting_does_not_cancel_the_run(
     assert status_of(catalog, context["ti"].xcoms["run"]["id"]) == "IN_PROGRESS"
 
 
+def test_retry_with_the_types_in_another_order_starts_no_second_run(catalog: Catalog):
+    """The order of a set of strings differs between processes."""
+    types = ["BUSINESS_NAMES", "BUSINESS_DESCRIPTIONS"]
+    catalog.server.set_run_outcome(polls=0, times=None)
+    catalog.server.fail("StartMetadataGenerationRun", "drop", after=True)
+    with pytest.raises(Exception, match="Connection"):
+        start(catalog, types=types).execute(make_context())
+    run = start(catalog, types=types[::-1]).execute(make_context(try_number=2))
+    assert [run] == runs_of(catalog)
+
+
 @pytest.mark.parametrize("wait", [True, False])
 def test_client_token_of_another_assets_run_raises_an_error(
     catalog: Catalog, wait: bool, monkeypatch: pytest.MonkeyPatch
@@ -472,12 +495,17 @@ def test_client_token_of_another_assets_run_raises_an_error(
     details = catalog.server.client().get_metadata_generation_run(
         domainIdentifier=catalog.domain_identifier, identifier=run
     )
-    monkeypatch.setattr(DataZoneResponse, "start_metadata_generation_run", lambda self: ActionResult(details))
     other = catalog.server.create_asset(
         domain_identifier=catalog.domain_identifier, project_identifier=catalog.project_identifier
     ).asset_identifier
+    store = Store()
     given = {"client_token": "None", "wait_for_completion": wait, "poll_interval": 0.01}
-    with pytest.raises(
-        InvalidInputError, match=f"client_token was used for asset {catalog.asset_identifier}"
-    ):
-        start(catalog, asset_identifier=other, **given).execute(make_context())
+    task, message = start(catalog, asset_identifier=other, **given), "client_token was used for asset "
+    with monkeypatch.context() as patch:
+        patch.setattr(DataZoneResponse, "start_metadata_generation_run", lambda self: ActionResult(details))
+        with pytest.raises(InvalidInputError, match=message + catalog.asset_identifier):
+            task.execute(make_context(store))
+    # The user fixes the DAG, and clears the task.
+    retry = start(catalog, asset_identifier=other, wait_for_completion=False)
+    assert retry.execute(make_context(store, try_number=2, max_tries=5)) != run
+    assert catalog.server.request_counts["CancelMetadataGenerationRun"] == 0

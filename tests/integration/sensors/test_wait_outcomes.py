@@ -143,10 +143,8 @@ def test_final_state_is_the_same_in_every_mode(
         assert outcome.run["typeStats"] == type_stats
     else:
         assert outcome.run is None
-        # Downstream tasks with `trigger_rule="all_done"` read this XCom. Airflow 2.11 times out a deferred task
-        # itself, before the task can push XComs.
-        cannot_push_xcoms = not AIRFLOW_V_3_0_PLUS and cause.startswith("EXECUTION_TIMEOUT")
-        assert outcome.type_stats == [] or (cannot_push_xcoms and not outcome.type_stats)
+        # Downstream tasks with `trigger_rule="all_done"` read this XCom.
+        assert outcome.type_stats == []
 
 
 @pytest.mark.parametrize(("cause", "mode"), QUIET_CASES)

@@ -162,7 +162,7 @@ def test_start_task_reads_the_adoption_time_from_a_stored_deferral(
     adopted = sample["next_kwargs"]["adopted"]
     clock = SimpleNamespace(time=lambda: adopted + after, monotonic=lambda: 0.0, sleep=lambda seconds: None)
     monkeypatch.setattr(start_execution, "time", clock)
-    context = deferred_context("start")
+    context = deferred_context("start", try_number=2, xcoms={"deferred_in_try": 2})
     if after == 3600 and adopted is not True:
         # A user canceled the run.
         with pytest.raises(StartedRunFailedError, match=f"{RUN}.* ended CANCELED"):
@@ -238,8 +238,12 @@ def test_batch_resumes_with_a_stored_event(sample: dict[str, Any], catalog: Samp
             else:
                 assert result.get("error") == row.error
         assert pushed["return_value"]["duplicates"] == event["duplicates"]
-    else:
+    elif error is TaskDeferred:
         assert "results" not in pushed
+    elif sample["written_by"] == FIRST_BATCH:
+        assert pushed["results"] == []
+    else:
+        assert [row["run"] for row in pushed["results"]] == [row.run for row in rows]
     if error is TaskDeferred:
         trigger = raised.value.trigger
         assert [row[:8] for row in stored_rows(trigger.rows)] == [row[:8] for row in rows]

@@ -68,6 +68,14 @@ def test_retry_after_a_lost_response_does_not_start_a_second_run(task: Task, cat
     assert runs_of(catalog) == [run]
 
 
+def test_record_with_the_types_in_another_order_is_read(catalog: Catalog):
+    """Version 0.1 did not sort them. Now they are sorted before the request is compared with the record."""
+    task = Task(catalog, has_state_store=True)
+    run = task.submit(types=TYPES[::-1]).run
+    assert task.submit(types=sorted(TYPES)).run.id == run.id
+    assert runs_of(catalog) == [run.id]
+
+
 def test_retry_finds_its_run_after_it_adopted_one_of_another_client(task: Task, catalog: Catalog):
     """The response to the first Start is lost, and the run of another client fails in the second try."""
     catalog.server.set_run_outcome(**ACTIVE, times=None)

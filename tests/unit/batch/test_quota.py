@@ -14,11 +14,15 @@ from airflow_provider_datazone.exceptions import (
 )
 from tests.unit.simulated_batch import (
     EPOCH,
+    PARAMETERS,
     QUOTA,
+    Airflow,
     BatchDataZone,
     assets,
+    make_batch,
     raise_if_failed,
     run_batch,
+    run_on,
     state_of,
     stats,
     statuses,
@@ -63,6 +67,22 @@ def test_retry_starts_runs_even_if_the_quota_was_used_up_in_an_earlier_try():
     rows[1].status = "FAILED"
     with pytest.raises(BatchFailedError):
         raise_if_failed(rows, 0)
+
+
+def test_run_of_an_earlier_try_does_not_show_that_the_quota_is_used_up_now():
+    """It has succeeded in part, and still has to be accepted."""
+    rows = assets(30)
+    rows[0].run_identifier, rows[0].status = "run", "PARTIALLY_SUCCEEDED"
+    rows[0].type_stats = [stats("SUCCEEDED")[0], stats("FAILED", QUOTA)[1]]
+    datazone = BatchDataZone()
+
+    async def main(airflow: Airflow) -> None:
+        datazone.begin("asset0")
+        await make_batch(rows, steps=Steps(accept_threshold=0.5)).run(PARAMETERS)
+
+    run_on(datazone, main)
+    assert statuses(rows) == {"SUCCEEDED": 29, "PARTIALLY_SUCCEEDED": 1}
+    assert all(row.revision for row in rows)
 
 
 def test_start_is_not_repeated_after_the_quota_is_used_up():

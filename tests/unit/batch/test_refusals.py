@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime, timezone
 from typing import Any
 
@@ -69,6 +70,7 @@ def test_run_that_get_never_finds_fails_only_its_asset():
     assert statuses(rows) == {"SUCCEEDED": 4, None: 1}
     assert "ResourceNotFoundException" in str(rows[1].error)
     assert rows[1].run_identifier is None, "a retry does not wait for this run"
+    assert not rows[1].is_refused, "a retry starts another run"
     gave_up_at = max(at for at, what, about in datazone.requests if about == "run1")
     assert 30 <= gave_up_at < 30 + 2 * 5 + 1
 
@@ -79,17 +81,42 @@ def test_start_succeeds_after_a_temporary_conflict():
     assert len({start.token for start in datazone.starts}) == 3
 
 
-def test_denied_get_fails_only_its_asset():
+NOT_AUTHORIZED = "User: arn:aws:iam::1:user/airflow is not authorized to perform: datazone:X"
+
+
+@pytest.mark.parametrize(
+    ("message", "scope"), [(NOT_AUTHORIZED, ""), ("No.", "project")], ids=["by IAM", "for an unknown reason"]
+)
+def test_no_run_starts_after_a_get_is_denied(message: str, scope: str):
+    """The runs would be paid for, and could not be read."""
+
     class Forbidden(BatchDataZone):
+        async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
+            await super().get(run_identifier, run_type)
+            raise client_error("AccessDeniedException", 403, message)
+
+    datazone = Forbidden(lasts=3)
+    rows = assets(100)
+    batch = make_batch(rows, max_concurrent_runs=10)
+    run_on(datazone, lambda airflow: batch.run(PARAMETERS))
+    assert len(datazone.starts) == 10
+    assert {row.error is not None and row.is_refused for row in rows[:10]} == {True}
+    assert list(batch.state.refusals) == [scope]
+    with pytest.raises(RequestRefusedError, match=re.escape(message)):
+        require_few_failures(batch.state, Steps(), 0)
+
+
+def test_get_that_is_invalid_for_one_run_fails_only_its_asset():
+    class Invalid(BatchDataZone):
         async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
             run = await super().get(run_identifier, run_type)
             if run_identifier == "run1":
-                raise client_error("AccessDeniedException", 403)
+                raise client_error("ValidationException", 400)
             return run
 
-    rows = run_batch(Forbidden(lasts=3), assets(5))
+    rows = run_batch(Invalid(lasts=3), assets(5))
     assert statuses(rows) == {"SUCCEEDED": 4, None: 1}
-    assert "AccessDeniedException" in str(rows[1].error)
+    assert "ValidationException" in str(rows[1].error)
 
 
 @pytest.mark.parametrize("age", [0.0, 3600.0], ids=["new", "from before the batch"])

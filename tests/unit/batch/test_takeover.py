@@ -235,13 +235,29 @@ def test_runs_canceled_with_the_task_are_started_again_within_the_rate():
             run = datazone.begin(row.asset_identifier)
             run.cancel()
             row.run_identifier, row.adopted_at = run.id, EPOCH
-        await make_batch(rows).run(PARAMETERS)
+        await make_batch(rows, try_number=2).run(PARAMETERS)
         return rows
 
     rows = run_on(datazone, main)
     assert statuses(rows) == {"SUCCEEDED": 40}
     assert len(datazone.starts) == 40
     assert busiest_second([start.at for start in datazone.starts]) <= RATE
+
+
+def test_run_of_another_user_that_is_canceled_is_not_started_again_in_the_first_try():
+    """There is no previous try whose kill could have canceled it."""
+    conflict = client_error("ConflictException", 409)
+    datazone = BatchDataZone(lasts=100, refusals={"asset1": [conflict]})
+
+    async def main(airflow: Airflow) -> list[AssetRow]:
+        rows = assets(2)
+        run = datazone.begin("asset1")
+        asyncio.get_running_loop().call_later(20, run.cancel)
+        await make_batch(rows).run(PARAMETERS)
+        return rows
+
+    assert [row.status for row in run_on(datazone, main)] == ["SUCCEEDED", "CANCELED"]
+    assert [start.asset for start in datazone.starts if start.run] == ["asset0"]
 
 
 def test_run_canceled_during_the_batch_is_not_started_again():

@@ -72,6 +72,15 @@ def test_retries_during_an_outage_stay_within_the_rate():
     assert len(later) <= 20 * 600 / 60 * 1.2
 
 
+def test_batch_fails_if_datazone_responds_to_no_request():
+    """An endpoint that cannot be reached would fail each asset in turn, each after an hour."""
+    outage = [TRANSIENT_ERRORS["lost connection"] for _ in range(10_000)]
+    datazone = BatchDataZone(refusals={f"asset{n}": outage for n in range(200)})
+    with pytest.raises(ConnectionClosedError):
+        run_batch(datazone, assets(200), max_concurrent_runs=20)
+    assert max(at for at, _, _ in datazone.requests) < requests.REQUEST_TIMEOUT + 2 * requests.LONGEST_PAUSE
+
+
 @pytest.mark.parametrize("error", TRANSIENT_ERRORS.values(), ids=TRANSIENT_ERRORS)
 def test_search_for_a_run_continues_after_a_transient_error(error: Exception):
     datazone = BatchDataZone(lasts=20, list_refusals=[error] * 3)
