@@ -101,7 +101,7 @@ with DAG(
     @task
     def report(summary: dict[str, Any] | None) -> None:
         """Report the number of published assets and the failures, also if the batch has failed."""
-        # None if the batch was killed before it could push the summary.
+        # None if the batch failed before it had processed its assets.
         if summary is None:
             return
         print(f"{summary['published']} of {summary['total']} assets were published.")

@@ -89,12 +89,11 @@ with DAG(
         return failures
 
     @task
-    def report(type_stats: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    def report(type_stats: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Report the status of each type, whether the run succeeded or not."""
-        # None if the sensor was killed before it could push the key.
-        for stat in type_stats or []:
+        for stat in type_stats:
             print(f"{stat['type']}: {stat['status']} {stat.get('errorMessage', '')}")
-        return type_stats or []
+        return type_stats
 
     type_stats = read_type_stats.output
     wait_for_run >> read_type_stats

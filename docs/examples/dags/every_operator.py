@@ -43,8 +43,8 @@ with DAG(
 
     # [START howto_report]
     @task
-    def report(type_stats: list[dict[str, Any]] | None) -> None:
-        for stat in type_stats or []:
+    def report(type_stats: list[dict[str, Any]]) -> None:
+        for stat in type_stats:
             print(stat["type"], stat["status"], stat.get("errorMessage", ""))
 
     report(start_run.output["type_stats"]).as_teardown()
@@ -177,8 +177,8 @@ with DAG(
 
     # [START howto_batch_results]
     @task
-    def failed_assets(results: list[dict[str, Any]] | None) -> list[str]:
-        return [row["asset"] for row in results or [] if row["status"] != "SUCCEEDED" or "error" in row]
+    def failed_assets(results: list[dict[str, Any]]) -> list[str]:
+        return [row["asset"] for row in results if row["status"] != "SUCCEEDED" or "error" in row]
 
     failed_assets(enrich.output["results"]).as_teardown()
     # [END howto_batch_results]
