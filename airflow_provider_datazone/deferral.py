@@ -57,9 +57,20 @@ def defer_until_run_ends(
     # Here, since a DAG processor needs no trigger and none of what a trigger polls with.
     from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 
-    deadline = None if timeout is None or timeout > _MAX_TIMEOUT else started_at + timeout
-    trigger = DataZoneMetadataGenerationRunTrigger.for_task(task, deadline=deadline, **arguments)
+    trigger = DataZoneMetadataGenerationRunTrigger.for_task(
+        task, deadline=deadline_after(started_at, timeout), **arguments
+    )
     defer(task, context, trigger, kwargs=kwargs)
+
+
+def deadline_after(started_at: float, timeout: float | None) -> float | None:
+    """
+    Return the deadline of a trigger, ``None`` for no limit.
+
+    :param started_at: Unix time in seconds when the wait began.
+    :param timeout: Maximum seconds to wait from then, ``None`` for no limit.
+    """
+    return None if timeout is None or timeout > _MAX_TIMEOUT else started_at + timeout
 
 
 def defer(

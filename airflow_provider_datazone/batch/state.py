@@ -72,15 +72,16 @@ class BatchState:
 
     def is_refused(self, row: AssetRow) -> bool:
         """Whether DataZone refuses to start runs for all assets, or for the asset's project."""
-        return "" in self.refusals or row.owning_project_identifier in self.refusals
+        return self._refusal(row) is not None
+
+    def _refusal(self, row: AssetRow) -> str | None:
+        return self.refusals.get("", self.refusals.get(row.owning_project_identifier))
 
     def why_left_out(self, row: AssetRow) -> str | None:
         """Return why no run is started for an asset, ``None`` if one is."""
         if row.run_identifier is not None or row.has_ended or not self.is_left_out(row):
             return None
-        scopes = ("", row.owning_project_identifier)
-        reasons = [self.refusals[scope] for scope in scopes if scope in self.refusals]
-        reason = reasons[0] if reasons else "the account's monthly quota is used up"
+        reason = self._refusal(row) or "the account's monthly quota is used up"
         return f"No run was started: {reason}"
 
     def results(self) -> list[dict[str, Any]]:

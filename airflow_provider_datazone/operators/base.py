@@ -215,6 +215,12 @@ class Execution(Generic[OperatorT]):
         return self.operator.hook
 
     @property
+    def _execution_timeout(self) -> float | None:
+        """The operator's ``execution_timeout`` in seconds, ``None`` for no limit."""
+        timeout = self.operator.execution_timeout
+        return None if timeout is None else timeout.total_seconds()
+
+    @property
     def is_killed(self) -> bool:
         """Whether Airflow has killed the task."""
         return self.operator._is_killed

@@ -18,7 +18,7 @@ from airflow_provider_datazone.batch.state import BatchSettings, BatchState
 from airflow_provider_datazone.batch.steps import Steps
 from airflow_provider_datazone.batch.summary import describe_timeout, require_few_failures, summarize
 from airflow_provider_datazone.cancellation import cancel_runs
-from airflow_provider_datazone.deferral import defer, unreadable_event
+from airflow_provider_datazone.deferral import deadline_after, defer, unreadable_event
 from airflow_provider_datazone.exceptions import WaitFailedError
 from airflow_provider_datazone.inputs import validate_interval, validate_types
 from airflow_provider_datazone.metadata_generation import sanitize
@@ -119,10 +119,9 @@ class BatchExecution(Execution[BatchOperatorBase]):
 
     async def _within_execution_timeout(self, work: Coroutine[Any, Any, None], domain: str) -> None:
         """Time out in the event loop, too: Airflow's alarm may end up as the error of a single asset."""
-        timeout = self.operator.execution_timeout
         task = asyncio.ensure_future(work)
         try:
-            done, _ = await asyncio.wait({task}, timeout=timeout and timeout.total_seconds())
+            done, _ = await asyncio.wait({task}, timeout=self._execution_timeout)
         finally:
             task.cancel()
         if not done:
@@ -135,7 +134,6 @@ class BatchExecution(Execution[BatchOperatorBase]):
     def _defer(self, state: BatchState, memory: BatchMemory) -> NoReturn:
         operator = self.operator
         self.guard.check()
-        timeout = operator.execution_timeout
         trigger = DataZoneBatchMetadataGenerationTrigger.for_task(
             operator,
             **state.to_json(),
@@ -147,7 +145,7 @@ class BatchExecution(Execution[BatchOperatorBase]):
             max_concurrent_runs=operator.max_concurrent_runs,
             poll_interval=operator.poll_interval,
             **self._steps._asdict(),
-            deadline=None if timeout is None else state.started_at + timeout.total_seconds(),
+            deadline=deadline_after(state.started_at, self._execution_timeout),
             cancel_on_kill=operator.cancel_on_kill,
         )
         defer(operator, self.context, trigger)

@@ -99,13 +99,12 @@ class StartExecution(Execution[StartOperatorBase]):
         run = self._read(run)
         self.guard.check()
         if not run.is_terminal and operator.deferrable:
-            timeout = operator.execution_timeout
             defer_until_run_ends(
                 operator,
                 self.context,
                 started_at=started_at,
                 # Airflow 3 does not apply it while a task is deferred (apache/airflow#69678).
-                timeout=None if timeout is None else timeout.total_seconds(),
+                timeout=self._execution_timeout,
                 kwargs={
                     # Earlier versions only check whether it is true.
                     "adopted": False if adoption is None else adoption.at,

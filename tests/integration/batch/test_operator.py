@@ -217,6 +217,13 @@ def test_task_parameters_are_passed_to_the_trigger(assets: Assets, aws: dict[str
     assert timedelta(seconds=50) < deferred.value.timeout < timedelta(seconds=350)
 
 
+def test_timeout_of_centuries_is_no_limit(assets: Assets):
+    """Neither a timer nor a database can store such a date."""
+    with pytest.raises(TaskDeferred) as deferred:
+        assets.operator(deferrable=True, execution_timeout=timedelta.max).execute(make_context(Store()))
+    assert (deferred.value.trigger.deadline, deferred.value.timeout) == (None, None)
+
+
 def test_execution_timeout_in_a_worker_does_not_cancel_runs(assets: Assets, loop_clock: LoopClock):
     """The batch checks the timeout itself, because Airflow's alarm can interrupt any statement."""
     server = assets.catalog.server
