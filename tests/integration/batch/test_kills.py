@@ -13,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_datazone.batch.assets import pack, unpack
+from airflow_provider_datazone.operators import base as operator_base
 from airflow_provider_datazone.operators.batch_execution import BatchExecution
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 from airflow_provider_datazone.version_compat import TaskKilled
@@ -258,6 +259,19 @@ def test_deferred_batch_timeout_does_not_cancel_runs(assets: Assets, loop_clock:
     # Airflow calls on_kill after a timeout.
     task.on_kill()
     assert assets.statuses() == [["IN_PROGRESS"]] * 6
+
+
+def test_time_out_before_the_batch_resumes_pushes_no_results(assets: Assets, monkeypatch: pytest.MonkeyPatch):
+    """Airflow 2.11 applies execution_timeout to a deferred task before it resumes, and calls only `on_kill`."""
+    context = make_context()
+    # Airflow sets it; there is no Airflow in this test.
+    monkeypatch.setattr(operator_base, "get_current_context", lambda: context)
+    task = assets.operator(deferrable=True)
+    try:
+        raise AirflowTaskTimeout
+    except AirflowTaskTimeout:
+        task.on_kill()
+    assert context["ti"].xcoms == {"results": []}
 
 
 def test_batch_killed_while_it_defers_cancels_its_runs(

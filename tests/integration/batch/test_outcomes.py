@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_datazone.exceptions import (
     BatchFailedError,
@@ -245,13 +244,7 @@ def test_timeout_fails_the_task_and_does_not_cancel_runs(outcomes: Outcomes, mod
     outcome = outcomes[name_of("timeout", mode)]
     assert outcome.state == "failed"
     assert [type(error) for error in outcome.errors] == [AirflowTaskTimeout]
-    if mode == "deferrable" and not AIRFLOW_V_3_0_PLUS:
-        # Airflow 2.11 times out before it resumes the task, so the trigger's event is lost.
-        assert (outcome.summary, outcome.results) == (None, [])
-    else:
-        assert (
-            outcome.summary["total"] == len(outcome.results) == len(outcomes.assets[name_of("timeout", mode)])
-        )
+    assert outcome.summary["total"] == len(outcome.results) == len(outcomes.assets[name_of("timeout", mode)])
     assert [r for r in outcomes.requests if r.operation == "CancelMetadataGenerationRun"] == []
     if mode == "deferrable":
         deadline = outcome.triggers[0]["deadline"] - outcome.triggers[0]["started_at"]
