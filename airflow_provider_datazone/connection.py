@@ -203,8 +203,16 @@ class DataZoneConnectionHook(AwsBaseHook):
     _session: Any = None
 
     def open_session(self) -> None:
-        """Open the session of the client. A role is assumed for it, which may take as long as a time-out."""
-        self._session = super().get_session(region_name=self.region_name)
+        """
+        Open the session of the client, and look up its credentials.
+
+        Assuming a role, querying the instance metadata and running a credential process may take as long as
+        a time-out.
+        """
+        self._session = session = super().get_session(region_name=self.region_name)
+        credentials = session.get_credentials()
+        if credentials is not None:
+            credentials.get_frozen_credentials()
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:
         """Return the session that was opened, or a new one."""
@@ -221,6 +229,8 @@ class DataZoneConnectionHook(AwsBaseHook):
         """
         _check_certificates(self.verify, self.config)
         client = super().get_client_type(*args, **kwargs)
+        # It has the endpoints of all of AWS, which take more memory than the client.
+        self._session = None
         client.meta.events.register("response-received.datazone", count_response)
         return client
 

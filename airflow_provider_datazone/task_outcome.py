@@ -87,11 +87,12 @@ def push_run(
 
 
 @contextmanager
-def on_failure(action: Callable[[], None]) -> Iterator[None]:
+def on_failure(push: Callable[[], None], log: logging.Logger) -> Iterator[None]:
     """
-    Call a function if a task fails, times out or is killed, and not if it defers or is rescheduled.
+    Push XComs if a task fails, times out or is killed, and not if it defers or is rescheduled.
 
-    :param action: The function.
+    :param push: Pushes them.
+    :param log: The task's log.
     """
     try:
         yield
@@ -99,8 +100,16 @@ def on_failure(action: Callable[[], None]) -> Iterator[None]:
         raise
     except BaseException:
         # Time-outs and kills are no subclasses of Exception.
-        action()
+        try_to_push(push, log)
         raise
+
+
+def try_to_push(push: Callable[[], None], log: logging.Logger) -> None:
+    """Push XComs of a failed task, without hiding its error if that fails, too."""
+    try:
+        push()
+    except Exception as error:
+        log.warning("The XComs for reports could not be pushed: %s", sanitize(str(error)))
 
 
 def push_type_stats_on_failure(task: BaseOperator, context: Context) -> AbstractContextManager[None]:
@@ -110,7 +119,7 @@ def push_type_stats_on_failure(task: BaseOperator, context: Context) -> Abstract
     :param task: The operator or sensor.
     :param context: Its context.
     """
-    return on_failure(partial(push_if_missing, task, context, XCOM_TYPE_STATS))
+    return on_failure(partial(push_if_missing, task, context, XCOM_TYPE_STATS), task.log)
 
 
 def require_success(

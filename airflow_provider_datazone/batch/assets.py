@@ -43,6 +43,8 @@ class AssetRow:
     :param is_token_used: Whether Start returned the run for the client token of this submission. ``False`` if
         that is not known.
     :param seen_active: Whether this try has seen the adopted run active.
+    :param failing_since: Unix time in seconds since when DataZone has responded to each request for the asset
+        with a transient error other than throttling; ``None`` if the last request succeeded.
     """
 
     asset_identifier: str
@@ -59,6 +61,7 @@ class AssetRow:
     listing: str | None = None
     is_token_used: bool = False
     seen_active: bool = False
+    failing_since: float | None = None
 
     @property
     def key(self) -> tuple[str, str | None, str]:
@@ -77,7 +80,9 @@ class AssetRow:
             and all(text is None or isinstance(text, str) for text in texts)
             and type(self.submission) is int
             and all(type(flag) is bool for flag in (self.is_token_used, self.seen_active))
-            and (self.adopted_at is None or isinstance(self.adopted_at, (int, float)))
+            and all(
+                at is None or isinstance(at, (int, float)) for at in (self.adopted_at, self.failing_since)
+            )
             and isinstance(self.type_stats, list)
             and all(isinstance(stat, dict) for stat in self.type_stats)
         )
@@ -110,7 +115,7 @@ class AssetRow:
         the token and lost the response, so the batch has to send it again.
         """
         self.submission += self.is_token_used
-        self.run_identifier = self.status = self.error = self.adopted_at = None
+        self.run_identifier = self.status = self.error = self.adopted_at = self.failing_since = None
         self.revision = self.listing = None
         self.type_stats = []
         self.is_refused = self.is_token_used = self.seen_active = False

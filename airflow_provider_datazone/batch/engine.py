@@ -29,7 +29,7 @@ from airflow_provider_datazone.metadata_generation import names_used_up_quota
 from airflow_provider_datazone.metrics import count_ended_run
 from airflow_provider_datazone.polling.errors import CredentialsRejectedError
 from airflow_provider_datazone.polling.jobs import cancel_run, run_on_poller
-from airflow_provider_datazone.service_errors import is_not_found
+from airflow_provider_datazone.service_errors import may_be_new
 
 if TYPE_CHECKING:
     import logging
@@ -305,7 +305,7 @@ class Batch:
         except CredentialsRejectedError as error:
             self._requests.fail_if_specific(error, row, row.run_identifier, poller)
         except Exception as error:
-            if is_not_found(error):
+            if may_be_new(error):
                 if row.is_adopted:
                     self._progress.warning("The run of an earlier try no longer exists: %s", error)
                     self._starter.prepare_restart(row)

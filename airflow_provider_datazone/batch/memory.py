@@ -60,6 +60,8 @@ class BatchMemory:
             if self._store is not None:
                 self._store.set(_STATE_KEY, record)
         self._record = record
+        # Whether the last save failed.
+        self._has_failed = False
 
     @property
     def identity(self) -> str:
@@ -85,6 +87,7 @@ class BatchMemory:
             saved, self._record["noted_at"] = {}, 0.0
         loaded = [saved.get(row.key, row) for row in rows]
         for row in loaded:
+            row.failing_since = None
             if steps.is_done(row) and not steps.is_success(row):
                 if row.status is None or steps.has_succeeded_run(row):
                     row.error, row.is_refused = None, False
@@ -107,15 +110,18 @@ class BatchMemory:
         """
         record = self._record | {"noted_at": time.time() if saved_at is None else saved_at}
         if self._store is not None:
-            # Keep the previous parts, which the stored record refers to until it is replaced, also if
-            # replacing it fails.
-            record["generation"] = 1 - record["generation"]
+            stored: Any = self._store.get(_STATE_KEY) if self._has_failed else None
+            self._has_failed = True
+            # Keep the previous parts, which the stored record refers to until it is replaced. If the last
+            # save failed, it may have been replaced or not.
+            record["generation"] = 1 - (stored if _is_record(stored) else record)["generation"]
             text = pack(rows)
             parts = [text[start : start + _STATE_SIZE] for start in range(0, len(text), _STATE_SIZE)]
             for number, part in enumerate(parts):
                 self._store.set(_part_key(record["generation"], number), part)
             record["parts"] = len(parts)
             self._store.set(_STATE_KEY, record)
+            self._has_failed = False
         self._record = record
 
     def save_success(self) -> None:

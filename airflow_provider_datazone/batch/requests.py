@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -262,13 +263,13 @@ class BatchRequests:
         :param on_conflict: Called when DataZone responds with a conflict.
         """
         loop = asyncio.get_running_loop()
-        failing_since: float | None = None
         in_conflict_since: float | None = None
         pause = 1.0
         while True:
             try:
                 await self.require_response(row.asset_identifier, poller)
                 await attempt()
+                row.failing_since = None
                 return
             except BatchStoppedError:
                 return
@@ -281,14 +282,15 @@ class BatchRequests:
                     self.rejected.discard(row.asset_identifier)
                 now = loop.time()
                 if is_throttling(error):
-                    failing_since = None
+                    row.failing_since = None
                 elif is_transient(error):
-                    failing_since = now if failing_since is None else failing_since
+                    # In the row, since a checkpoint begins a new process.
+                    row.failing_since = row.failing_since or time.time()
                 elif is_conflict(error):
                     in_conflict_since = now if in_conflict_since is None else in_conflict_since
                     on_conflict()
-                if failing_since is not None and now - failing_since >= REQUEST_TIMEOUT:
-                    if not poller.sender.has_responded:
+                if row.failing_since is not None and time.time() - row.failing_since >= REQUEST_TIMEOUT:
+                    if not poller.sender.has_responded and not isinstance(error, ClientError):
                         # The endpoint cannot be reached, so no other asset can do better.
                         raise
                     waited = f"DataZone has not completed {kind.name} for {REQUEST_TIMEOUT / 60:.0f} minutes"

@@ -25,6 +25,7 @@ from airflow_provider_datazone.task_outcome import (
     fail_without_retry,
     on_failure,
     push_if_missing,
+    try_to_push,
 )
 from airflow_provider_datazone.version_compat import execution_timeout_before_resuming, mask_secret
 
@@ -144,7 +145,7 @@ class KillableOperator(DataZoneOperator):
             return
         # It stays when it has ended: a task that has failed may still be killed, and leaves no run behind.
         execution = self._execution = kind(self, context)
-        with on_failure(execution.push_report), execution.stops_on_kill():
+        with on_failure(execution.push_report, self.log), execution.stops_on_kill():
             yield execution
 
     def on_kill(self) -> None:
@@ -154,7 +155,7 @@ class KillableOperator(DataZoneOperator):
         if execution is not None:
             execution.on_kill()
         elif execution_timeout_before_resuming() is not None:
-            push_if_missing(self, get_current_context(), self._report_key)
+            try_to_push(lambda: push_if_missing(self, get_current_context(), self._report_key), self.log)
 
 
 class StartOperatorBase(KillableOperator):

@@ -297,11 +297,15 @@ class RunPoller:
         if is_throttling(error):
             # The Gets would be throttled, too, and there are more of them.
             return
-        pause = LIST_PAUSE_FACTOR * (now - self._round_began)
+        seconds = now - self._round_began
+        pause = LIST_PAUSE_FACTOR * seconds
         if not is_transient(error):
             pause = REFUSED_LIST_PAUSE
             for wait in self._open(self._waits)[:1]:
                 wait.log.warning("Runs cannot be listed just now, so each one is read with a Get: %s", error)
+        elif len(self._waits) / self.sender.rates.polls.per_second > seconds:
+            # The Gets would delay the waits more than another List that fails.
+            return
         self._list_cost, self._measure_list_at = math.inf, now + pause
 
     async def _get(self, queue: deque[tuple[str, str | None]]) -> None:

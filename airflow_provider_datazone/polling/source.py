@@ -293,7 +293,8 @@ def _build_client(hook: DataZoneHook) -> None:
     botocore creates some 100,000 objects from its model of DataZone. They trigger garbage collections of the
     whole heap, each of which stops every thread of the process. So the collector is off until then.
     """
-    # Not in the lock, which would delay the clients of other connections if STS does not respond.
+    # Before a request waits for its rate, and not in the lock, where it would delay the clients of other
+    # connections if STS does not respond.
     hook.open_session()
     with _client_lock:
         was_enabled = gc.isenabled()
@@ -306,8 +307,3 @@ def _build_client(hook: DataZoneHook) -> None:
         finally:
             if was_enabled:
                 gc.enable()
-    # The first signature assumes a role or queries the instance metadata. Do that before a request waits for
-    # its rate.
-    credentials = getattr(getattr(client, "_request_signer", None), "_credentials", None)
-    if credentials is not None:
-        credentials.get_frozen_credentials()

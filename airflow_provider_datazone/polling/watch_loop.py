@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 MAX_GET_FAILURES = 2 * WATCH_THREADS
 # Incomplete Lists in a row after which the followed runs that no page returned are read.
 MAX_INCOMPLETE_LISTS = 3
+# Maximum number of them that are read after each such List: most may be active, and waits share the rate.
+MAX_READS_WITHOUT_LIST = 20
 
 
 class WatchLoop:
@@ -153,7 +155,8 @@ class WatchLoop:
             self._has_logged_failure = False
             self._log("The runs are listed again.", level=logging.INFO)
         # Runs that Get does not return as terminal must not delay others, nor must runs that end later.
-        return sorted(unread, key=unread.__getitem__)
+        ordered = sorted(unread, key=unread.__getitem__)
+        return ordered if is_complete else ordered[:MAX_READS_WITHOUT_LIST]
 
     def _schedule(self, began: float, *, is_complete: bool) -> None:
         now = asyncio.get_running_loop().time()

@@ -33,6 +33,7 @@ from airflow_provider_datazone.task_outcome import (
     push_run,
     push_type_stats_on_failure,
     require_success,
+    try_to_push,
 )
 from airflow_provider_datazone.version_compat import call_execute, conf, execution_timeout_before_resuming
 
@@ -225,7 +226,7 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
         super().on_kill()
         timed_out = execution_timeout_before_resuming()
         if timed_out is not None:
-            push_if_missing(self, get_current_context(), XCOM_TYPE_STATS)
+            try_to_push(lambda: push_if_missing(self, get_current_context(), XCOM_TYPE_STATS), self.log)
             self._skip_if(self.soft_fail or self.never_fail, timed_out)
 
     def poke(self, context: Context) -> PokeReturnValue:

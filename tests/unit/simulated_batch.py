@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
-from airflow_provider_datazone.batch import engine, memory, progress, starts
+from airflow_provider_datazone.batch import engine, memory, progress, requests, starts
 from airflow_provider_datazone.batch.assets import AssetRow
 from airflow_provider_datazone.batch.engine import Batch
 from airflow_provider_datazone.batch.state import BatchSettings, BatchState
@@ -439,7 +439,7 @@ def run_in(airflow: Airflow, main: Callable[[Any], Any]) -> Any:
         return result
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for module in (engine, memory, progress, starts):
+        for module in (engine, memory, progress, requests, starts):
             monkeypatch.setattr(module, "time", SimulatedTime)
         monkeypatch.setattr(registry, "_look_up", airflow.look_up)
         monkeypatch.setattr(registry, "HookSource", airflow.source)

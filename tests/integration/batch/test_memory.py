@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import time
+from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -128,36 +129,42 @@ def test_retry_resumes_the_runs_of_a_killed_worker(
 
 
 def test_rows_survive_a_save_that_fails_before_a_kill(assets: Assets):
-    """The API server is away during one save, and the worker is killed in the middle of the next."""
+    """The API server is away during some saves, and the worker is killed in the middle of the last one."""
 
     class Away(Exception):
         pass
 
     class UnreliableStore(Store):
         sets_left: float = math.inf
+        is_response_lost = False
 
         def set(self, key: str, value: Any) -> None:
             self.sets_left -= 1
             if self.sets_left < 0:
                 raise Away
             super().set(key, value)
+            if self.is_response_lost and isinstance(value, dict):
+                raise Away
 
     def rows_with(run: str) -> list[AssetRow]:
         # Random, so that two parts are needed.
-        letters = Random(run).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=14 * 6000)
+        letters = Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=14 * 6000)
         names = ["".join(letters[start : start + 14]) for start in range(0, len(letters), 14)]
         return [AssetRow(name, None, "project", run_identifier=run) for name in names]
 
     store = UnreliableStore()
     memory = make_memory(assets, make_context(store))
-    memory.save(rows_with("saved"))
-    for sets in (0, 1):
-        store.sets_left = sets
+    memory.save(rows_with("first"))
+    for sets, is_applied in [(0, False), (1, False), (2, True), (1, False)]:
+        # The first part, the second part, and the record; the response to the last one may be lost.
+        store.sets_left = math.inf if is_applied else sets
+        store.is_response_lost = is_applied
         with pytest.raises(Away):
-            memory.save(rows_with("lost"))
-    store.sets_left = math.inf
-    stored = make_memory(assets, make_context(store, try_number=2)).load(rows_with("saved"), Steps())
-    assert {row.run_identifier for row in stored} == {"saved"}
+            memory.save(rows_with("second"))
+    store.sets_left, store.is_response_lost = math.inf, False
+    fresh = [replace(row, run_identifier=None) for row in rows_with("first")]
+    stored = make_memory(assets, make_context(store, try_number=2)).load(fresh, Steps())
+    assert {row.run_identifier for row in stored} == {"second"}
     assert all(row.is_adopted for row in stored)
 
 

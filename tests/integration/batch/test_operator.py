@@ -18,6 +18,7 @@ from airflow_provider_datazone.exceptions import (
     RequestRefusedError,
     WaitFailedError,
 )
+from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from tests.conftest import TYPE_STATS, LoopClock, once
 from tests.dags.batch_outcomes import (
     TYPES,
@@ -287,6 +288,19 @@ def test_task_that_fails_before_it_processes_assets_pushes_no_results(assets: As
         assets.operator(max_concurrent_runs=0).execute(context)
     assert context["ti"].xcoms["results"] == []
     assert "return_value" not in context["ti"].xcoms
+
+
+def test_xcom_that_cannot_be_pushed_does_not_hide_the_error(assets: Assets, monkeypatch: pytest.MonkeyPatch):
+    context = make_context(Store())
+
+    def fail(key: str, value: Any) -> None:
+        raise OSError("the API server is away")
+
+    monkeypatch.setattr(context["ti"], "xcom_push", fail)
+    task = assets.operator(max_concurrent_runs=0)
+    monkeypatch.setattr(DataZoneDomainLink, "persist_for", lambda *arguments: None)
+    with pytest.raises(InvalidInputError):
+        task.execute(context)
 
 
 def test_deferred_batch_with_a_long_poll_interval_ends(assets: Assets, loop_clock: LoopClock):

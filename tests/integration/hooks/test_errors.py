@@ -18,6 +18,7 @@ from airflow_provider_datazone.testing.backend.responses import DataZoneResponse
 from tests.wrong import DOMAIN, Answer, make_hook, render, serve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import Catalog
@@ -36,11 +37,9 @@ def test_errors_left_to_airflow_retries_are_neither_permanent_nor_transient(
     assert not is_transient(refused.value)
 
 
-@pytest.mark.parametrize("is_built", [True, False], ids=["client built", "no client"])
-def test_credentials_that_expired_again_are_rejected_credentials(
-    catalog: Catalog, is_built: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """botocore raises a RuntimeError for them, also from inside a request."""
+@pytest.fixture
+def renewed(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Define a connection with a credential process, and return a function that sets their expiration."""
     output = tmp_path / "credentials.json"
 
     def provide(expiration: str) -> None:
@@ -54,17 +53,36 @@ def test_credentials_that_expired_again_are_rejected_credentials(
     connection |= {"login": None, "password": None}
     connection["extra"] |= {"profile_name": "renewed"}
     monkeypatch.setenv("AIRFLOW_CONN_RENEWED", json.dumps(connection))
+    return provide
+
+
+@pytest.mark.parametrize("is_built", [True, False], ids=["client built", "no client"])
+def test_credentials_that_expired_again_are_rejected_credentials(
+    catalog: Catalog, renewed: Callable[[str], None], is_built: bool
+):
+    """botocore raises a RuntimeError for them, also from inside a request."""
     hook = DataZoneHook("renewed")
     # Within ten minutes of the expiration, botocore renews them before each request.
-    provide((datetime.now(timezone.utc) + timedelta(minutes=5)).isoformat())
+    renewed((datetime.now(timezone.utc) + timedelta(minutes=5)).isoformat())
     if is_built:
         hook.get_asset(catalog.asset_identifier, domain_identifier=catalog.domain_identifier)
-    provide("2026-01-01T00:00:00Z")
+    renewed("2026-01-01T00:00:00Z")
     with pytest.raises(CredentialRetrievalError, match="still expired") as raised:
         hook.get_asset(catalog.asset_identifier, domain_identifier=catalog.domain_identifier)
     assert service_errors.is_rejected_credentials(raised.value)
     assert not is_permanent(raised.value)
     assert not is_transient(raised.value)
+
+
+def test_session_looks_up_the_credentials_before_a_client_is_built(
+    catalog: Catalog, renewed: Callable[[str], None], tmp_path: Path
+):
+    """A poller builds one client at a time, and a credential process may take long."""
+    renewed((datetime.now(timezone.utc) + timedelta(hours=1)).isoformat())
+    hook = DataZoneHook("renewed")
+    hook.open_session()
+    (tmp_path / "credentials.json").unlink()
+    hook.get_asset(catalog.asset_identifier, domain_identifier=catalog.domain_identifier)
 
 
 def test_modeled_exception_classes_of_the_client_can_be_caught(hook: DataZoneHook, catalog: Catalog):

@@ -106,6 +106,18 @@ def test_no_run_starts_after_a_get_is_denied(message: str, scope: str):
         require_few_failures(batch.state, Steps(), 0)
 
 
+def test_run_is_kept_if_get_does_not_find_the_domain():
+    """It is active, and nothing shows that it does not exist."""
+
+    class Missing(BatchDataZone):
+        async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:
+            await super().get(run_identifier, run_type)
+            raise client_error("ResourceNotFoundException", 404, "Domain dzd_1 does not exist")
+
+    rows = run_batch(Missing(lasts=3), assets(2))
+    assert [(row.run_identifier, row.is_refused) for row in rows] == [("run0", True), ("run1", True)]
+
+
 def test_get_that_is_invalid_for_one_run_fails_only_its_asset():
     class Invalid(BatchDataZone):
         async def get(self, run_identifier: str, run_type: str | None) -> MetadataGenerationRun:

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from airflow_provider_datazone.batch import requests
-from airflow_provider_datazone.batch.assets import AssetRow
+from airflow_provider_datazone.batch.assets import AssetRow, pack, unpack
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun
 from tests.unit.polling.test_credentials import SameFingerprint
 from tests.unit.simulated_batch import (
@@ -28,7 +28,7 @@ from tests.unit.simulated_batch import (
     run_on,
     statuses,
 )
-from tests.unit.simulation import client_error
+from tests.unit.simulation import client_error, now
 
 # ------------------------------------------------------------- transient errors
 
@@ -79,6 +79,36 @@ def test_batch_fails_if_datazone_responds_to_no_request():
     with pytest.raises(ConnectionClosedError):
         run_batch(datazone, assets(200), max_concurrent_runs=20)
     assert max(at for at, _, _ in datazone.requests) < requests.REQUEST_TIMEOUT + 2 * requests.LONGEST_PAUSE
+
+
+def test_asset_that_fails_for_an_hour_fails_alone_although_nothing_else_was_sent():
+    endless = [TRANSIENT_ERRORS["service's fault"] for _ in range(10_000)]
+    datazone = BatchDataZone(refusals={"asset0": endless})
+    rows = run_batch(datazone, assets(5), max_concurrent_runs=1)
+    assert [row.status for row in rows] == [None, *["SUCCEEDED"] * 4]
+    assert "60 minutes" in str(rows[0].error)
+
+
+def test_hour_in_which_an_asset_fails_continues_after_a_checkpoint():
+    """A deferred batch begins a new process every ten minutes."""
+    endless = [TRANSIENT_ERRORS["service's fault"] for _ in range(10_000)]
+    datazone = BatchDataZone(refusals={"asset0": endless})
+
+    async def main(airflow: Airflow) -> list[AssetRow]:
+        rows = assets(1)
+        while not rows[0].has_ended:
+            assert now() < 2 * requests.REQUEST_TIMEOUT
+            batch = make_batch(rows)
+            work = asyncio.ensure_future(batch.run(PARAMETERS))
+            await asyncio.wait({work}, timeout=600)
+            await batch.drain()
+            await asyncio.wait({work})
+            airflow.new_process()
+            rows = unpack(pack(rows))
+        return rows
+
+    (row,) = run_on(datazone, main)
+    assert "60 minutes" in str(row.error)
 
 
 @pytest.mark.parametrize("error", TRANSIENT_ERRORS.values(), ids=TRANSIENT_ERRORS)

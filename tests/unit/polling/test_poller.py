@@ -487,6 +487,25 @@ def test_list_that_hangs_does_not_delay_each_round():
     assert max(late) < 90 + 30 + 3
 
 
+def test_list_that_hangs_for_a_while_does_not_slow_down_thousands_of_waits():
+    """Gets alone would take minutes for all of them."""
+
+    class Hanging(SimulatedDataZone):
+        async def list_page(self, status: str, next_token: str | None) -> Any:
+            if not 200 < now() < 290:
+                return await super().list_page(status, next_token)
+            self.requests.append((now(), "list", status))
+            await asyncio.sleep(30)
+            raise ReadTimeoutError(endpoint_url="https://datazone")
+
+    ending = [SimulatedRun(f"run{number}", ends=350 + number) for number in range(150)]
+    others = [SimulatedRun(f"other{number}") for number in range(2850)]
+    datazone = Hanging([*ending, *others])
+    waits = [*(Waiter(run.id) for run in ending), *(Waiter(run.id, timeout=700) for run in others)]
+    late = [each.at - run.ends for each, run in zip(poll(datazone, waits), ending, strict=False)]
+    assert sorted(late)[75] < 30
+
+
 def test_unknown_run_fails_only_its_wait():
     runs = [SimulatedRun(f"run{number}", ends=100, exists=number != 3) for number in range(10)]
     endings = poll(SimulatedDataZone(runs), [Waiter(run.id) for run in runs])

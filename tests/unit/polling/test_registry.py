@@ -102,6 +102,7 @@ def test_waits_of_a_replaced_poller_are_counted(monkeypatch: pytest.MonkeyPatch)
             await asyncio.sleep(0)
             assert reported.pop() == 0
         await asyncio.sleep(0)
+        assert not registry._open_pollers
 
     simulate(main())
 

@@ -468,10 +468,10 @@ def test_watch_that_replaces_another_during_a_list_is_listed_at_once():
         wait = asyncio.ensure_future(
             watching.poller().wait("run", run_type=None, poll_interval=1000, timeout=None, log=LOG)
         )
-        tasks = [asyncio.ensure_future(watching.watch(old))]
+        tasks = [asyncio.ensure_future(watching.poller().watch(old))]
         await asyncio.sleep(0.1)
         tasks[0].cancel()
-        tasks.append(asyncio.ensure_future(watching.watch(new)))
+        tasks.append(asyncio.ensure_future(watching.poller().watch(new)))
         await asyncio.sleep(20)
         assert new.following == {"run"}
         for task in [wait, *tasks]:
