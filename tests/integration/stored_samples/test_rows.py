@@ -68,11 +68,25 @@ ACTIVE = [
         start=1,
     )
 ]
+# Assets whose requests fail for now: to start a run, and to accept what one has generated.
+FAILING = [
+    AssetRow("sampleasset001", None, PROJECT, failing_since=1234567890.25),
+    AssetRow(
+        "sampleasset002",
+        None,
+        PROJECT,
+        run_identifier="samplerun00002",
+        status="SUCCEEDED",
+        type_stats=SUCCEEDED_STATS,  # type: ignore[arg-type]
+        failing_since=1234567890.25,
+    ),
+]
 ROWS = {
     "each state of an asset": EACH_STATE,
     "no assets": [],
     "accepted and published assets": PUBLISHED,
     "active runs": ACTIVE,
+    "failing requests": FAILING,
 }
 # The number of columns in a row of each version. Columns that were added later have their defaults.
 COLUMNS = {
@@ -81,6 +95,7 @@ COLUMNS = {
     "0.1.0 in development, since a batch stores refusals": 10,
     "0.2.0 in development, since a batch accepts and publishes": 12,
     "0.2.0, since a batch stores whether it has used a token": 14,
+    "0.2.0, since a batch stores how long requests have failed": 15,
 }
 
 
