@@ -15,12 +15,7 @@ from airflow_provider_datazone.batch.progress import MAX_LOGGED_FAILURES
 from airflow_provider_datazone.exceptions import NotConfiguredError
 from airflow_provider_datazone.polling.errors import CredentialsRejectedError
 from airflow_provider_datazone.polling.sender import Turn
-from airflow_provider_datazone.service_errors import (
-    is_conflict,
-    is_permanent,
-    is_throttling,
-    is_transient,
-)
+from airflow_provider_datazone.service_errors import is_conflict, is_permanent, is_throttling, is_transient
 
 if TYPE_CHECKING:
     import logging

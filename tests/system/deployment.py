@@ -24,6 +24,7 @@ from tests.system.database import Database, SQLite
 from tests.system.ports import free_port
 
 AIRFLOW_2 = version("apache-airflow").startswith("2.")
+AIRFLOW_3_0 = version("apache-airflow").startswith("3.0.")
 # Seconds without a heartbeat after which another triggerer takes over the triggers. The value is far below Airflow's
 # default of 30, and high enough for a live triggerer on a busy machine.
 HANDOVER_SECONDS = 8
@@ -95,6 +96,10 @@ class Deployment:
             "LOGGING__COLORED_CONSOLE_LOG": False,
             "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1,
             "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
+            # In Airflow 3.0, LocalExecutor starts a task before the scheduler has committed that it is queued. If the
+            # task is faster, its try fails without executing (apache/airflow#56010). With one task per transaction the
+            # commit follows at once. Remove this with support for 3.0.
+            "SCHEDULER__MAX_TIS_PER_QUERY": 1 if AIRFLOW_3_0 else 16,
             "TRIGGERER__JOB_HEARTBEAT_SEC": 1,
             "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": HANDOVER_SECONDS,
             "USAGE_DATA_COLLECTION__ENABLED": False,
