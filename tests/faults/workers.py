@@ -28,6 +28,9 @@ DETECT_DEAD_TASKS: dict[str, int] = (
     else {
         "WORKERS__MIN_HEARTBEAT_INTERVAL": HEARTBEAT,
         "WORKERS__MAX_FAILED_HEARTBEATS": HEARTBEAT_TIMEOUT // HEARTBEAT,
+        # A busy supervisor can miss that its task has ended (apache/airflow#50500). Until this timeout, by default 60
+        # seconds, it sends no heartbeats, and the scheduler would retry a task that had failed for good.
+        "WORKERS__SOCKET_CLEANUP_TIMEOUT": HEARTBEAT_TIMEOUT // 3,
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": HEARTBEAT_TIMEOUT,
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": HEARTBEAT,
     }
