@@ -24,7 +24,8 @@ class TaskInstance(SimpleNamespace):
         tries = {"try_number": 1, "max_tries": 3}
         super().__init__(**defaults | tries | {"xcoms": {}} | attributes)
 
-    def xcom_push(self, key: str, value: Any) -> None:
+    def xcom_push(self, key: str, value: Any, **_: Any) -> None:
+        # Airflow 2.11 passes an execution_date, too.
         self.xcoms[key] = storable(value)
 
     def xcom_pull(self, *, key: str, **_: Any) -> Any:

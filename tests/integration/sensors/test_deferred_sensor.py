@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_datazone.exceptions import RequestRefusedError, WaitFailedError
+from airflow_provider_datazone.links.datazone import DataZoneDomainLink
 from airflow_provider_datazone.sensors.datazone import DataZoneMetadataGenerationRunSensor
 from airflow_provider_datazone.triggers.datazone import DataZoneMetadataGenerationRunTrigger
 from tests.task_context import make_context, make_resumed_context
@@ -95,8 +96,11 @@ def test_domain_is_resolved_before_deferring(catalog: Catalog, monkeypatch: pyte
     connection = json.loads(catalog.server.connection)
     connection["extra"]["domain_identifier"] = catalog.domain_identifier
     monkeypatch.setenv("AIRFLOW_CONN_DATAZONE_DEFAULT", json.dumps(connection))
-    deferred = defer(run_identifier=catalog.start_run(), domain_identifier=None)
-    assert deferred.trigger.domain_identifier == catalog.domain_identifier
+    context = make_context()
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor(catalog, catalog.start_run(), domain_identifier=None).execute(context)
+    assert deferred.value.trigger.domain_identifier == catalog.domain_identifier
+    assert context["ti"].xcoms[DataZoneDomainLink.key]["domain_identifier"] == catalog.domain_identifier
 
 
 def test_sensor_does_not_defer_if_the_run_has_ended(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
