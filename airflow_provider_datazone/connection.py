@@ -229,7 +229,7 @@ class DataZoneConnectionHook(AwsBaseHook):
         """
         _check_certificates(self.verify, self.config)
         client = super().get_client_type(*args, **kwargs)
-        # It has the endpoints of all of AWS, which take more memory than the client.
+        # A session holds the endpoints of all AWS services, which take more memory than the client.
         self._session = None
         client.meta.events.register("response-received.datazone", count_response)
         return client

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import TaskDeferred, get_current_context
 from botocore.exceptions import ClientError
 
 from airflow_provider_datazone.exceptions import (
@@ -22,7 +22,10 @@ from airflow_provider_datazone.exceptions import (
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, judge, sanitize
 from airflow_provider_datazone.metrics import count_ended_run
 from airflow_provider_datazone.service_errors import is_permanent
-from airflow_provider_datazone.version_compat import AirflowRescheduleException
+from airflow_provider_datazone.version_compat import (
+    AirflowRescheduleException,
+    execution_timeout_before_resuming,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
@@ -66,6 +69,17 @@ def push_if_missing(task: BaseOperator, context: Context, key: str) -> None:
     """
     if key not in vars(task).get(_PUSHED, ()):
         push(task, context, key, [])
+
+
+def push_if_missing_on_time_out(task: BaseOperator, key: str) -> None:
+    """
+    Call :func:`push_if_missing` in ``on_kill`` if Airflow 2.11 times a deferred task out before it resumes.
+
+    :param task: The operator or sensor.
+    :param key: The key.
+    """
+    if execution_timeout_before_resuming() is not None:
+        try_to_push(lambda: push_if_missing(task, get_current_context(), key), task.log)
 
 
 def push_run(

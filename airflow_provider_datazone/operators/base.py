@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred, get_current_context
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_datazone.exceptions import NotConfiguredError
 from airflow_provider_datazone.hooks.datazone import DataZoneHook
@@ -25,9 +25,9 @@ from airflow_provider_datazone.task_outcome import (
     fail_without_retry,
     on_failure,
     push_if_missing,
-    try_to_push,
+    push_if_missing_on_time_out,
 )
-from airflow_provider_datazone.version_compat import execution_timeout_before_resuming, mask_secret
+from airflow_provider_datazone.version_compat import mask_secret
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -154,8 +154,8 @@ class KillableOperator(DataZoneOperator):
         execution = self._execution
         if execution is not None:
             execution.on_kill()
-        elif execution_timeout_before_resuming() is not None:
-            try_to_push(lambda: push_if_missing(self, get_current_context(), self._report_key), self.log)
+        else:
+            push_if_missing_on_time_out(self, self._report_key)
 
 
 class StartOperatorBase(KillableOperator):

@@ -18,7 +18,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
-    get_current_context,
 )
 
 from airflow_provider_datazone.deferral import defer_until_run_ends, resume, run_of_event
@@ -29,11 +28,10 @@ from airflow_provider_datazone.metadata_generation import NEW_RESOURCE_GRACE
 from airflow_provider_datazone.task_outcome import (
     XCOM_TYPE_STATS,
     fail_without_retry,
-    push_if_missing,
+    push_if_missing_on_time_out,
     push_run,
     push_type_stats_on_failure,
     require_success,
-    try_to_push,
 )
 from airflow_provider_datazone.version_compat import call_execute, conf, execution_timeout_before_resuming
 
@@ -224,9 +222,9 @@ class DataZoneMetadataGenerationRunSensor(PlainInputs, AwsBaseSensor[DataZoneHoo
 
     def on_kill(self) -> None:
         super().on_kill()
+        push_if_missing_on_time_out(self, XCOM_TYPE_STATS)
         timed_out = execution_timeout_before_resuming()
         if timed_out is not None:
-            try_to_push(lambda: push_if_missing(self, get_current_context(), XCOM_TYPE_STATS), self.log)
             self._skip_if(self.soft_fail or self.never_fail, timed_out)
 
     def poke(self, context: Context) -> PokeReturnValue:

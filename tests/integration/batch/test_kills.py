@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
+from airflow_provider_datazone import task_outcome
 from airflow_provider_datazone.batch.assets import pack, unpack
-from airflow_provider_datazone.operators import base as operator_base
 from airflow_provider_datazone.operators.batch_execution import BatchExecution
 from airflow_provider_datazone.triggers.datazone import DataZoneBatchMetadataGenerationTrigger
 from airflow_provider_datazone.version_compat import TaskKilled
@@ -265,7 +265,7 @@ def test_time_out_before_the_batch_resumes_pushes_no_results(assets: Assets, mon
     """Airflow 2.11 applies execution_timeout to a deferred task before it resumes, and calls only `on_kill`."""
     context = make_context()
     # Airflow sets it; there is no Airflow in this test.
-    monkeypatch.setattr(operator_base, "get_current_context", lambda: context)
+    monkeypatch.setattr(task_outcome, "get_current_context", lambda: context)
     task = assets.operator(deferrable=True)
     try:
         raise AirflowTaskTimeout
