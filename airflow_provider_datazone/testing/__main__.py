@@ -24,6 +24,9 @@ ASSETS = {
     "returns": ("return_id", "order_id", "reason"),
 }
 
+#: A domain, a project and assets by name: their identifiers.
+Seed = tuple[str, str, dict[str, str]]
+
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM.
@@ -52,12 +55,15 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, signal.default_int_handler)
     server = DataZoneServer(arguments.host, arguments.port)
     try:
-        server.start()
-    except (OSError, OverflowError) as error:
-        print(f"Cannot listen on {arguments.host}:{arguments.port}: {error}", file=sys.stderr)
-        return 1
-    try:
-        _print_instructions(server, arguments.seed)
+        try:
+            # Requests of other processes would change the identifiers of the seed.
+            with DataZoneServer() as seeding:
+                seed = _create_assets(seeding) if arguments.seed else None
+                server.start()
+        except (OSError, OverflowError) as error:
+            print(f"Cannot listen on {arguments.host}:{arguments.port}: {error}", file=sys.stderr)
+            return 1
+        _print_instructions(server, seed)
         threading.Event().wait()
     except KeyboardInterrupt:
         pass
@@ -66,13 +72,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _print_instructions(server: DataZoneServer, seed: bool) -> None:
+def _print_instructions(server: DataZoneServer, seed: Seed | None) -> None:
     connection = json.loads(server.connection)
     print(f"Amazon DataZone (local) at {server.endpoint_url}. Press Ctrl-C to stop it.")
     list_command = "list-domains"
     outcome: dict[str, object] = {"statuses": {"BUSINESS_NAMES": "FAILED"}}
-    if seed:
-        domain, project, assets = _create_assets(server)
+    if seed is not None:
+        domain, project, assets = seed
         connection["extra"] |= {"domain_identifier": domain, "owning_project_identifier": project}
         list_command = f"search --domain-identifier {domain} --search-scope ASSET"
         outcome = {"asset_identifier": assets["orders"], **outcome}
@@ -97,7 +103,7 @@ def _print_instructions(server: DataZoneServer, seed: bool) -> None:
     sys.stdout.flush()
 
 
-def _create_assets(server: DataZoneServer) -> tuple[str, str, dict[str, str]]:
+def _create_assets(server: DataZoneServer) -> Seed:
     """Create a domain, a project and assets with the same identifiers in every server."""
     client = server.client()
     try:

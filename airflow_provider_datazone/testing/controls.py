@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import boto3
 from botocore.config import Config
 from moto.core.base_backend import BackendDict
-from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.core.model_instances import reset_model_data
+from moto.core.models import DEFAULT_ACCOUNT_ID, botocore_stubber
 from moto.core.utils import get_service_model
 
 from .backend.models import datazone_backends
 from .backend.runs import ACTIVE_STATUSES, TERMINAL_STATUSES
-from .local_responses import ERRORS, WIRE_FAULTS
+from .local_responses import ERRORS, WIRE_FAULTS, is_implemented
 from .scenario import ASSET_MEMBERS, Fault, Request, RunOutcome, TokenBucket, request_lock, scenario
 from .scripted_runs import ensure_reset_clears_scenario
 
@@ -40,8 +41,9 @@ class DataZoneControls:
     """The controls of the local DataZone.
 
     Each process has one local DataZone, because moto keeps its state per process. A setting applies to
-    requests of every account and Region. Moto clears all settings when it resets its backends, which it does
-    when ``mock_datazone`` or ``mock_aws`` starts and stops.
+    requests of every account and Region. Moto deletes all resources, settings and requests, also those of a
+    :class:`DataZoneServer` that is running, when the outermost ``mock_datazone`` or ``mock_aws`` starts and
+    stops. A test that is decorated with ``mock_datazone`` can create this class to set an outcome.
     """
 
     @property
@@ -81,10 +83,10 @@ class DataZoneControls:
         :param asset_identifier: the asset. Default: any
         :param statuses: the final status of the run's types: one status for all types, or a status by type,
             where a missing type succeeds. A run is ``PARTIALLY_SUCCEEDED`` if only some of its types succeed.
-            Default: ``SUCCEEDED``
+            Default: derived from ``status``, where the last type of a ``PARTIALLY_SUCCEEDED`` run has failed
         :param error_messages: the ``errorMessage`` by type. Default: none
-        :param status: the final status of the run itself. It may be a status that AWS has not published.
-            Default: derived from the types
+        :param status: the final status of the run itself. It may be a status that AWS has not published. For
+            a run that stays active, see :meth:`set_run_status`. Default: derived from the types
         :param type_stats: False omits ``typeStats``, which is an optional field of the API. Default: True
         :param submitted_seconds: how long the run is ``SUBMITTED``, in seconds. Default: 0 if
             ``in_progress_seconds`` is set
@@ -93,17 +95,19 @@ class DataZoneControls:
         :param polls: the number of polls until the run ends, instead of seconds. 0 ends it at once.
             Default: None
         :param times: the number of runs that have this outcome, or None for all later runs. Default: 1
-        :raises ValueError: for an unknown type or type status, or an invalid number
+        :raises ValueError: for an unknown type, a status that is not final, or an invalid number
         """
         by_type = {} if statuses is None or isinstance(statuses, str) else dict(statuses)
         type_statuses = [statuses] if isinstance(statuses, str) else list(by_type.values())
-        _validate("status", type_statuses, ACTIVE_STATUSES + TERMINAL_STATUSES)
+        _validate("final status", type_statuses, TERMINAL_STATUSES)
+        if status in ("", *ACTIVE_STATUSES):
+            raise ValueError(
+                f"A run cannot end with the status {status!r}: set_run_status keeps a run active"
+            )
         _validate("type", [*by_type, *(error_messages or ())], RUN_TYPES)
-        if polls is not None and (submitted_seconds, in_progress_seconds) != (None, None):
-            raise ValueError("Give either polls or seconds, not both")
         _validate_times(times)
-        if polls is not None and (not isinstance(polls, int) or polls < 0):
-            raise ValueError(f"polls must be a whole number of at least 0, or None, got {polls!r}")
+        if polls is not None:
+            _validate_polls(polls, (submitted_seconds, in_progress_seconds))
         _validate_seconds("submitted_seconds", submitted_seconds)
         _validate_seconds("in_progress_seconds", in_progress_seconds)
         outcome = RunOutcome(
@@ -119,7 +123,7 @@ class DataZoneControls:
         scenario.add_outcome(asset_identifier, outcome, times)
 
     def set_run_status(self, run_identifier: str, status: str | None) -> None:
-        """Set the status of a run that has started. The run keeps it until the next call.
+        """Set the status of a run that has started. It lasts until the next call or a cancellation.
 
         :param run_identifier: the run
         :param status: the status. It may be one that AWS has not published. None lets the run advance again
@@ -167,10 +171,10 @@ class DataZoneControls:
         :param after: True carries out the operation before the failure. Default: False
         :param asset_identifier: only requests that name this asset fail. Default: all
         :param access_key_id: only requests that are signed with this access key fail. Default: all
-        :raises ValueError: for an unknown operation or error, an asset with an operation that does not name
-            one, or an invalid number
+        :raises ValueError: for an unknown or unimplemented operation, an unknown error, an asset with an
+            operation that does not name one, or an invalid number
         """
-        _validate("operation", [operation], ("*", *get_service_model("datazone").operation_names))
+        _validate_operation(operation, "*")
         _validate("error", [error], (*ERRORS, *WIRE_FAULTS))
         if asset_identifier is not None and operation not in ("*", *ASSET_MEMBERS):
             raise ValueError(f"A request for {operation} names no asset")
@@ -195,9 +199,9 @@ class DataZoneControls:
         :param per_second: requests per second. AWS publishes 10 for ``StartMetadataGenerationRun`` and 20 for
             ``CancelMetadataGenerationRun``, ``AcceptPredictions`` and ``RejectPredictions``
         :param burst: how many requests may arrive at once after a pause. Default: the requests of one second
-        :raises ValueError: for an unknown operation or an invalid number
+        :raises ValueError: for an unknown or unimplemented operation, or an invalid number
         """
-        _validate("operation", [operation], get_service_model("datazone").operation_names)
+        _validate_operation(operation)
         if not 0 < per_second < math.inf:
             raise ValueError(f"per_second must be a number above 0, got {per_second!r}")
         if burst is None:
@@ -218,7 +222,8 @@ class DataZoneControls:
         The response is ``UnrecognizedClientException`` for an unknown access key and
         ``InvalidSignatureException`` for a wrong secret access key. Each call adds credentials. A call with a
         known access key replaces its secret, as key rotation does. The credentials of :meth:`client` and of a
-        server's ``connection`` are always valid.
+        server's ``connection`` are always valid. The temporary credentials of a role are not: their access
+        key is not known in advance.
 
         .. seealso::
             `Signature Version 4 <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html>`__
@@ -268,18 +273,30 @@ class DataZoneControls:
         return Counter(request.operation for request in scenario.requests)
 
     def reset(self) -> None:
-        """Delete everything in DataZone and in every other moto backend, and all settings and requests."""
+        """Delete everything in DataZone and in every other moto backend, and all settings and requests.
+
+        Moto's state transitions stay. ``state_manager.unset_transition`` of ``moto.moto_api`` ends one.
+        """
         ensure_reset_clears_scenario()
         with request_lock:
             BackendDict.reset()
+            reset_model_data()
 
     def client(self, region_name: str = "us-east-1", config: Config | None = None) -> Any:
-        """Return a new boto3 client for the local DataZone. It uses no settings from the environment.
+        """Return a new boto3 client for the local DataZone.
+
+        The environment does not change its endpoint, its credentials and its proxy.
 
         :param region_name: the Region. Default: ``us-east-1``
         :param config: the botocore configuration, for timeouts and retries. Default: botocore's own
+        :raises RuntimeError: if neither a server nor a mock is running
         """
-        return _client(region_name, self.endpoint_url, config)
+        return _client(region_name, self._local_endpoint_url(), config)
+
+    def _local_endpoint_url(self) -> str | None:
+        if self.endpoint_url is None and not botocore_stubber.enabled:
+            raise RuntimeError("No mock has been started, so requests would go to AWS: start mock_datazone")
+        return self.endpoint_url
 
     def create_asset(
         self,
@@ -301,8 +318,12 @@ class DataZoneControls:
         :param columns: the names of the asset's columns. Default: two columns
         :param description: the asset's description. Default: none
         :param region_name: the Region. Default: ``us-east-1``
+        :raises RuntimeError: if neither a server nor a mock is running
+        :raises ValueError: for a project without its domain
         """
-        client = _cached_client(region_name, self.endpoint_url)
+        if project_identifier is not None and domain_identifier is None:
+            raise ValueError("Give the domain_identifier of the project, too")
+        client = _cached_client(region_name, self._local_endpoint_url())
         if domain_identifier is None:
             domain_identifier = client.create_domain(
                 name="local",
@@ -351,9 +372,22 @@ def _validate_times(times: int | None) -> None:
         raise ValueError(f"times must be a whole number of at least 1, or None for all, got {times!r}")
 
 
+def _validate_polls(polls: int, seconds: tuple[float | None, float | None]) -> None:
+    if seconds != (None, None):
+        raise ValueError("Give either polls or seconds, not both")
+    if not isinstance(polls, int) or polls < 0:
+        raise ValueError(f"polls must be a whole number of at least 0, or None, got {polls!r}")
+
+
 def _validate_seconds(name: str, seconds: float | None) -> None:
     if seconds is not None and not 0 <= seconds <= MAX_SECONDS:
         raise ValueError(f"{name} must be a number from 0 to {MAX_SECONDS:,}, got {seconds!r}")
+
+
+def _validate_operation(operation: str, *others: str) -> None:
+    _validate("operation", [operation], (*others, *get_service_model("datazone").operation_names))
+    if operation not in others and not is_implemented(operation):
+        raise ValueError(f"The local DataZone does not implement the operation {operation}")
 
 
 def _validate(kind: str, values: Iterable[str], valid: Iterable[str]) -> None:

@@ -61,6 +61,11 @@ def error_response(status: int, code: str, message: str) -> TYPE_RESPONSE:
     return status, headers, json.dumps({"message": message})
 
 
+def is_implemented(operation: str) -> bool:
+    """Return whether the local DataZone implements an operation of the service."""
+    return hasattr(DataZoneResponse, camelcase_to_underscores(operation))
+
+
 class LocalDataZoneResponse(DataZoneResponse):
     """Responds like DataZone, with the faults, limits, credentials and permissions that a test sets."""
 
@@ -86,7 +91,7 @@ class LocalDataZoneResponse(DataZoneResponse):
         self._operation: str = parsed.operation.name
         self.params = parsed.params
         self._violations = parsed.violations
-        if not hasattr(self, camelcase_to_underscores(self._operation)) and self._connection is not None:
+        if not is_implemented(self._operation) and self._connection is not None:
             message = f"The local DataZone does not implement the operation {self._operation}"
             return error_response(501, "NotImplementedException", message)
         return self.call_action()

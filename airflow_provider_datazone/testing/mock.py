@@ -32,11 +32,11 @@ class MockDataZone(DataZoneControls):
         return cast("T", decorated)
 
     def start(self) -> None:
-        """Start the mock with empty backends."""
+        """Start the mock. Its backends are empty, unless another mock is active: they share one state."""
         self._mock.start()
 
     def stop(self) -> None:
-        """Stop the mock and clear its state."""
+        """Stop the mock and delete its state, unless another mock is active."""
         self._mock.stop()
 
 
@@ -52,7 +52,8 @@ def mock_datazone(function: T | None = None, config: DefaultConfig | None = None
     """Moto's ``mock_aws`` including Amazon DataZone.
 
     Use it as a decorator of a function or class, with or without parentheses, or as a context manager that
-    returns the :class:`DataZoneControls`. Requests of boto3 clients do not leave the process.
+    returns the :class:`DataZoneControls`. Requests of boto3 clients do not leave the process. As in moto, a
+    mock within another mock, for example one of the whole session, shares its state and deletes nothing.
 
     :param function: the function or class to decorate
     :param config: moto's configuration

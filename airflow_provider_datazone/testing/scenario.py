@@ -43,19 +43,21 @@ class RunOutcome:
     in_progress_seconds: float | None = None
     polls: int | None = None
 
-    def type_status(self, run_type: str) -> str:
-        """Return the final status of a type."""
+    def type_status(self, run_type: str, types: list[str]) -> str:
+        """Return the final status of a type of a run with these types."""
         if isinstance(self.statuses, str):
             return self.statuses
         if self.statuses is not None:
             return self.statuses.get(run_type, "SUCCEEDED")
+        if self.status == "PARTIALLY_SUCCEEDED":
+            return "FAILED" if run_type == types[-1] else "SUCCEEDED"
         return self.status if self.status in ("FAILED", "CANCELED") else "SUCCEEDED"
 
     def run_status(self, types: list[str]) -> str:
         """Return the final status of the run: the one that is set, else one derived from its types."""
         if self.status is not None:
             return self.status
-        statuses = {self.type_status(run_type) for run_type in types}
+        statuses = {self.type_status(run_type, types) for run_type in types}
         if len(statuses) == 1:
             return statuses.pop()
         return "PARTIALLY_SUCCEEDED" if statuses & {"SUCCEEDED", "PARTIALLY_SUCCEEDED"} else "FAILED"

@@ -39,11 +39,14 @@ class ScriptedRun(MetadataGenerationRun):
 
     def final_type_status(self, run_type: str) -> str:
         """Return the status in which a type ends."""
-        return self._outcome.type_status(run_type)
+        return self._outcome.type_status(run_type, self.types)
 
     def error_message(self, run_type: str) -> str | None:
         """Return the ``errorMessage`` of a type."""
-        # The messages belong to the outcome that the test has set, which set_status may replace.
+        # The messages belong to the outcome that the test has set, which a cancellation prevents and
+        # set_status may replace.
+        if self._status == "CANCELED" != self._taken_outcome.run_status(self.types):
+            return None
         if self._outcome is not self._taken_outcome and self.final_type_status(run_type) == "SUCCEEDED":
             return None
         return self._outcome.error_messages.get(run_type)
@@ -81,12 +84,7 @@ class ScriptedRun(MetadataGenerationRun):
         self._outcome = self._taken_outcome
         if status in TERMINAL_STATUSES and status != self.final_status():
             # The types have to agree with the status.
-            is_partial = status == "PARTIALLY_SUCCEEDED"
-            self._outcome = replace(
-                self._taken_outcome,
-                status=status,
-                statuses={self.types[-1]: "FAILED"} if is_partial else status,
-            )
+            self._outcome = replace(self._taken_outcome, status=status, statuses=None)
 
 
 class ScriptedBackend(DataZoneBackend):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from moto.core.base_backend import BackendDict
+from moto.core.model_instances import reset_model_data
 from moto.moto_server import werkzeug_app
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler, select_address_family
 from werkzeug.wrappers import Request
@@ -102,8 +103,9 @@ class _HTTPServer(ThreadedWSGIServer):
 class DataZoneServer(DataZoneControls):
     """Amazon DataZone and the other moto services over HTTP on loopback, for use by several processes.
 
-    Use it as a context manager. All servers and mocks of a process share one state, which moto deletes when
-    the last server stops. It needs neither AWS credentials nor a network. It accepts requests with any
+    Use it as a context manager. All servers and mocks of a process share one state, which is deleted when
+    the last server stops, and when ``mock_aws`` or ``mock_datazone`` starts or stops: start the mock first
+    if you need both. It needs neither AWS credentials nor a network. It accepts requests with any
     credentials until you call ``require_credentials``.
 
     Other processes can call ``fail``, ``limit``, ``recover``, ``require_credentials``,
@@ -170,6 +172,7 @@ class DataZoneServer(DataZoneControls):
         DataZoneServer._running_servers -= 1
         if not DataZoneServer._running_servers:
             BackendDict.reset()
+            reset_model_data()
 
     def _application(self) -> Any:
         moto = werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app)

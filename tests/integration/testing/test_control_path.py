@@ -91,7 +91,7 @@ class TestControlPath:
                 b'{"statuses": {"BUSINESS_NAMES": 1}}',
                 'statuses must be a string or an object with strings or null, got {"BUSINESS_NAMES": 1}',
             ),
-            ("set_run_outcome", b'{"statuses": "LOST"}', "Unknown status 'LOST': use one of "),
+            ("set_run_outcome", b'{"statuses": "LOST"}', "Unknown final status 'LOST': use one of "),
             ("set_run_status", b'{"run_identifier": "x", "status": null}', "There is no run 'x'"),
         ],
     )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -48,6 +52,31 @@ class TestMockDatazone:
             assert datazone.client().list_domains()["items"] == []
             runs = Runs(datazone)
             assert runs.status(runs.finish()) == "SUCCEEDED"
+
+    def test_controls_send_no_request_to_aws_without_a_mock(self) -> None:
+        with mock_datazone() as datazone:
+            datazone.create_asset()
+        for call in (datazone.client, datazone.create_asset, DataZoneControls().client):
+            with pytest.raises(RuntimeError, match="start mock_datazone"):
+                call()
+
+    def test_mock_within_a_mock_shares_its_state(self) -> None:
+        with mock_aws():
+            with mock_datazone() as datazone:
+                datazone.create_asset()
+            assert len(DataZoneControls().client().list_domains()["items"]) == 1
+
+    def test_import_names_the_extra_if_moto_is_too_old(self, tmp_path: Path) -> None:
+        (tmp_path / "moto").mkdir()
+        (tmp_path / "moto/__init__.py").touch()
+        imported = subprocess.run(
+            [sys.executable, "-c", "import airflow_provider_datazone.testing"],
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert imported.stderr.splitlines()[-1].endswith("install airflow-provider-amazon-datazone[testing]")
 
     def test_other_services_of_moto_are_available(self) -> None:
         with mock_datazone():

@@ -97,6 +97,37 @@ class TestRuns:
         by_type = {NAMES: statuses, DESCRIPTIONS: statuses} if isinstance(statuses, str) else statuses
         assert runs.stats(run) == {NAMES: "SUCCEEDED", DESCRIPTIONS: "SUCCEEDED", **by_type}
 
+    @pytest.mark.parametrize(
+        ("status", "expected"),
+        [
+            ("SUCCEEDED", ["SUCCEEDED", "SUCCEEDED"]),
+            ("PARTIALLY_SUCCEEDED", ["SUCCEEDED", "FAILED"]),
+            ("FAILED", ["FAILED", "FAILED"]),
+            ("CANCELED", ["CANCELED", "CANCELED"]),
+        ],
+    )
+    def test_types_follow_from_the_status_of_the_outcome(
+        self, server: DataZoneServer, status: str, expected: list[str]
+    ) -> None:
+        runs = Runs(server)
+        server.set_run_outcome(status=status, polls=0)
+        run = runs.start()
+        assert runs.status(run) == status
+        assert list(runs.stats(run).values()) == expected
+
+    @pytest.mark.parametrize("is_set", [False, True])
+    def test_canceled_run_has_no_error_message_of_its_outcome(
+        self, server: DataZoneServer, is_set: bool
+    ) -> None:
+        runs = Runs(server)
+        server.set_run_outcome(statuses="FAILED", error_messages={NAMES: "monthly quota"})
+        run = runs.start()
+        if is_set:
+            server.set_run_status(run, "CANCELED")
+        else:
+            runs.cancel(run)
+        assert ["errorMessage" in stat for stat in runs.get(run)["typeStats"]] == [False, False]
+
     def test_error_messages_appear_when_the_run_is_finished(self, server: DataZoneServer) -> None:
         runs = Runs(server)
         server.set_run_outcome(statuses={NAMES: "FAILED"}, error_messages={NAMES: "quota"})

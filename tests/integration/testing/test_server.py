@@ -18,6 +18,7 @@ from botocore.exceptions import (
 from airflow_provider_datazone.testing import (
     DataZoneServer,
 )
+from airflow_provider_datazone.testing.backend.assets import Asset
 from tests.integration.testing.clients import Runs, client_without_retries
 
 
@@ -81,6 +82,14 @@ class TestServer:
             server.stop()
             with pytest.raises(ConnectionClosedError):
                 hanging.result(timeout=30)
+
+    def test_stop_and_reset_keep_no_resource_in_memory(self) -> None:
+        with DataZoneServer() as server:
+            server.create_asset()
+            server.reset()
+            assert Asset.instances_tracked == []
+            server.create_asset()
+        assert Asset.instances_tracked == []
 
     def test_state_is_deleted_when_the_last_server_stops(self) -> None:
         with DataZoneServer() as first:
