@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
@@ -26,7 +27,13 @@ from airflow_provider_datazone.inputs import (
 )
 from airflow_provider_datazone.metadata_generation import sanitize
 from airflow_provider_datazone.metrics import count_response
-from airflow_provider_datazone.redaction import connection_secrets, redact, remove_headers
+from airflow_provider_datazone.redaction import (
+    connection_secrets,
+    longest_first,
+    proxy_secrets,
+    redact,
+    remove_headers,
+)
 from airflow_provider_datazone.service_errors import UNEXPECTED_TYPE_ERRORS, is_denied_role, is_permanent
 
 if TYPE_CHECKING:
@@ -136,6 +143,8 @@ class DataZoneConnectionHook(AwsBaseHook):
                 config.region_name = to_text("region_name", config.region_name)
             config.profile_name = config.profile_name or None
             config.endpoint_url = config.endpoint_url or None
+            if config.botocore_config is not None:
+                config.botocore_config = _with_certificate_pairs(config.botocore_config)
             config.service_config = {
                 name: {key: value for key, value in service.items() if value not in ("", None)}
                 for name, service in config.service_config.items()
@@ -231,8 +240,25 @@ class DataZoneConnectionHook(AwsBaseHook):
         client = super().get_client_type(*args, **kwargs)
         # A session holds the endpoints of all AWS services, which take more memory than the client.
         self._session = None
-        client.meta.events.register("response-received.datazone", count_response)
+        # With aiobotocore, it is a context manager that returns the client.
+        if hasattr(client, "meta"):
+            client.meta.events.register("response-received.datazone", count_response)
         return client
+
+    @property
+    def secrets(self) -> list[str]:
+        """The secrets that an error may repeat: of the connection and of proxies, the longest first."""
+        return longest_first(
+            {
+                *connection_secrets(self.conn_config.password, self.conn_config.extra_config),
+                *proxy_secrets([*(self.config.proxies or {}).values(), *getproxies().values()]),
+            }
+        )
+
+    def _redacted(self, message: str) -> str:
+        # Without the connection, since the test may have failed to read it.
+        secrets = self.secrets if "conn_config" in self.__dict__ else []
+        return sanitize(redact(secrets, remove_headers(message)))
 
     def for_polling(self, max_connections: int) -> Self:
         """
@@ -278,13 +304,13 @@ class DataZoneConnectionHook(AwsBaseHook):
             domain_identifier = self._connection_default("domain_identifier")
             if not domain_identifier:
                 passed, message = super().test_connection()
-                return passed, sanitize(remove_headers(message))
+                return passed, self._redacted(message)
             domain = self.conn.get_domain(identifier=domain_identifier)
         except NotConfiguredError as error:
             return False, sanitize(remove_headers(str(error)))
         except Exception as error:
             # Without the connection's ID: Airflow makes one up for the test.
-            message = sanitize(remove_headers(str(error))).rstrip(".")
+            message = self._redacted(str(error)).rstrip(".")
             return False, " ".join([f"{message}.", *self._test_advice(error)])
         name = f"{domain['name']!r} " if domain.get("name") else ""
         return True, sanitize(
@@ -328,3 +354,21 @@ def _check_certificates(verify: bool | str | None, config: Any) -> None:
             f"{name} must be the path of a file with certificates in PEM format, got "
             f"{sanitize(repr(path), length=200)}: {sanitize(str(error))}"
         ) from None
+
+
+def _with_certificate_pairs(config: Config) -> Config:
+    """
+    Return a configuration in which a pair of certificate and key is a tuple.
+
+    JSON has only lists, and botocore ignores a list, so that it would send no certificate.
+    """
+    proxies_config = getattr(config, "proxies_config", None)
+    pairs: dict[str, Any] = {}
+    if isinstance(config.client_cert, list):
+        pairs["client_cert"] = tuple(config.client_cert)
+    if isinstance(proxies_config, dict) and isinstance(proxies_config.get("proxy_client_cert"), list):
+        pairs["proxies_config"] = {
+            **proxies_config,
+            "proxy_client_cert": tuple(proxies_config["proxy_client_cert"]),
+        }
+    return config.merge(Config(**pairs)) if pairs else config

@@ -315,7 +315,14 @@ class PlainInputs:
 
         :raises ValueError: An argument is invalid.
         """
-        for name in self.template_fields:
+        # A subclass of a user may have more fields.
+        names = dict.fromkeys(
+            name
+            for cls in type(self).__mro__
+            if cls.__module__.startswith(f"{__package__}.")
+            for name in vars(cls).get("template_fields", ())
+        )
+        for name in names:
             # The assets of a batch are converted one by one, so that an error can name the item.
             if name not in _AWS_PARAMETERS and name != "asset_identifiers":
                 convert: Callable[[str, Any], Any] = to_plain if name in ("choices", "types") else to_text

@@ -70,8 +70,9 @@ def values_to_mask(choices: Any) -> Iterator[str]:
 
 
 def _long_strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str) and len(value) >= MIN_MASKED_LENGTH:
-        yield value
+    if isinstance(value, str):
+        # Airflow before 3.3 masks the repr of a long field.
+        yield from (form for form in encodings_of(value) if len(form) >= MIN_MASKED_LENGTH)
     elif isinstance(value, (dict, list, tuple)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _long_strings(item)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from airflow_provider_datazone.metadata_generation import sanitize
 
@@ -48,6 +49,22 @@ def connection_secrets(password: Any, extra: Mapping[str, Any]) -> list[str]:
     ]
     forms = {form for secret in found if isinstance(secret, str) for form in encodings_of(secret)}
     return longest_first(form for form in forms if len(form) >= _MIN_SECRET_LENGTH)
+
+
+def proxy_secrets(urls: Iterable[Any]) -> set[str]:
+    """
+    Return the passwords in the URLs of proxies in all encodings.
+
+    urllib3 ends the host at a ``#``, ``/`` or ``?`` of a password that is not quoted, and repeats the part
+    before it.
+    """
+    passwords = set()
+    for url in urls:
+        user, at, _ = str(url).partition("://")[2].rpartition("@")
+        password = user.partition(":")[2]
+        if at and password:
+            passwords |= {password, unquote(password), re.split("[#/?]", password)[0]}
+    return {form for password in passwords - {""} for form in encodings_of(password)}
 
 
 def longest_first(values: Iterable[str]) -> list[str]:

@@ -22,7 +22,12 @@ _THROTTLING_CODES = frozenset({"ThrottlingException", "Throttling", "TooManyRequ
 _TRANSIENT_CODES = _THROTTLING_CODES | {"InternalServerException", "RequestTimeout"}
 # AccessDenied is the code of STS, for a connection's role that cannot be assumed.
 _ACCESS_DENIED_CODES = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedException"})
-_PERMANENT_CODES = _ACCESS_DENIED_CODES | {"ValidationException", "ResourceNotFoundException"}
+# ValidationError is the code of STS, for example for a longer session than the role allows.
+_PERMANENT_CODES = _ACCESS_DENIED_CODES | {
+    "ValidationError",
+    "ValidationException",
+    "ResourceNotFoundException",
+}
 # AWS does not document the message for an unknown domain.
 _MISSING_DOMAIN = re.compile(r"((the|requested|specified|given) )*domain\b")
 # DataZone declares both for the cancellation of a run that has ended.

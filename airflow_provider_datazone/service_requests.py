@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from airflow.providers.common.compat.sdk import AirflowException
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -28,10 +29,11 @@ from airflow_provider_datazone.advice import connection_advice, not_found_advice
 from airflow_provider_datazone.connection import DataZoneConnectionHook
 from airflow_provider_datazone.exceptions import MalformedResponseError, NotConfiguredError
 from airflow_provider_datazone.metadata_generation import MetadataGenerationRun, sanitize
-from airflow_provider_datazone.redaction import connection_secrets, redact, remove_headers
+from airflow_provider_datazone.redaction import redact, remove_headers
 from airflow_provider_datazone.service_errors import (
     UNEXPECTED_TYPE_ERRORS,
     cannot_be_sent,
+    error_message,
     is_unreadable_certificate,
 )
 
@@ -145,21 +147,22 @@ def error_context(
         if cannot_be_sent(error):
             raise NotConfiguredError(f"The request cannot be sent: {describe(error)}") from None
         error.args = (describe(error),)
-        if isinstance(error, ClientError):
-            error.response = redact(sensitive_values, error.response)
-        elif isinstance(error, BotoCoreError):
-            error.kwargs = redact(sensitive_values, error.kwargs)
-        if isinstance(error, HTTPClientError):
-            # It has the body, and the session token in its headers.
-            error.request = None
-        # The error that caused it repeats the message without redaction.
-        error.__suppress_context__ = True
+        _redact_attributes(error, [*sensitive_values, *hook.secrets])
         raise
     except NotConfiguredError as error:
         if "conn_config" not in hook.__dict__:
             # The connection cannot be read, and `describe` would read it again.
             raise
         raise NotConfiguredError(describe(error)) from None
+    except AirflowException as error:
+        # The Amazon provider raises the class itself for a method to assume a role that it does not know.
+        if (
+            type(error) is not AirflowException
+            or "conn_config" not in hook.__dict__
+            or "conn" in hook.__dict__
+        ):
+            raise
+        raise NotConfiguredError(f"No client can be built from the connection: {describe(error)}") from None
     except UNEXPECTED_TYPE_ERRORS as error:
         if _is_of_credentials(error):
             # For example RuntimeError, if credentials have expired again right after they were refreshed.
@@ -171,6 +174,21 @@ def error_context(
             raise NotConfiguredError(f"The request cannot be sent: {description}") from None
         # botocore fails on members of another type than the service model declares.
         raise MalformedResponseError(f"DataZone's response cannot be parsed: {description}") from None
+
+
+def _redact_attributes(error: Exception, secrets: Sequence[str]) -> None:
+    """Redact what error trackers show of an error beside its message."""
+    if isinstance(error, ClientError):
+        error.response = redact(secrets, error.response)
+        if message := error_message(error):
+            error.response["Error"]["Message"] = remove_headers(message)
+    elif isinstance(error, BotoCoreError):
+        error.kwargs = redact(secrets, error.kwargs)
+    if isinstance(error, HTTPClientError):
+        # It has the body, and the session token in its headers.
+        error.request = None
+    # The error that caused it repeats the message without redaction.
+    error.__suppress_context__ = True
 
 
 def _is_of_credentials(error: Exception) -> bool:
@@ -189,8 +207,7 @@ def _describe_error(
     sensitive_values: Sequence[str],
 ) -> str:
     """Return an error's message without sensitive values, with the request and with advice."""
-    config = hook.conn_config
-    values = [*sensitive_values, *connection_secrets(config.password, config.extra_config)]
+    values = [*sensitive_values, *hook.secrets]
     message = redact(values, _BOTOCORE_RETRIES.sub("", remove_headers(str(error))))
     context = describe_request(hook, subject, request.get("domainIdentifier") or request["identifier"])
     return " ".join(

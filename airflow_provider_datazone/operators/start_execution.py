@@ -151,7 +151,15 @@ class StartExecution(Execution[StartOperatorBase]):
             self.log.warning("Could not read the run just now, will try again: %s", error)
             return run
 
-    def _conclude(self, run: MetadataGenerationRun, adoption: _Adoption | None) -> str:
+    def _conclude(
+        self, run: MetadataGenerationRun, adoption: _Adoption | None, read_at: float | None = None
+    ) -> str:
+        """
+        Push the XComs of a run that has ended, and return its identifier.
+
+        :param adoption: When this try adopted the run; ``None`` if it started the run.
+        :param read_at: Unix time in seconds when the run was read. Default: now.
+        """
         operator = self.operator
         # The run has ended, so a kill no longer cancels it.
         self._run_identifier = None
@@ -166,7 +174,7 @@ class StartExecution(Execution[StartOperatorBase]):
             and was_canceled_with_previous_try(
                 adopted_at=adoption.at,
                 seen_active=adoption.seen_active,
-                now=time.time(),
+                now=time.time() if read_at is None else read_at,
                 poll_interval=operator.poll_interval,
             )
         ):
@@ -206,7 +214,9 @@ class StartExecution(Execution[StartOperatorBase]):
             adoption = None
             if adopted is not False:
                 adoption = _Adoption(None if adopted is True else adopted, seen_active=True)
-            return self._conclude(run, adoption)
+            # The worker may resume long after the trigger has read the run.
+            read_at = event.get("read_at") if isinstance(event, dict) else None
+            return self._conclude(run, adoption, read_at if isinstance(read_at, (int, float)) else None)
         # Outside of the handler, so that a traceback does not show the same text twice.
         return self.poll_once_more(message, run_identifier)
 

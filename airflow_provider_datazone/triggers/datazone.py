@@ -29,8 +29,9 @@ class DataZoneMetadataGenerationRunTrigger(DataZoneTrigger):
     """
     Wait until a metadata generation run is terminal, and yield one event.
 
-    - ``{"status": "terminal", "run": dict}``: the run, as
-      :meth:`~airflow_provider_datazone.metadata_generation.MetadataGenerationRun.to_dict` returns it.
+    - ``{"status": "terminal", "run": dict, "read_at": float}``: the run, as
+      :meth:`~airflow_provider_datazone.metadata_generation.MetadataGenerationRun.to_dict` returns it, and the
+      Unix time in seconds when it was read. Version 0.1 omits ``read_at``.
     - ``{"status": "timeout", "message": str}``: the run has not ended by the deadline.
     - ``{"status": "error", "message": str, "permanent": bool}``: the run cannot be read. ``permanent`` says
       whether a retry would fail with the same error.
@@ -89,7 +90,7 @@ class DataZoneMetadataGenerationRunTrigger(DataZoneTrigger):
                 # Of the class: a logger of each trigger takes memory for every wait.
                 log=self.logger(),
             )
-            payload = {"status": "terminal", "run": run.to_dict()}
+            payload = {"status": "terminal", "run": run.to_dict(), "read_at": time.time()}
         except DeadlinePassedError as error:
             message = f"Metadata generation run {error} (domain {self.domain_identifier!r})"
             payload = {"status": "timeout", "message": sanitize(message)}

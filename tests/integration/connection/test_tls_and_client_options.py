@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,6 +157,44 @@ def test_unreadable_client_certificate_raises_not_configured(
     hook = DataZoneHook("mine", config={"client_cert": client_cert})
     with pytest.raises(NotConfiguredError, match=r"client_cert in botocore_config must be .*'missing\.pem'"):
         hook.get_metadata_generation_run("run1", domain_identifier="dzd-1")
+
+
+@pytest.mark.parametrize("kind", ["tuple", "list", "Config", "task", "connection"])
+@pytest.mark.parametrize("name", ["client_cert", "proxy_client_cert"])
+def test_pair_of_certificate_and_key_is_used(
+    catalog: Catalog, define_connection: Callable[..., None], tmp_path: Path, kind: str, name: str
+) -> None:
+    pair = (str(tmp_path / "client.pem"), str(tmp_path / "client.key"))
+    for path in pair:
+        Path(path).touch()
+    value = list(pair) if kind in ("list", "connection") else pair
+    options: Any = {name: value} if name == "client_cert" else {"proxies_config": {name: value}}
+    config = Config(**options) if kind in ("Config", "task") else options
+    define_connection(
+        region_name="us-east-1",
+        endpoint_url=catalog.server.endpoint_url,
+        **({"config_kwargs": options} if kind == "connection" else {}),
+    )
+    if kind == "task":
+        hook: Any = start(catalog, aws_conn_id="mine", botocore_config=config).hook
+    else:
+        hook = DataZoneHook("mine", config=None if kind == "connection" else config)
+    # Only botocore's session shows what it uses: the local DataZone asks for no certificate.
+    session = hook.conn._endpoint.http_session
+    if name == "client_cert":
+        assert (session._cert_file, session._key_file) == pair
+    else:
+        assert session._proxy_config.settings[name] == pair
+
+
+def test_client_of_aiobotocore_can_be_used(datazone: DataZoneServer) -> None:
+    pytest.importorskip("aiobotocore", reason="needs aiobotocore, which the matrix has on most versions")
+
+    async def list_domains() -> Any:
+        async with DataZoneHook("datazone_default").get_client_type(deferrable=True) as client:
+            return (await client.list_domains())["items"]
+
+    assert asyncio.run(list_domains()) == []
 
 
 CONFIG = {"retries": {"total_max_attempts": 1}, "read_timeout": 7, "user_agent_extra": "mine"}

@@ -52,6 +52,12 @@ def test_edited_values_in_a_lazy_sequence_are_masked(catalog: Catalog) -> None:
     assert get_masker()(secret) == "***"
 
 
+@pytest.mark.parametrize("value", ["First\nGross margin", "First\\Gross margin", """Gross "margin" isn't"""])
+def test_edited_values_are_masked_in_the_repr_of_the_choices(catalog: Catalog, value: str) -> None:
+    task = render(accept_task(catalog), choices=[edit(value)])
+    assert "Gross" not in get_masker()(str(task.choices))
+
+
 @pytest.mark.parametrize(
     ("value", "message", "expected"),
     [

@@ -352,6 +352,35 @@ def test_denied_assume_role_fails_without_retries_and_suggests_fixes(
     assert "datazone:" not in message
 
 
+def test_role_that_sts_refuses_for_its_parameters_fails_without_retries(
+    catalog: Catalog, define: Callable[..., None]
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), DenyingSts) as sts:
+        sts.RequestHandlerClass = type("Sts", (DenyingSts,), {"code": "ValidationError"})
+        threading.Thread(target=sts.serve_forever, daemon=True).start()
+        define(
+            role_arn="arn:aws:iam::123456789012:role/mine",
+            assume_role_kwargs={"DurationSeconds": 43200},
+            domain_identifier=catalog.domain_identifier,
+            service_config={"sts": {"endpoint_url": f"http://127.0.0.1:{sts.server_port}"}},
+        )
+        with pytest.raises(RequestRefusedError, match=r"ValidationError.*AssumeRole"):
+            make_get_task(catalog, aws_conn_id="mine").execute(make_context())
+        sts.shutdown()
+
+
+def test_unknown_federation_of_a_role_fails_without_retries(
+    catalog: Catalog, define: Callable[..., None]
+) -> None:
+    define(
+        role_arn="arn:aws:iam::123456789012:role/mine",
+        assume_role_method="assume_role_with_web_identity",
+        domain_identifier=catalog.domain_identifier,
+    )
+    with pytest.raises(InvalidInputError, match=r"Unsupported federation.*connection 'mine'"):
+        make_get_task(catalog, aws_conn_id="mine").execute(make_context())
+
+
 def test_connection_test_fails_if_the_domain_is_not_a_string(define: Callable[..., None]) -> None:
     define(domain_identifier=["dzd-1"])
     passed, message = DataZoneHook("mine").test_connection()

@@ -368,6 +368,7 @@ def test_trigger_with_any_arguments_ends_with_an_event(service: Service, kind: s
 RUN_EVENT = {
     "status": "terminal",
     "run": make_run("run1", "SUCCEEDED"),
+    "read_at": 1.0,
     "message": "not in time",
     "permanent": False,
 }

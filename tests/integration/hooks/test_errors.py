@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError, CredentialRetrievalError
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 
 from airflow_provider_datazone import service_errors
 from airflow_provider_datazone.exceptions import MalformedResponseError, NotConfiguredError
@@ -108,6 +109,33 @@ def test_signature_details_are_removed_from_the_error(hook: DataZoneHook, catalo
     with pytest.raises(ClientError, match="does not match") as refused:
         hook.get_metadata_generation_run("run1", domain_identifier=catalog.domain_identifier)
     assert "SECRET" not in str(refused.value)
+    assert "SECRET" not in str(refused.value.response)
+
+
+@pytest.mark.parametrize("place", ["configuration", "environment"])
+@pytest.mark.parametrize(
+    "password", ["Sup3rSecret", "Sup3rSecret#1", "9#Sup3rSecret", "Sup3rSecret/1", "Sup3r%53ecret"]
+)
+def test_password_of_a_proxy_is_redacted(
+    define_connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch, place: str, password: str
+):
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    config: dict[str, Any] = {"retries": {"total_max_attempts": 1}}
+    url = f"http://127.0.0.1:{password}@127.0.0.1:9"
+    if place == "environment":
+        monkeypatch.setenv("http_proxy", url)
+    else:
+        monkeypatch.delenv("http_proxy", raising=False)
+        config["proxies"] = {"http": url}
+    define_connection(region_name="us-east-1", endpoint_url="http://127.0.0.1:9", domain_identifier="dzd-1")
+    hook = DataZoneHook("mine", config=config)
+    with pytest.raises((BotoCoreError, NotConfiguredError)) as lost:
+        hook.get_metadata_generation_run("run1")
+    passed, message = hook.test_connection()
+    assert not passed
+    for shown in (str(lost.value), str(vars(lost.value)), message):
+        assert not re.search("Sup3r(S|%53)ecret", shown)
 
 
 def set_get_response(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:

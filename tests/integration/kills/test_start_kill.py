@@ -14,6 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from airflow_provider_datazone.exceptions import StartedRunFailedError
 from airflow_provider_datazone.operators import start_execution
 from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
 from airflow_provider_datazone.version_compat import TaskKilled
@@ -322,6 +323,26 @@ def test_task_killed_when_it_resumes_starts_no_run(catalog: Catalog, adopted: bo
             make_context(try_number=2), {"status": "terminal", "run": found}, adopted=adopted
         )
     assert runs_of(catalog) == [run]
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(2, 2), (300, 1)])
+def test_run_canceled_with_the_previous_try_is_replaced_however_late_the_task_resumes(
+    catalog: Catalog, seconds: float, runs: int
+):
+    run = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
+    catalog.server.set_run_status(run, "CANCELED")
+    found = catalog.server.client().get_metadata_generation_run(
+        domainIdentifier=catalog.domain_identifier, identifier=run
+    )
+    found["createdAt"] = found["createdAt"].isoformat()
+    del found["ResponseMetadata"]
+    adopted = time.time() - 330
+    event = {"status": "terminal", "run": found, "read_at": adopted + seconds}
+    operator = start(catalog, deferrable=True)
+    expected: type[BaseException] = TaskDeferred if runs == 2 else StartedRunFailedError
+    with pytest.raises(expected):
+        operator.execute_complete(make_context(try_number=2), event, adopted=adopted)
+    assert len(runs_of(catalog)) == runs
 
 
 def test_task_killed_during_its_final_poll_cancels_the_run(catalog: Catalog, worker: Worker):

@@ -32,6 +32,35 @@ if TYPE_CHECKING:
 UNKNOWN_ASSET = "The given Asset doesn't exist. Try creating Asset before accessing it."
 
 
+# ---------------------------------------------------------- arguments
+
+
+class TeamStart(DataZoneStartMetadataGenerationRunOperator):
+    """A subclass of a user, with a template field of its own."""
+
+    template_fields = (*DataZoneStartMetadataGenerationRunOperator.template_fields, "labels", "poll_interval")
+
+    def __init__(self, *, labels: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.labels = labels
+
+
+def test_template_field_of_a_subclass_is_not_converted(catalog: Catalog) -> None:
+    operator = TeamStart(
+        task_id="start",
+        asset_identifier=catalog.asset_identifier,
+        types=["BUSINESS_NAMES"],
+        domain_identifier=catalog.domain_identifier,
+        owning_project_identifier=catalog.project_identifier,
+        aws_conn_id="datazone_default",
+        labels={"team": "x"},
+        wait_for_completion=False,
+        poll_interval=5,
+    )
+    operator.execute(make_context())
+    assert (operator.labels, operator.poll_interval) == ({"team": "x"}, 5)
+
+
 # ---------------------------------------------------------- invalid arguments
 
 
@@ -359,8 +388,11 @@ def test_adopted_run_canceled_by_a_user_is_not_started_again(
         (event,) = events(deferred.value.trigger)
         kwargs = deferred.value.kwargs or {}
         assert kwargs["adopted"] == 1000
+        # The trigger has no simulated clock.
+        event["read_at"] = clock.now
         if written_by == "an earlier version":
             kwargs = {"adopted": True}
+            del event["read_at"]
         return start(catalog, deferrable=True).execute_complete(context, event, **kwargs)
 
     if after == 100 or written_by == "an earlier version":
