@@ -1,4 +1,5 @@
-# `make help` lists the targets. They write only to this folder, to paths that git ignores.
+# `make help` lists the targets. They write only to this folder, and to temporary files and caches of pip, uv and npm.
+# Only `format` and `constraints` change tracked files.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,12 +15,12 @@ export PIP_NO_INPUT := 1
 # pyenv's python3.N works only for active versions. Activate all installed versions, with the default first.
 NOX = pyenv=$$(command -v pyenv) && root=$${pyenv%/bin/pyenv} && [ -d "$$root/versions" ] && \
 	export PYENV_ROOT="$${PYENV_ROOT:-$$root}" && \
-	export PYENV_VERSION="$$({ pyenv version-name; pyenv versions --bare; } | paste -sd: )"; $(BIN)/nox
+	export PYENV_VERSION="$$({ pyenv version-name; pyenv versions --bare; } | paste -sd: -)"; $(BIN)/nox
 
 .PHONY: help demo test lint format matrix bench constraints clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-19s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.installed ## Run example DAGs on a local DataZone in about half a minute, without an AWS account
 	@$(BIN)/python scripts/demo.py
@@ -58,12 +59,12 @@ format: .venv/.installed ## Format the code, and copy the examples into the docu
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/update_docs.py
 
-matrix: .venv/.installed ## Run the tests on every supported Airflow and Python
+matrix: .venv/.installed ## Run the tests on every supported Airflow, each with one Python
 	@$(NOX)
 
 .PHONY: matrix-short
 matrix-short: .venv/.installed ## The same with only the unit tests; 15 minutes
-	@export DATAZONE_TEST_EXAMPLES=0.2; $(NOX) --session airflow -- tests/unit
+	@export DATAZONE_TEST_EXAMPLES=0.2; $(NOX) --session airflow $(NOX_OPTIONS) -- tests/unit
 
 bench: .venv/.installed .venvs/bench/.installed ## Run the benchmarks against the Amazon provider and mapped tasks; over an hour
 	$(BIN)/python benchmarks/import_time.py --rounds 40
@@ -85,7 +86,7 @@ bench-short: .venv/.installed .venvs/bench/.installed ## The same with fewer wai
 dist: .venvs/release/.installed ## Build the wheel and the sdist, reproducibly
 	@rm -rf dist
 	env -u SOURCE_DATE_EPOCH $(RELEASE)/python -m build --no-isolation --outdir dist .
-	@cd dist && sha256sum *
+	@cd dist && { sha256sum * 2> /dev/null || shasum -a 256 *; }
 
 # A new environment every time. uv creates it in seconds.
 .PHONY: wheel-environment
@@ -124,7 +125,8 @@ constraints: ## Resolve the dependencies of every supported Airflow again (needs
 clean: ## Remove everything that the other targets build
 	rm -rf .venv .venvs .nox .demo .ui dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.venv/.installed: pyproject.toml $(CONSTRAINTS)
+# Its metadata has the version.
+.venv/.installed: pyproject.toml airflow_provider_datazone/__init__.py $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Python 3.10 or later is required: make PYTHON=/path/of/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Building .venv with $$($(PYTHON) --version): this takes a few minutes"
@@ -168,10 +170,10 @@ clean: ## Remove everything that the other targets build
 	@touch $@
 
 # On Python 3.10, myst-parser needs an older markdown-it-py than Airflow's constraints.
-.venvs/docs/.installed: pyproject.toml $(CONSTRAINTS) Makefile
+.venvs/docs/.installed: pyproject.toml airflow_provider_datazone/__init__.py $(CONSTRAINTS) constraints/docs.txt Makefile
 	@$(PYTHON) -m venv --clear .venvs/docs
 	@grep -v '^markdown-it-py==' $(CONSTRAINTS) > .venvs/docs/constraints.txt
 	@.venvs/docs/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@.venvs/docs/bin/python -m pip install --quiet --constraint .venvs/docs/constraints.txt \
-		--editable '.[testing]' --group docs
+		--constraint constraints/docs.txt --editable '.[testing]' --group docs
 	@touch $@

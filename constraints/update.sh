@@ -63,6 +63,10 @@ released 3.3.1 3.12 2026-08-20
 compile airflow-3.x.txt "The newest Airflow, on Python 3.10 and later." \
     "${project[@]}" --group celery --universal --python-version 3.10
 
+grep -v '^markdown-it-py==' constraints/airflow-3.x.txt > "$work/docs.txt"
+compile docs.txt "The tools of the documentation with the newest Airflow, on Python 3.10 and later." \
+    --group docs --universal --python-version 3.10 --constraints "$work/docs.txt"
+
 # They include hatchling, because another version may build different bytes.
 compile release.txt "The tools of a release, on Python 3.10 and later." \
     --group release --universal --python-version 3.10
