@@ -70,8 +70,8 @@ with DAG(
 
     @task.branch
     def choose_path(type_stats: list[dict[str, Any]]) -> str:
-        """Select the branch by the status of each type."""
-        if all(stat["status"] == "SUCCEEDED" for stat in type_stats):
+        """Select the branch by the status of each type. DataZone may omit the typeStats of a run."""
+        if type_stats and all(stat["status"] == "SUCCEEDED" for stat in type_stats):
             return "accept_predictions"
         return "some_types_failed"
 

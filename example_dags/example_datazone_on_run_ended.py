@@ -10,7 +10,10 @@ DataZone portal has started it. The DAG
 
 It needs Airflow 3.0 or later with a triggerer, and an Airflow connection ``datazone_default`` of type *Amazon
 DataZone*. Its role needs the IAM policies to start and accept, and to review and publish: see
-docs/connection.md. Write your domain into ``DOMAIN``.
+docs/connection.md. Write your domain and your project into ``DOMAIN`` and ``PROJECT``.
+
+It accepts and publishes without asking a person, so do not use it for a project in which people, or another
+DAG, review the predictions.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from airflow_provider_datazone.operators.datazone import (
 AWS_CONN_ID = "datazone_default"
 # Constants, since Airflow creates the watcher when it parses this file: its arguments are not templated.
 DOMAIN = "dzd_example"
+PROJECT = "projectexample"
 CONFIDENCE = 0.7
 
 # Airflow 2 has no asset watchers, so the file defines no DAG there.
@@ -43,6 +47,7 @@ if AIRFLOW_V_3_0_PLUS:
                 name="datazone_run_ended",
                 trigger=DataZoneMetadataGenerationRunEventTrigger(
                     domain_identifier=DOMAIN,
+                    owning_project_identifier=PROJECT,
                     # Without canceled runs: there is nothing to do after them.
                     statuses=["SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED"],
                     poll_interval=10,
@@ -68,6 +73,8 @@ if AIRFLOW_V_3_0_PLUS:
                 event.extra["payload"]["run"]
                 for events in triggering_asset_events.values()
                 for event in events
+                # An event that a user creates in the UI has no run.
+                if "payload" in event.extra
             ]
 
         def is_generated(run: dict[str, Any]) -> bool:
@@ -98,6 +105,7 @@ if AIRFLOW_V_3_0_PLUS:
                 asset_identifier=asset,
                 rule="ALL",
                 threshold=CONFIDENCE,
+                retries=3,
             )
             DataZonePublishAssetOperator(
                 task_id="publish",
@@ -107,6 +115,7 @@ if AIRFLOW_V_3_0_PLUS:
                 revision=accept_predictions.output,
                 poll_interval=2,
                 execution_timeout=timedelta(minutes=10),
+                retries=3,
             )
 
         @task

@@ -5,9 +5,9 @@ Generates metadata for an asset and shows the predictions in Airflow, where a pe
 After an approval, the DAG accepts the predictions and publishes the asset, unless the asset has a newer
 revision than the one that the person has read. After a rejection, the predictions remain in the portal.
 
-It needs Airflow 3.1 or later, and an Airflow connection ``datazone_default`` of type *Amazon DataZone* with a
-domain and a project. Its role needs the IAM policies to start and accept, and to review and publish: see
-docs/connection.md.
+It needs Airflow 3.1 or later, the standard provider 1.12.2 or later, and an Airflow connection
+``datazone_default`` of type *Amazon DataZone* with a domain and a project. Its role needs the IAM policies to
+start and accept, and to review and publish: see docs/connection.md.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ if AIRFLOW_V_3_1_PLUS:
             # What the person has read: DataZone refuses, if the asset has changed since then.
             revision="{{ ti.xcom_pull(task_ids='read_predictions', key='revision') }}",
             rule="ALL",
+            retries=3,
         )
 
         # Publishes exactly the revision that `accept_predictions` created.
@@ -88,6 +89,7 @@ if AIRFLOW_V_3_1_PLUS:
             revision=accept_predictions.output,
             poll_interval=2,
             execution_timeout=timedelta(minutes=10),
+            retries=3,
         )
 
         start_run >> read_predictions >> review >> accept_predictions >> publish

@@ -78,10 +78,10 @@ class Watching:
         }
         configuration = {name: common | arguments for name, arguments in watchers.items()}
         (deployment.home / "dags/watchers.json").write_text(json.dumps(configuration), "utf-8")
-        # The domain is the only change to the example.
+        # The domain and the project are the only changes to the example.
         example = (REPOSITORY / f"example_dags/{EXAMPLE}.py").read_text("utf-8")
         (deployment.home / f"dags/{EXAMPLE}.py").write_text(
-            example.replace("dzd_example", self.domain), "utf-8"
+            example.replace("dzd_example", self.domain).replace("projectexample", self.project), "utf-8"
         )
         self.triggerers: list[Component] = []
         self.number_of_watchers = len(watchers) + 1

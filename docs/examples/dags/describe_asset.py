@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_datazone.operators.datazone import DataZoneStartMetadataGenerationRunOperator
@@ -10,6 +12,7 @@ with DAG("describe_asset", schedule=None) as dag:
         types=["BUSINESS_DESCRIPTIONS", "BUSINESS_NAMES"],
         deferrable=True,
         poll_interval=5,
+        execution_timeout=timedelta(minutes=30),
         retries=2,
     )
 

@@ -171,6 +171,7 @@ with DAG(
         publish=True,
         deferrable=True,
         poll_interval=5,
+        execution_timeout=timedelta(hours=6),
         retries=2,
     )
     # [END howto_batch_publish]

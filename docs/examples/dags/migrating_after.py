@@ -1,4 +1,6 @@
 # [START after]
+from datetime import timedelta
+
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_datazone.operators.datazone import (
@@ -19,6 +21,7 @@ with DAG(
         allow_partial_success=False,
         deferrable=True,
         poll_interval=5,
+        execution_timeout=timedelta(minutes=30),
         retries=2,
     )
     accept = DataZoneAcceptPredictionsOperator(

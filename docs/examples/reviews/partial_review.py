@@ -1,4 +1,8 @@
-"""Let a person choose which predictions to accept. It needs Airflow 3.1 or later."""
+"""
+Let a person choose which predictions to accept.
+
+It needs Airflow 3.1 and standard provider 1.12.2, or later versions.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ with DAG("partial_review", schedule=None, params={"asset": ""}) as dag:
         task_id="review",
         subject="Which texts for asset {{ params.asset }} are correct? The others are rejected.",
         body="{{ ti.xcom_pull(task_ids='read_predictions', key='markdown') }}",
-        options=["Summary", "Columns", "None"],
+        options=["Asset", "Columns", "None"],
         multiple=True,
         response_timeout=timedelta(days=2),
     )
@@ -39,7 +43,7 @@ with DAG("partial_review", schedule=None, params={"asset": ""}) as dag:
         accept, reject = [], []
         for prediction in predictions:
             path = prediction["fieldPath"]
-            option = "Summary" if path == "summary" else "Columns"
+            option = "Columns" if path.startswith("columns") else "Asset"
             if option in response["chosen_options"]:
                 accept.append({"predictionTarget": path, "predictionChoice": 0})
             else:

@@ -22,6 +22,8 @@ with DAG("read_reported_runs", schedule=[run_reported]) as dag:
     @task
     def read(triggering_asset_events):
         for event in triggering_asset_events[run_reported]:
+            if "payload" not in event.extra:
+                continue  # A user has created the event in the UI.
             for message in event.extra["payload"]["message_batch"]:
                 print(message["Body"])
 

@@ -25,6 +25,8 @@ with DAG("report_failed_runs", schedule=[run_failed]) as dag:
     @task(retries=3)
     def report(triggering_asset_events):
         for event in triggering_asset_events[run_failed]:
+            if "payload" not in event.extra:
+                continue  # A user has created the event in the UI.
             run = event.extra["payload"]["run"]
             print(run["target"]["identifier"], run["status"])
             # DataZone may omit the typeStats.

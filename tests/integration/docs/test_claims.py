@@ -17,13 +17,13 @@ from tests.conftest import REPOSITORY
 from tests.integration.docs.pages import PAGES
 
 
-def test_sed_command_removes_the_pins_that_are_too_old() -> None:
+def test_grep_command_removes_the_pins_that_are_too_old() -> None:
     page = PAGES["installing.md"]
-    (expression,) = re.findall(r"^\$ sed -i -E '(.*)' constraints.txt$", page, re.MULTILINE)
+    (expression,) = re.findall(r"^\$ grep -vE '(.*)' published.txt > constraints.txt$", page, re.MULTILINE)
     pins = ["aiobotocore", "apache-airflow", "apache-airflow-providers-amazon", "boto3", "botocore"]
     pins += ["apache-airflow-providers-common-compat", "s3transfer", "types-boto3"]
     completed = subprocess.run(
-        ["sed", "-E", expression],
+        ["grep", "-vE", expression],
         input="".join(f"{pin}==1.0\n" for pin in pins),
         capture_output=True,
         text=True,

@@ -207,9 +207,9 @@ def test_batch_leaves_out_assets_with_predictions_or_a_run(
 @pytest.mark.parametrize(
     ("chosen", "accepted", "revision"),
     [
-        (["Summary"], ["summary"], "2"),
+        (["Asset"], ["summary"], "2"),
         (
-            ["Summary", "Columns"],
+            ["Asset", "Columns"],
             ["columns[0].columnDescription", "columns[1].columnDescription", "summary"],
             "2",
         ),

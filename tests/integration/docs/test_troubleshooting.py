@@ -9,10 +9,12 @@ import re
 import threading
 import time
 import traceback
+from datetime import timedelta
 from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_datazone import version_compat
@@ -124,6 +126,22 @@ def reported_messages(
     fails(hook.start_metadata_generation_run, "asset ", types=["BUSINESS_NAMES"])
     fails(hook.start_metadata_generation_run, "unknown", types=["BUSINESS_NAMES"])
     fails(hook.list_metadata_generation_runs_page, domain_identifier="dzd-unknown")
+    names = {"types": ["BUSINESS_NAMES"]}
+    fails(DataZoneHook("empty").start_metadata_generation_run, "asset", domain_identifier="dzd_1", **names)
+    fails(
+        hook.start_metadata_generation_run,
+        configured_catalog.asset_identifier,
+        owning_project_identifier="unknown",
+        **names,
+    )
+    server.fail("StartMetadataGenerationRun", "ResourceNotFoundException", message="Project not found")
+    fails(hook.start_metadata_generation_run, configured_catalog.asset_identifier, **names)
+    undescribed = server.create_asset(
+        "undescribed",
+        domain_identifier=configured_catalog.domain_identifier,
+        project_identifier=configured_catalog.project_identifier,
+    ).asset_identifier
+    fails(hook.accept_predictions, undescribed, rule="ALL")
     unreachable = {"region_name": "us-east-1", "endpoint_url": "http://127.0.0.1:1"}
     monkeypatch.setenv(
         "AIRFLOW_CONN_AWAY", json.dumps(json.loads(server.connection) | {"extra": unreachable})
@@ -185,6 +203,10 @@ def messages_of_tasks(
     server.fail("StartMetadataGenerationRun", "AccessDeniedException")
     with pytest.raises(RequestRefusedError):
         batch([asset]).execute(make_context())
+    server.set_run_outcome(asset, polls=9)
+    with pytest.raises(AirflowTaskTimeout) as late:
+        batch([asset], execution_timeout=timedelta(seconds=0.1)).execute(make_context())
+    messages.append(str(late.value))
     twice = [asset, {"asset_identifier": asset, "asset_revision": "1"}]
     for arguments in ({"assets": twice, "accept_threshold": 0.8}, {"assets": [asset], "publish": True}):
         with pytest.raises(InvalidInputError) as invalid:

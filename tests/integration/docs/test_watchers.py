@@ -45,11 +45,11 @@ def test_dag_of_an_example_is_scheduled_on_an_asset_with_a_watcher(path: Path) -
 class Events:
     """The events of one asset. Airflow accepts an asset as a key, although it is not hashable before 3.2."""
 
-    def __init__(self, asset_name: str, event: Any) -> None:
-        self._asset_name, self._event = asset_name, event
+    def __init__(self, asset_name: str, *events: Any) -> None:
+        self._asset_name, self._events = asset_name, list(events)
 
     def __getitem__(self, asset: Any) -> list[Any]:
-        return {self._asset_name: [self._event]}[asset.name]
+        return {self._asset_name: self._events}[asset.name]
 
 
 def printed(path: Path, payload: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
@@ -59,7 +59,8 @@ def printed(path: Path, payload: dict[str, Any], capsys: pytest.CaptureFixture[s
     (found,) = dag.tasks
     # Airflow's own events need an asset-triggered DAG run; the system tests have them.
     event = SimpleNamespace(extra={"from_trigger": True, "payload": payload})
-    found.python_callable(Events(asset.name, event))
+    of_a_user = SimpleNamespace(extra={"from_rest_api": True})
+    found.python_callable(Events(asset.name, of_a_user, event))
     return capsys.readouterr().out
 
 
