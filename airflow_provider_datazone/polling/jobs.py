@@ -54,6 +54,8 @@ async def wait_for_run(
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
     pollers = _Pollers(parameters, domain_identifier, run_identifier, log, deadline)
+    # It would take memory as long as the wait.
+    del parameters
     # Not with `run_on_poller`: each coroutine between here and the poller takes memory for every wait.
     while True:
         poller = await pollers.get_next()
@@ -227,6 +229,8 @@ class _Pollers:
         registry = current_registry()
         lookup = registry.get_connection(self._parameters)
         self._connection = await _before(self._deadline, lookup, self._subject)
+        # Equal, and the same object for all waits: each trigger has made its own.
+        self._parameters = self._connection.parameters
         self._poller = registry.get_poller(self._connection, self._domain_identifier)
         return self._poller
 

@@ -122,7 +122,11 @@ class RunPoller:
             on_end=self._on_wait_end,
             on_active=on_active,
         )
-        self._waits.setdefault(run_identifier, []).append(wait)
+        if run_identifier in self._waits:
+            self._waits[run_identifier].append(wait)
+        else:
+            # An empty list would reserve room for four waits.
+            self._waits[run_identifier] = [wait]
         # Wake the poller only if this wait is due first, since it then checks all waits.
         if wait.due < self._sleeps_until:
             self._wake.set()

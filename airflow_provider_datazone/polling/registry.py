@@ -29,9 +29,10 @@ CONNECTION_LIFETIME = 30.0
 
 @dataclass(eq=False)
 class Connection:
-    """A connection that has been looked up."""
+    """A connection that has been looked up, with the parameters of the lookup."""
 
     opened: OpenedHook
+    parameters: HookParameters
     is_rejected: bool = False
 
 
@@ -155,4 +156,4 @@ async def _look_up(parameters: HookParameters) -> Connection:
     await asyncio.to_thread(import_hook)
     # `sync_to_async` runs one lookup at a time. Parallel lookups in plain threads crash the triggerer of
     # Airflow 3.0 ("Response read out of order!").
-    return Connection(await sync_to_async(open_hook)(parameters))
+    return Connection(await sync_to_async(open_hook)(parameters), parameters)

@@ -27,7 +27,8 @@ LONGEST_VERIFY_INTERVAL = 3600.0
 NOT_FOUND_INTERVAL = 5.0
 
 
-@dataclass(eq=False, slots=True)
+# Without a repr, since that of the result contains the wait.
+@dataclass(eq=False, repr=False, slots=True)
 class Wait:
     """
     A wait for one run. Times are event loop times in seconds.
@@ -97,10 +98,11 @@ class Wait:
         if timeout is not None:
             wait.timer = loop.call_later(max(timeout, 0), wait.time_out)
         # With a context, since asyncio would copy another one.
-        wait.result.add_done_callback(wait._on_done, context=wait.context)
+        wait.result.add_done_callback(wait, context=wait.context)
         return wait
 
-    def _on_done(self, _: asyncio.Future[MetadataGenerationRun]) -> None:
+    def __call__(self, _: asyncio.Future[MetadataGenerationRun]) -> None:
+        """Clean up when the result is there. A bound method would take memory for every wait."""
         if self.timer is not None:
             self.timer.cancel()
         self.on_end(self)

@@ -381,7 +381,7 @@ class Airflow:
     async def look_up(self, parameters: Any) -> Any:
         self.lookups += 1
         return registry.Connection(
-            OpenedHook(SimpleNamespace(), f"credentials{self.lookups}", ("the account",))
+            OpenedHook(SimpleNamespace(), f"credentials{self.lookups}", ("the account",)), parameters
         )  # type: ignore[arg-type]
 
     def source(self, hook: Any, domain_identifier: str) -> BatchSource:

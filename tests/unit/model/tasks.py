@@ -64,7 +64,7 @@ class Connections(Airflow):
         hook = SimpleNamespace(credentials=self.credentials.get(connection, connection))
         fingerprint = self.fingerprints.get(connection, connection)
         await asyncio.sleep(self.lookup_seconds)
-        return registry.Connection(OpenedHook(hook, fingerprint, (connection, "the account")))  # type: ignore[arg-type]
+        return registry.Connection(OpenedHook(hook, fingerprint, (connection, "the account")), parameters)  # type: ignore[arg-type]
 
     def source(self, hook: Any, domain_identifier: str) -> Any:
         source = ThreadSource(self.domains[domain_identifier], hook.credentials, self.build_seconds)

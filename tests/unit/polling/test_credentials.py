@@ -35,7 +35,7 @@ class SameFingerprint(Airflow):
 
     async def look_up(self, parameters: Any) -> Any:
         self.lookups += 1
-        return registry.Connection(OpenedHook(None, "the same", ("the account",)))  # type: ignore[arg-type]
+        return registry.Connection(OpenedHook(None, "the same", ("the account",)), parameters)  # type: ignore[arg-type]
 
 
 def test_rejected_credentials_are_not_reused_while_another_wait_keeps_their_poller():

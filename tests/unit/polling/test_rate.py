@@ -56,7 +56,7 @@ class TwoConnections(Airflow):
     async def look_up(self, parameters: Any) -> Any:
         self.lookups += 1
         keys = self.rate_limit_keys[min(self.lookups, len(self.rate_limit_keys)) - 1]
-        return registry.Connection(OpenedHook(None, f"credentials{self.lookups}", keys))  # type: ignore[arg-type]
+        return registry.Connection(OpenedHook(None, f"credentials{self.lookups}", keys), parameters)  # type: ignore[arg-type]
 
 
 def test_connections_of_one_account_share_the_start_rate():

@@ -60,7 +60,8 @@ def test_rejected_credentials_are_rejected_in_every_lookup_that_returned_them():
 
 def connection(fingerprint: str) -> Connection:
     # No request is sent, so there is no hook.
-    return Connection(OpenedHook(cast("Any", None), fingerprint, rate_keys=("the account",)))
+    opened = OpenedHook(cast("Any", None), fingerprint, rate_keys=("the account",))
+    return Connection(opened, HookParameters(fingerprint, None, None, None))
 
 
 def test_lookups_that_have_expired_are_forgotten(monkeypatch: pytest.MonkeyPatch):
