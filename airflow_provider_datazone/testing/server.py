@@ -12,8 +12,6 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from moto.core.base_backend import BackendDict
-from moto.core.model_instances import reset_model_data
 from moto.moto_server import werkzeug_app
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler, select_address_family
 from werkzeug.wrappers import Request
@@ -171,8 +169,7 @@ class DataZoneServer(DataZoneControls):
         self._server = self._thread = None
         DataZoneServer._running_servers -= 1
         if not DataZoneServer._running_servers:
-            BackendDict.reset()
-            reset_model_data()
+            self.reset()
 
     def _application(self) -> Any:
         moto = werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app)

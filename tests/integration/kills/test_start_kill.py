@@ -307,8 +307,8 @@ def test_kill_during_a_deferral_cancels_the_run(
     assert status_of(catalog, run) == "CANCELED"
 
 
-@pytest.mark.parametrize("adopted", [True, False])
-def test_task_killed_when_it_resumes_starts_no_run(catalog: Catalog, adopted: bool):
+def canceled_run(catalog: Catalog) -> dict[str, Any]:
+    """Return a run that was canceled, as the event of a trigger has it."""
     run = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
     catalog.server.set_run_status(run, "CANCELED")
     found = catalog.server.client().get_metadata_generation_run(
@@ -316,26 +316,26 @@ def test_task_killed_when_it_resumes_starts_no_run(catalog: Catalog, adopted: bo
     )
     found["createdAt"] = found["createdAt"].isoformat()
     del found["ResponseMetadata"]
+    return dict(found)
+
+
+@pytest.mark.parametrize("adopted", [True, False])
+def test_task_killed_when_it_resumes_starts_no_run(catalog: Catalog, adopted: bool):
+    found = canceled_run(catalog)
     operator = start(catalog, deferrable=True)
     operator.on_kill()
     with pytest.raises(TaskKilled):
         operator.execute_complete(
             make_context(try_number=2), {"status": "terminal", "run": found}, adopted=adopted
         )
-    assert runs_of(catalog) == [run]
+    assert runs_of(catalog) == [found["id"]]
 
 
 @pytest.mark.parametrize(("seconds", "runs"), [(2, 2), (300, 1)])
 def test_run_canceled_with_the_previous_try_is_replaced_however_late_the_task_resumes(
     catalog: Catalog, seconds: float, runs: int
 ):
-    run = catalog.start_run("BUSINESS_NAMES", in_progress_seconds=3600)
-    catalog.server.set_run_status(run, "CANCELED")
-    found = catalog.server.client().get_metadata_generation_run(
-        domainIdentifier=catalog.domain_identifier, identifier=run
-    )
-    found["createdAt"] = found["createdAt"].isoformat()
-    del found["ResponseMetadata"]
+    found = canceled_run(catalog)
     adopted = time.time() - 330
     event = {"status": "terminal", "run": found, "read_at": adopted + seconds}
     operator = start(catalog, deferrable=True)

@@ -258,7 +258,7 @@ def test_client_of_a_poller_does_not_keep_what_only_building_it_needs(catalog: C
         source = HookSource(import_hook()(aws_conn_id="datazone_default"), catalog.domain_identifier)
         await source.ready()
         names = {name for _, name, *_ in source._hook.conn._loader._cache}
-        assert source._hook._session is None, "a session holds the endpoints of all AWS services"
+        assert source._hook._session is None, "The session is still referenced."
         source.close()
         return names
 
